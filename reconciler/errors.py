@@ -1,0 +1,74 @@
+"""The few ways to fail. A kind exists only where somebody acts differently on it.
+
+    ReconcilerError
+    ├── BadPolicy      the file is wrong: its author acts (exit 1)
+    ├── Absent         looked, and it is not there: a fact, not a fault
+    ├── Unreachable    no answer: may be tried again, and is "unknown" meanwhile
+    ├── Refused        rights, quota, lock, a rule of ours: trying again is no use, the cure is
+    ├── Conflict       somebody was first: this turn ends, the next one looks again
+    ├── Corrupt        bytes differ from what they must be
+    └── Stopped        we were asked to stop
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Literal
+
+import msgspec
+
+Severity = Literal["error", "warning", "note"]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something observed that a person should know: what, where, and what to do about it."""
+
+    severity: Severity
+    where: str
+    """`file:line:column  path` for a policy, else the name of a target, database or backup."""
+    what: str
+    cure: str = ""
+
+
+class ReconcilerError(Exception):
+    """Base of all that we raise on purpose. `str()` is one sentence; `cure` says what to do, without secrets."""
+
+    def __init__(self, what: str, *, cure: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.cure = cure
+
+
+class BadPolicy(ReconcilerError):
+    """The policy can't be used. Carries every fault at once."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__(f"{len(findings)} fault{'s' if len(findings) != 1 else ''} in the policy")
+        self.findings = tuple(findings)
+
+
+class Absent(ReconcilerError):
+    """Looked, and it is not there."""
+
+
+class Unreachable(ReconcilerError):
+    """No usable answer: refused connection, time-out, 5xx, 429. What was asked may or may not have happened."""
+
+    def __init__(self, what: str, *, cure: str = "", retry_after: timedelta | None = None) -> None:
+        super().__init__(what, cure=cure)
+        self.retry_after = retry_after
+
+
+class Refused(ReconcilerError):
+    """A clear no: rights, quota, lock, missing tool, a safety rule. The cure says what would change it."""
+
+
+class Conflict(ReconcilerError):
+    """Somebody was first: a conditional write lost, or another holds the lease."""
+
+
+class Corrupt(ReconcilerError):
+    """Bytes differ from the hash, size or form that they must have."""
+
+
+class Stopped(ReconcilerError):
+    """We were asked to stop (SIGTERM, Ctrl-C), and did so between two chunks."""

@@ -1,0 +1,262 @@
+"""Facts, observed at an instant: the vocabulary that planning reasons in. No I/O, no behaviour beyond reading a fact.
+
+An unreachable service is `Unknown`, never empty. All instants are aware and in UTC.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Known(msgspec.Struct, Generic[T], frozen=True):
+    """A value, seen at an instant by our clock."""
+
+    value: T
+    at: datetime
+
+
+class Unknown(msgspec.Struct, frozen=True, kw_only=True):
+    """Could not be seen. `reason` and `cure` are for the reader, free of secrets."""
+
+    reason: str
+    at: datetime
+    cure: str = ""
+
+
+Observed = Known[T] | Unknown
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes a source itself. A system identifier alone is shared by clones, so the database's name belongs to it."""
+
+    provider: str
+    cluster: str
+    """PostgreSQL: the system identifier in decimal digits."""
+    database: str
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.cluster}/{self.database}"
+
+
+class SourceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    identity: Identity
+    server_version: str
+    """As the server says it, e.g. `18.6`."""
+    major: int
+    clock: datetime
+    """The source's own clock when it was asked."""
+    standby: bool = False
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """A role as `pg_roles` shows it; never with a password."""
+
+    name: str
+    superuser: bool = False
+    inherit: bool = True
+    create_role: bool = False
+    create_db: bool = False
+    login: bool = False
+    replication: bool = False
+    bypass_rls: bool = False
+    connection_limit: int = -1
+    valid_until: str | None = None
+    comment: str | None = None
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
+    """`member` belongs to `role`. `inherit` and `set` are None before PostgreSQL 16, which has no such options."""
+
+    role: str
+    member: str
+    admin: bool = False
+    inherit: bool | None = None
+    set: bool | None = None
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """One `ALTER ROLE|DATABASE … SET name = value`. `role` None: for all roles; `database` False: in every database."""
+
+    role: str | None
+    database: bool
+    name: str
+    value: str
+
+
+class Globals(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dump of one database does not hold and a new server needs."""
+
+    roles: tuple[Role, ...]
+    memberships: tuple[Membership, ...]
+    settings: tuple[Setting, ...]
+    database_owner: str
+    database_acl: tuple[str, ...] | None
+    """ACL items in PostgreSQL's own notation; None: the default one."""
+
+
+class DumpFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dump's own session saw of the source, in the snapshot that is dumped."""
+
+    source: SourceFacts
+    instant: datetime
+    """The restore point: min(source's clock at BEGIN, our clock at the start); on a standby the last replayed commit."""
+    lsn_before: str | None
+    encoding: str
+    collate: str
+    ctype: str
+    locale_provider: str
+    extensions: Mapping[str, str]
+    client_version: str
+    """What `pg_dump --version` says."""
+
+
+State = Literal["whole", "being_written", "debris", "damaged", "orphan", "deleted", "being_deleted", "hidden", "foreign", "impossible"]
+
+
+class Copy(msgspec.Struct, frozen=True, kw_only=True):
+    """One backup as one target holds it."""
+
+    id: str
+    state: State
+    why: str = ""
+    """What makes it so, for every state but `whole`."""
+    instant: datetime
+    kind: str = "scheduled"
+    slot: datetime | None = None
+    """The schedule's instant that it satisfies (from manifest or intent)."""
+    stored_bytes: int = 0
+    started: datetime | None = None
+    finished: datetime | None = None
+    keep_until: datetime | None = None
+    labels: Mapping[str, str] = {}
+    due: datetime | None = None
+    """Of a tombstone: until then it can come back."""
+    has_intent: bool = False
+    has_tombstone: bool = False
+    kept: str = ""
+    """Why nobody may delete it here (a hold, a pin), or empty."""
+
+
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
+    """A deletion that was decided. Stays while any copy of the id is left, and 30 days."""
+
+    id: str
+    at: datetime
+    due: datetime
+    slot: datetime | None = None
+    """Counts as done for the schedule; None for debris, whose slot is free again."""
+    reason: str
+    counts: bool = True
+    """Whether the database lost a backup by it (debris never was one)."""
+
+
+class Repository(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose catalogue this is."""
+
+    id: str
+    identity: Identity
+    targets: Mapping[str, str]
+    home: str
+    created: datetime
+
+
+class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
+    """What one target holds of one database. `copies` are newest first."""
+
+    repository: Repository | None
+    copies: tuple[Copy, ...]
+    tombstones: tuple[Tombstone, ...]
+    store_time: datetime
+    """The store's own clock at the listing."""
+    strays: tuple[str, ...] = ()
+    """Keys that the layout does not know: reported, never touched."""
+    frozen: str = ""
+    """Why nothing may be destroyed, or empty."""
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """One database of the world, at one instant."""
+
+    database: str
+    source: Observed[SourceFacts]
+    source_domain: str
+    catalogues: Mapping[str, Observed[Catalogue]]
+    domains: Mapping[str, str]
+    """Target → what fails together with it."""
+
+    def known(self) -> Mapping[str, Catalogue]:
+        """The catalogues that could be read."""
+        return {name: seen.value for name, seen in self.catalogues.items() if isinstance(seen, Known)}
+
+    def unknown(self) -> Mapping[str, Unknown]:
+        """The targets that could not be read, and why."""
+        return {name: seen for name, seen in self.catalogues.items() if isinstance(seen, Unknown)}
+
+    def backups(self) -> tuple["Backup", ...]:
+        """The union over all known targets, newest first."""
+        found: dict[str, dict[str, Copy]] = {}
+        for target, catalogue in self.known().items():
+            for copy in catalogue.copies:
+                found.setdefault(copy.id, {})[target] = copy
+        merged = (Backup(id=key, copies=copies) for key, copies in found.items())
+        return tuple(sorted(merged, key=lambda backup: (backup.instant, backup.id), reverse=True))
+
+
+class Backup(msgspec.Struct, frozen=True, kw_only=True):
+    """A dump plus its manifest, wherever copies of it lie."""
+
+    id: str
+    copies: Mapping[str, Copy]
+
+    @property
+    def _best(self) -> Copy:
+        return min(self.copies.values(), key=lambda copy: STATES.index(copy.state))
+
+    @property
+    def state(self) -> State:
+        """The best that any copy is in."""
+        return self._best.state
+
+    @property
+    def instant(self) -> datetime:
+        return self._best.instant
+
+    @property
+    def kind(self) -> str:
+        return self._best.kind
+
+    @property
+    def slot(self) -> datetime | None:
+        return self._best.slot
+
+    @property
+    def stored_bytes(self) -> int:
+        return self._best.stored_bytes
+
+    @property
+    def keep_until(self) -> datetime | None:
+        return self._best.keep_until
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self._best.labels
+
+    @property
+    def whole_on(self) -> tuple[str, ...]:
+        """Targets with a whole copy, by name."""
+        return tuple(sorted(name for name, copy in self.copies.items() if copy.state == "whole"))
+
+    @property
+    def has_tombstone(self) -> bool:
+        """Whether any copy is on its way out."""
+        return any(copy.has_tombstone for copy in self.copies.values())
+
+
+STATES: tuple[State, ...] = (
+    "whole", "being_written", "deleted", "damaged", "orphan", "hidden", "impossible", "foreign", "being_deleted", "debris",
+)  # fmt: skip
+"""Best first: what a backup is said to be where its copies differ."""

@@ -1,0 +1,197 @@
+"""The ports: everything that the core asks of the world. Each docstring is the contract, and a suite in `tests/contracts` runs it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from datetime import datetime
+from threading import Event as StopEvent
+from typing import Final, Protocol, TypeVar, runtime_checkable
+
+import msgspec
+
+from reconciler.world.events import Tell
+from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """One object, or one version of it, as a listing shows it."""
+
+    key: str
+    size: int
+    etag: str
+    """Changes whenever the content does. Opaque, without quotes."""
+    modified: datetime
+    version: str | None = None
+    """Of a versioned store; None elsewhere."""
+    latest: bool = True
+    marker: bool = False
+    """A delete marker: hides the versions below it."""
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything under a prefix, ordered by key; complete, or it was not returned."""
+
+    items: tuple[Stored, ...]
+    store_time: datetime
+    """The store's own clock."""
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A write that was begun and neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    begun: datetime
+
+
+class Blob:
+    """An object being read: what it is, and its bytes from the asked start, once. Close it when done early."""
+
+    def __init__(self, stored: Stored, chunks: Iterator[bytes], close: Callable[[], None] = lambda: None) -> None:
+        self.stored = stored
+        self._chunks = chunks
+        self._close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def __enter__(self) -> "Blob":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+
+ABSENT: Final = ""
+"""As `expect`: the key must not exist. (No store has an empty ETag.)"""
+
+
+@runtime_checkable
+class Target(Protocol):
+    """A place that stores objects under keys such as `hotel/backups/…/manifest.json` (its own prefix already left out).
+
+    Raises Unreachable, Refused, Conflict, Absent, Corrupt and nothing else of a library's. Safe to use from several threads.
+    """
+
+    @property
+    def name(self) -> str:
+        """As the policy calls it."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people, e.g. `s3://bucket/prefix`. No secrets."""
+
+    @property
+    def versioned(self) -> bool:
+        """Whether overwritten and deleted objects stay as versions."""
+
+    def list(self, prefix: str, *, versions: bool = False) -> Listing:
+        """Everything under `prefix`, all pages; raises rather than being short. Nothing there is an empty listing."""
+
+    def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
+        """The object from byte `start` on. Raises Absent."""
+
+    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+        """Store the concatenated chunks under `key`, whole or not at all, durable when it returns.
+
+        `expect`: None writes in any case, ABSENT only where there is nothing, an ETag only over that very content; else Conflict,
+        and nothing is changed. If `chunks` raises, nothing is stored, what was begun is aborted, and that exception goes through.
+        Memory is bounded whatever the stream's length.
+        """
+
+    def delete(self, key: str, *, version: str | None = None) -> None:
+        """Remove the object (or that version). Removing what is not there is fine."""
+
+    def unfinished(self, prefix: str) -> Sequence[Upload]:
+        """Writes that somebody began under `prefix` and never completed."""
+
+    def abort(self, upload: Upload) -> None:
+        """Free what an unfinished write holds. Aborting what is not there is fine."""
+
+
+class Dump(Protocol):
+    """A dump in progress, on one exported snapshot."""
+
+    @property
+    def facts(self) -> DumpFacts: ...
+
+    @property
+    def globals(self) -> Globals: ...
+
+    def chunks(self) -> Iterator[bytes]:
+        """The archive (`pg_dump -Fc --compress=none`), once. Ends normally only after the producer was reaped with status 0."""
+
+    def lsn_after(self) -> str | None:
+        """The source's WAL position now: with `lsn_before` it brackets the snapshot."""
+
+
+class Source(Protocol):
+    """A PostgreSQL database to protect. Never written to."""
+
+    def facts(self) -> SourceFacts:
+        """Identity, version and clock, in one short connection. Raises Unreachable or Refused."""
+
+    def dump(self, backup_id: str, *, expect: Identity | None) -> AbstractContextManager[Dump]:
+        """Open a snapshot under `application_name=reconciler/{backup_id}`. Raises Conflict if the identity is not the expected one."""
+
+    def end_sessions(self, backup_id: str) -> int:
+        """End the sessions that a dump of that id left behind; how many there were."""
+
+
+class Provider(Protocol):
+    """Who hosts the database."""
+
+    @property
+    def domain(self) -> str:
+        """What fails together with the source, e.g. `host:db.internal`."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people, e.g. `postgres db.internal/hotel`. No secrets."""
+
+    def source(self) -> Source: ...
+
+
+class Clock(Protocol):
+    def now(self) -> datetime: ...
+
+    def monotonic(self) -> float: ...
+
+    def wait(self, seconds: float, stop: StopEvent) -> bool:
+        """Wait that long; True at once when asked to stop."""
+
+
+class Pool(Protocol):
+    """Where work that may overlap is done."""
+
+    def submit(self, work: Callable[[], T]) -> "Future[T]": ...
+
+    def map(self, work: Callable[[T], R], items: Iterable[T]) -> Sequence[R]:
+        """All results in the items' order; the first exception goes through."""
+
+
+class Cache(Protocol):
+    """Remembers small immutable texts. May forget any of them at any time, and never fails."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def put(self, key: str, value: bytes) -> None: ...
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one database's turn may touch."""
+
+    targets: Mapping[str, Target]
+    domains: Mapping[str, str]
+    provider: Provider
+    clock: Clock
+    pool: Pool
+    cache: Cache
+    stop: StopEvent
+    tell: Tell
+    token: Callable[[int], str]
+    policy_digest: str
+    git_commit: str | None = None
