@@ -1,13 +1,13 @@
 """The few ways to fail. A kind exists only where somebody acts differently on it.
 
-    ReconcilerError
-    ├── BadPolicy      the file is wrong: its author acts (exit 1)
-    ├── Absent         looked, and it is not there: a fact, not a fault
-    ├── Unreachable    no answer: may be tried again, and is "unknown" meanwhile
-    ├── Refused        rights, quota, lock, a rule of ours: trying again is no use, the cure is
-    ├── Conflict       somebody was first: this turn ends, the next one looks again
-    ├── Corrupt        bytes differ from what they must be
-    └── Stopped        we were asked to stop
+ReconcilerError
+├── BadPolicy      the file is wrong: its author acts (exit 1)
+├── Absent         looked, and it is not there: a fact, not a fault
+├── Unreachable    no answer: may be tried again, and is "unknown" meanwhile
+├── Refused        rights, quota, lock, a rule of ours: trying again is no use, the cure is
+├── Conflict       somebody was first: this turn ends, the next one looks again
+├── Corrupt        bytes differ from what they must be
+└── Stopped        we were asked to stop
 """
 
 from collections.abc import Sequence

@@ -42,6 +42,18 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.provider} {self.cluster}/{self.database}"
 
 
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """Who claims something: a process, and one claim of it. Two containers share a boot id but not a pid namespace."""
+
+    boot: str
+    pid_namespace: str
+    pid: int
+    start_ticks: int
+    token: str
+    host: str
+    """For the reader; proves nothing."""
+
+
 class SourceFacts(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity
     server_version: str
@@ -114,7 +126,9 @@ class DumpFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What `pg_dump --version` says."""
 
 
-State = Literal["whole", "being_written", "debris", "damaged", "orphan", "deleted", "being_deleted", "hidden", "foreign", "impossible"]
+State = Literal[
+    "whole", "being_written", "debris", "damaged", "orphan", "deleted", "being_deleted", "hidden", "foreign", "impossible"
+]
 
 
 class Copy(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,10 +149,13 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str] = {}
     due: datetime | None = None
     """Of a tombstone: until then it can come back."""
-    has_intent: bool = False
+    repository: str | None = None
+    """Whose it says it is."""
     has_tombstone: bool = False
-    kept: str = ""
-    """Why nobody may delete it here (a hold, a pin), or empty."""
+    writer: Literal["none", "alive", "gone", "undecided"] = "none"
+    """Of its intent. `undecided`: it may be dead, and watching its heartbeat would tell."""
+    held: str = ""
+    """Why nobody may delete it here (a hold), or empty."""
 
 
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,8 +199,11 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """One database of the world, at one instant."""
 
     database: str
+    place: str
+    """Where the source is, for people."""
     source: Observed[SourceFacts]
-    source_domain: str
+    source_domain: str | None
+    """What fails together with the source; None where that is unknown."""
     catalogues: Mapping[str, Observed[Catalogue]]
     domains: Mapping[str, str]
     """Target → what fails together with it."""

@@ -1,4 +1,4 @@
-"""The ports: everything that the core asks of the world. Each docstring is the contract, and a suite in `tests/contracts` runs it."""
+"""The ports: all that the core asks of the world. Each docstring is the contract, and a suite in `tests/contracts` runs it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeVar, runtime_checkable
 import msgspec
 
 from reconciler.world.events import Tell
-from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
+from reconciler.world.facts import DumpFacts, Globals, Identity, Owner, SourceFacts
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -135,7 +135,10 @@ class Source(Protocol):
         """Identity, version and clock, in one short connection. Raises Unreachable or Refused."""
 
     def dump(self, backup_id: str, *, expect: Identity | None) -> AbstractContextManager[Dump]:
-        """Open a snapshot under `application_name=reconciler/{backup_id}`. Raises Conflict if the identity is not the expected one."""
+        """Open a snapshot under `application_name=reconciler/{backup_id}`.
+
+        Raises Conflict if the identity is not the expected one.
+        """
 
     def end_sessions(self, backup_id: str) -> int:
         """End the sessions that a dump of that id left behind; how many there were."""
@@ -145,8 +148,8 @@ class Provider(Protocol):
     """Who hosts the database."""
 
     @property
-    def domain(self) -> str:
-        """What fails together with the source, e.g. `host:db.internal`."""
+    def domain(self) -> str | None:
+        """What fails together with the source, e.g. `host:db.internal`; None where that is unknown."""
 
     @property
     def place(self) -> str:
@@ -181,6 +184,19 @@ class Cache(Protocol):
     def put(self, key: str, value: bytes) -> None: ...
 
 
+class Process(Protocol):
+    """This process among others: makes owners, and tells what became of an owner's process."""
+
+    def begin(self) -> Owner:
+        """An owner for one claim, alive until `end` or until the process is."""
+
+    def end(self, owner: Owner) -> None:
+        """The claim is over, though the process lives on."""
+
+    def is_gone(self, owner: Owner) -> bool | None:
+        """True or False where it can be proven from here; None where it can't (another host or container)."""
+
+
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """All that one database's turn may touch."""
 
@@ -188,6 +204,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     domains: Mapping[str, str]
     provider: Provider
     clock: Clock
+    process: Process
     pool: Pool
     cache: Cache
     stop: StopEvent

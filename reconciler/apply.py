@@ -1,0 +1,132 @@
+"""Agreed steps → outcomes, round by round: first what changes and creates, then what deletes, under the lease."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import msgspec
+
+from reconciler.backups import layout
+from reconciler.backups.claim import Claim, ClaimRecord, Watch, beating, take
+from reconciler.backups.fence import Fenced
+from reconciler.errors import ReconcilerError, Refused, Stopped, Unreachable
+from reconciler.planning.plan import Consent, Outcome, Plan, Step, agree
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.events import Began, Ended, Waiting
+from reconciler.world.ports import World
+
+ROUNDS = 4
+"""A dump, its copies, and what these bring: more rounds than that would mean that creating never ends."""
+
+LANE = "keep"
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a turn."""
+
+    outcomes: tuple[Outcome, ...]
+    not_approved: tuple[Step, ...]
+    after: Plan
+    """The last plan made: what is still due, blocked or unknown."""
+
+
+def apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent: Consent, watch: Watch) -> Applied:
+    """`look` observes and plans afresh. Raises Conflict when another living reconciler holds the lease; nothing was done then."""
+    first = look()
+    if not agree(consent, first).steps:
+        return Applied(outcomes=(), not_approved=agree(consent, first).not_approved, after=first)
+    with _lease(world, want, watch) as lease:
+        outcomes = _create(world, want, look, consent, first)
+        if any(outcome.result == "failed" for outcome in outcomes):
+            last = look()
+            skipped = [_skipped(step, "something failed before it") for step in agree(consent, last).steps if _deletes(step)]
+            return Applied(outcomes=(*outcomes, *skipped), not_approved=agree(consent, last).not_approved, after=last)
+        return _delete(world, want, look, consent, lease=lease, before=outcomes)
+
+
+def _create(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent: Consent, first: Plan) -> tuple[Outcome, ...]:
+    """Observe and plan again while that creates something new; what was tried in this turn is not tried again."""
+    outcomes: dict[str, Outcome] = {}
+    fresh = first
+    for _ in range(ROUNDS):
+        steps = [step for step in agree(consent, fresh).steps if not _deletes(step) and step.action.id not in outcomes]
+        if not steps:
+            break
+        for step in steps:
+            outcomes[step.action.id] = _perform(world, want, step)
+        fresh = look()
+    return tuple(outcomes.values())
+
+
+def _delete(
+    world: World,
+    want: DatabasePolicy,
+    look: Callable[[], Plan],
+    consent: Consent,
+    *,
+    lease: Claim | Unreachable,
+    before: Sequence[Outcome],
+) -> Applied:
+    """A deletion rests on the lease and on a plan made afresh under it."""
+    fresh = look()
+    agreed = agree(consent, fresh)
+    steps = [step for step in agreed.steps if _deletes(step)]
+    if not steps:
+        return Applied(outcomes=tuple(before), not_approved=agreed.not_approved, after=fresh)
+    if isinstance(lease, Unreachable):
+        outcomes = [_skipped(step, f"no lease: {lease.what}") for step in steps]
+    else:
+        fenced = {name: Fenced(target, lease) for name, target in world.targets.items()}
+        outcomes = [_perform(msgspec.structs.replace(world, targets=fenced), want, step) for step in steps]
+    return Applied(outcomes=(*before, *outcomes), not_approved=agreed.not_approved, after=look())
+
+
+def _deletes(step: Step) -> bool:
+    return step.action.effect == "delete"
+
+
+def _perform(world: World, want: DatabasePolicy, step: Step) -> Outcome:
+    action, does = step.action, f"{step.shown.does} {step.shown.to}".strip()
+    world.tell(Began(action=action.id, database=want.name, says=does, expected_bytes=step.shown.bytes))
+    try:
+        if world.stop.is_set():
+            raise Stopped("asked to stop")
+        says = action.perform(world, want)
+    except ReconcilerError as error:
+        outcome = Outcome(action=action.id, database=want.name, does=does, result="failed", says=error.what, cure=error.cure)
+    except Exception as error:  # noqa: BLE001 - a bug in one action must not keep the others from being done
+        says = f"unforeseen {type(error).__name__}: {error}"
+        outcome = Outcome(action=action.id, database=want.name, does=does, result="failed", says=says, cure="please report this")
+    else:
+        outcome = Outcome(action=action.id, database=want.name, does=does, result="done", says=says)
+    world.tell(Ended(action=action.id, database=want.name, says=outcome.says, ok=outcome.result == "done"))
+    return outcome
+
+
+def _skipped(step: Step, why: str) -> Outcome:
+    does = f"{step.shown.does} {step.shown.to}".strip()
+    return Outcome(action=step.action.id, database=step.action.database, does=does, result="skipped", says=why)
+
+
+@contextmanager
+def _lease(world: World, want: DatabasePolicy, watch: Watch) -> Iterator[Claim | Unreachable]:
+    """One at a time. A home target that is down costs the deletions of this turn, never the dump."""
+    owner = world.process.begin()
+    record = ClaimRecord(owner=owner, counter=0, since=world.clock.now(), for_what=f"lane {LANE} of {want.name}")
+    claim = Claim(world.targets[want.home], layout.lease_key(want.name, LANE), record, world.clock)
+    try:
+        try:
+            take(
+                claim,
+                watch,
+                lambda seconds: world.clock.wait(seconds, world.stop),
+                lambda says: world.tell(Waiting(database=want.name, says=says)),
+            )
+        except (Unreachable, Refused) as error:
+            yield Unreachable(error.what, cure=error.cure)
+            return
+        with beating(claim):
+            yield claim
+        with suppress(ReconcilerError):
+            claim.give_back()
+    finally:
+        world.process.end(owner)

@@ -1,0 +1,211 @@
+"""One listing and the manifests not seen before → the state of every backup that a target holds."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from reconciler.backups import layout
+from reconciler.backups.claim import ClaimRecord, Watch, describe, read_claim
+from reconciler.backups.layout import Held
+from reconciler.backups.manifest import Manifest, check_inside, decode, decode_record
+from reconciler.backups.records import read_repository, read_tombstone, read_whole
+from reconciler.errors import Absent, Corrupt, Refused
+from reconciler.world.facts import Catalogue, Copy, Repository, State, Tombstone
+from reconciler.world.ports import Cache, Pool, Stored, Target
+
+AHEAD = timedelta(minutes=5)
+"""Clocks differ a little; an instant later than this is impossible."""
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """One backup's objects, read as far as its state needs."""
+
+    held: Held
+    manifest: Manifest | None = None
+    unreadable: str = ""
+    """Why the manifest can't be used."""
+    newer: bool = False
+    """It can't be used because it is of a later format."""
+    intent: ClaimRecord | None = None
+    writer_gone: bool | None = None
+    tombstones: tuple[Tombstone, ...] = ()
+    torn_tombstone: str = ""
+    hold: str = ""
+
+
+class Reader:
+    """Reads catalogues of one database from one target."""
+
+    def __init__(self, target: Target, database: str, *, pool: Pool, cache: Cache, watch: Watch) -> None:
+        self._target, self._database = target, database
+        self._pool, self._cache, self._watch = pool, cache, watch
+
+    def read(self, now: datetime) -> Catalogue:
+        """Raises what the target raises: a catalogue is complete, or it was not returned."""
+        listing = self._target.list(layout.root(self._database), versions=self._target.versioned)
+        order = layout.put_in_order(self._database, listing.items)
+        repository = read_repository(self._target, order.repository.key) if order.repository else None
+        seen = self._pool.map(self._look, order.backups)
+        copies = (copy_of(item, repository, now) for item in seen)
+        return Catalogue(
+            repository=repository,
+            copies=tuple(sorted((copy for copy in copies if copy), key=lambda copy: (copy.instant, copy.id), reverse=True)),
+            tombstones=tuple(stone for item in seen for stone in item.tombstones),
+            store_time=listing.store_time,
+            strays=order.strays,
+            frozen=self._why_frozen(order.freeze),
+        )
+
+    def _look(self, held: Held) -> Seen:
+        seen = Seen(held=held)
+        if layout.MANIFEST in held.objects:
+            seen = self._with_manifest(seen, held.objects[layout.MANIFEST])
+        if layout.INTENT in held.objects:
+            seen = self._with_intent(seen, held.objects[layout.INTENT])
+        if layout.HOLD in held.objects:
+            seen = msgspec.structs.replace(seen, hold="on hold")
+        return self._with_tombstones(seen)
+
+    def _with_manifest(self, seen: Seen, stored: Stored) -> Seen:
+        try:
+            text = self._cached(stored)
+            manifest = decode(text, backup=seen.held.id)
+            check_inside(manifest)
+        except Refused as error:
+            return msgspec.structs.replace(seen, unreadable=error.what, newer=True)
+        except Corrupt as error:
+            return msgspec.structs.replace(seen, unreadable=error.what)
+        except Absent:
+            # Deleted between listing and reading: the next look tells what became of it.
+            return msgspec.structs.replace(seen, unreadable="the manifest went away while we looked")
+        return msgspec.structs.replace(seen, manifest=manifest)
+
+    def _cached(self, stored: Stored) -> bytes:
+        """Manifests never change, so a content once read under an ETag is read no more."""
+        name = f"{self._target.place}\n{stored.key}\n{stored.etag}\n{stored.version}"
+        text = self._cache.get(name)
+        if text is None:
+            text, read = read_whole(self._target, stored.key)
+            if read.etag == stored.etag:
+                self._cache.put(name, text)
+        return text
+
+    def _with_intent(self, seen: Seen, stored: Stored) -> Seen:
+        name = f"{self._target.name}:{stored.key}"
+        try:
+            record, etag = read_claim(self._target, stored.key)
+        except Absent:
+            return seen
+        return msgspec.structs.replace(seen, intent=record, writer_gone=self._watch.is_gone(name, record, etag))
+
+    def _with_tombstones(self, seen: Seen) -> Seen:
+        stones, torn = [], ""
+        for stored in seen.held.tombstones:
+            try:
+                stones.append(read_tombstone(self._target, stored.key, backup=seen.held.id))
+            except Corrupt as error:
+                torn = error.what
+            except Absent:
+                continue
+        return msgspec.structs.replace(seen, tombstones=tuple(stones), torn_tombstone=torn)
+
+    def _why_frozen(self, stored: Stored | None) -> str:
+        """Any freeze counts, a torn one too."""
+        if stored is None:
+            return ""
+        try:
+            text, _ = read_whole(self._target, stored.key)
+            reason = decode_record(text, _Freeze, stored.key).reason
+        except (Corrupt, Absent):
+            reason = "freeze.json is there, and cannot be read"
+        return reason
+
+
+class _Freeze(msgspec.Struct):
+    reason: str = "no reason given"
+
+
+_WRITER: Mapping[bool | None, Literal["alive", "gone", "undecided"]] = {True: "gone", False: "alive", None: "undecided"}
+
+
+def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | None:
+    """The table of states. Pure. None where a tombstone is all that is left."""
+    state, why = _state(seen, repository, now)
+    if state is None:
+        return None
+    manifest, intent = seen.manifest, seen.intent
+    slots = [record.slot for record in (manifest, intent, *seen.tombstones) if record is not None and record.slot is not None]
+    return Copy(
+        id=seen.held.id,
+        state=state,
+        why=why,
+        instant=manifest.instant if manifest else layout.instant_of(seen.held.id),
+        kind=manifest.kind if manifest else (intent.kind if intent and intent.kind else "unknown"),
+        slot=slots[0] if slots else None,
+        stored_bytes=manifest.stored_bytes if manifest else sum(stored.size for stored in seen.held.data.values()),
+        started=manifest.started if manifest else None,
+        finished=manifest.finished if manifest else None,
+        keep_until=manifest.keep_until if manifest else None,
+        labels=manifest.labels if manifest else {},
+        due=max((stone.due for stone in seen.tombstones), default=None),
+        repository=manifest.repository if manifest else None,
+        has_tombstone=bool(seen.held.tombstones),
+        writer=_WRITER[seen.writer_gone] if layout.INTENT in seen.held.objects else "none",
+        held=seen.hold,
+    )
+
+
+def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[State | None, str]:
+    held = seen.held
+    if held.tombstones:
+        return _dying(seen, now)
+    if seen.manifest is not None:
+        return _with_valid_manifest(seen.manifest, held.data, repository, now)
+    if seen.newer:
+        return "foreign", seen.unreadable
+    if layout.MANIFEST in held.objects:
+        return "damaged", seen.unreadable
+    if layout.MANIFEST in held.hidden:
+        return "hidden", "a delete marker that no tombstone explains hides its manifest"
+    if layout.INTENT in held.objects:
+        return _without_manifest(seen)
+    if held.data:
+        return "orphan", "data without a manifest and without a writer"
+    return ("orphan", "only a hold is left") if held.objects else (None, "")
+
+
+def _dying(seen: Seen, now: datetime) -> tuple[State | None, str]:
+    if len(seen.held.tombstones) == len(seen.held.objects):
+        return None, ""
+    if seen.torn_tombstone or not seen.tombstones:
+        return "deleted", seen.torn_tombstone or "its tombstone went away while we looked"
+    due = max(stone.due for stone in seen.tombstones)
+    reason = seen.tombstones[-1].reason
+    if due > now:
+        return "deleted", f"{reason}; can come back until {due:%Y-%m-%d %H:%MZ}"
+    return "being_deleted", reason
+
+
+def _with_valid_manifest(
+    manifest: Manifest, data: Mapping[str, Stored], repository: Repository | None, now: datetime
+) -> tuple[State, str]:
+    if repository is not None and manifest.repository != repository.id:
+        return "foreign", f"it belongs to repository {manifest.repository}"
+    if manifest.instant > now + AHEAD:
+        return "impossible", f"its instant {manifest.instant:%Y-%m-%d %H:%MZ} lies in the future"
+    for stored in manifest.objects:
+        seen = data.get(stored.name)
+        if seen is None:
+            return "damaged", f"{stored.name} is missing"
+        if seen.size != stored.stored_bytes:
+            return "damaged", f"{stored.name} has {seen.size} bytes instead of {stored.stored_bytes}"
+    return "whole", ""
+
+
+def _without_manifest(seen: Seen) -> tuple[State, str]:
+    if seen.writer_gone:
+        return "debris", "its writer died before the manifest"
+    doubt = ", who may be dead" if seen.writer_gone is None else ""
+    return "being_written", f"by {describe(seen.intent)}{doubt}"

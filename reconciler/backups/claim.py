@@ -1,0 +1,195 @@
+"""Owner and heartbeat, one piece for lease and intent: a small object that says who, and is renewed while they live."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from threading import Event, Lock, Thread
+
+import msgspec
+
+from reconciler.backups.manifest import decode_record, encode
+from reconciler.backups.records import read_whole
+from reconciler.errors import Absent, Conflict, Corrupt, ReconcilerError, Unreachable
+from reconciler.world.facts import Owner
+from reconciler.world.ports import ABSENT, Clock, Process, Target
+
+RENEW_SECONDS = 30.0
+SILENT_SECONDS = 90.0
+"""A counter that stood still for so long, watched on our own monotonic clock, has a dead owner."""
+COVERED_SECONDS = 60.0
+"""How long a confirmed renewal covers its holder: well before anybody else may take over."""
+
+
+class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the object says. `counter` grows with each renewal: the same bytes would look like none."""
+
+    owner: Owner | None
+    """None: given back."""
+    counter: int
+    since: datetime
+    for_what: str
+    """For the reader, e.g. `dump of slot 2025-10-25T02:00:00Z`."""
+    slot: datetime | None = None
+    kind: str | None = None
+    repository: str | None = None
+
+
+class Claim:
+    """One held claim. `check` before every effect; a claim that was lost stays lost."""
+
+    def __init__(self, target: Target, key: str, record: ClaimRecord, clock: Clock) -> None:
+        self.target, self.key, self.record = target, key, record
+        self._clock = clock
+        self._etag = ""
+        self._covered_until = 0.0
+        self._lost = ""
+        self._lock = Lock()
+
+    def write(self, expect: str) -> None:
+        """Put it down, over nothing (ABSENT) or over the content with that ETag. Raises Conflict when somebody was first."""
+        began = self._clock.monotonic()
+        stored = self.target.write(self.key, [encode(self.record)], expect=expect)
+        self._etag = stored.etag
+        self._covered_until = began + COVERED_SECONDS
+
+    def renew(self) -> None:
+        """One heartbeat. What can't be reached is tried at the next; what was taken away is lost."""
+        with self._lock:
+            if self._lost:
+                return
+            self.record = msgspec.structs.replace(self.record, counter=self.record.counter + 1)
+            try:
+                self.write(self._etag)
+            except Conflict:
+                self._settle_conflict()
+            except ReconcilerError:
+                return
+
+    def _settle_conflict(self) -> None:
+        """After a lost answer the newer content may be our own write."""
+        try:
+            record, etag = read_claim(self.target, self.key)
+        except Absent:
+            self._lost = "it was taken away"
+            return
+        except ReconcilerError:
+            return
+        if record is not None and record.owner == self.record.owner:
+            self._etag = etag
+        else:
+            self._lost = f"it was taken over by {describe(record)}"
+
+    def check(self) -> None:
+        """Raises Conflict when the last confirmed renewal no longer covers us."""
+        if self._lost:
+            raise Conflict(f"{self.target.name}: {self.key}: {self._lost}")
+        if self._clock.monotonic() >= self._covered_until:
+            raise Conflict(
+                f"{self.target.name}: {self.key} could not be renewed for {COVERED_SECONDS:.0f} s, so another may have taken over"
+            )
+
+    def give_back(self) -> None:
+        """Say that it is free, if it is still ours. Failing is harmless: its owner will be seen to be gone."""
+        with self._lock:
+            if self._lost:
+                return
+            self.record = msgspec.structs.replace(self.record, owner=None, counter=self.record.counter + 1)
+            try:
+                self.write(self._etag)
+            except ReconcilerError:
+                return
+
+
+def read_claim(target: Target, key: str) -> tuple[ClaimRecord | None, str]:
+    """What it says (None: it is empty or torn, so nobody knows whose it is), and its ETag. Raises Absent."""
+    text, stored = read_whole(target, key)
+    try:
+        return decode_record(text, ClaimRecord, key), stored.etag
+    except Corrupt:
+        return None, stored.etag
+
+
+def describe(record: ClaimRecord | None) -> str:
+    """Who holds it, for the reader."""
+    if record is None:
+        return "somebody whose record is torn"
+    if record.owner is None:
+        return "nobody"
+    return f"process {record.owner.pid} on {record.owner.host}, since {record.since:%Y-%m-%d %H:%MZ}"
+
+
+@contextmanager
+def beating(claim: Claim, every: float = RENEW_SECONDS) -> Iterator[None]:
+    """Renews in a thread of its own while the body runs."""
+    over = Event()
+
+    def beat() -> None:
+        while not over.wait(every):
+            claim.renew()
+
+    thread = Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        # A renewal under way may meet a slow store; the claim's end must not overtake it.
+        thread.join()
+
+
+class Watch:
+    """Tells dead owners by their silence. May be forgotten at any time: then the watching begins again."""
+
+    def __init__(self, clock: Clock, process: Process) -> None:
+        self._clock, self._process = clock, process
+        self._seen: dict[str, tuple[str, float]] = {}
+        self._moved: set[str] = set()
+
+    def is_gone(self, name: str, record: ClaimRecord | None, etag: str) -> bool | None:
+        """True: dead, or given back. False: alive. None: not known yet, ask again later. `name` is unique among all targets."""
+        if record is not None:
+            proven = True if record.owner is None else self._process.is_gone(record.owner)
+            if proven is not None:
+                return proven
+        now = self._clock.monotonic()
+        last = self._seen.get(name)
+        if last is None or last[0] != etag:
+            if last is not None:
+                self._moved.add(name)
+            self._seen[name] = (etag, now)
+            return False if name in self._moved else None
+        if now - last[1] >= SILENT_SECONDS:
+            return True
+        return False if name in self._moved else None
+
+
+Sleep = Callable[[float], bool]
+
+
+def take(
+    claim: Claim, watch: Watch, sleep: Sleep, waiting: Callable[[str], None] = lambda _: None, *, step: float = RENEW_SECONDS / 3
+) -> None:
+    """Put the claim down over nothing, a free one, or a dead owner's. Raises Conflict while another lives (or stays undecided).
+
+    An owner whose death can't be proven from here is watched until its counter moves, or has stood still for long enough.
+    """
+    told = False
+    while True:
+        try:
+            record, etag = read_claim(claim.target, claim.key)
+        except Absent:
+            claim.write(ABSENT)
+            return
+        gone = watch.is_gone(f"{claim.target.name}:{claim.key}", record, etag)
+        if gone:
+            claim.write(etag)
+            return
+        if gone is False:
+            raise Conflict(
+                f"{claim.key} on {claim.target.name} is held by {describe(record)}", cure="wait for it to finish, or end it"
+            )
+        if not told:
+            waiting(f"{claim.key} on {claim.target.name} is held by {describe(record)}; watching whether it lives")
+            told = True
+        if sleep(step):
+            raise Unreachable("asked to stop while waiting for a lease")

@@ -1,0 +1,64 @@
+"""Reading a backup back: from the first target whose copy holds, every part checked before it is used."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from reconciler.backups import layout
+from reconciler.backups.manifest import Manifest, check_inside, decode, decode_record
+from reconciler.backups.pipeline import Progress, open_object
+from reconciler.backups.records import read_whole
+from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused, Unreachable
+from reconciler.world.facts import Backup, Globals
+from reconciler.world.ports import Target
+
+
+def read_manifest(target: Target, database: str, backup: str) -> Manifest:
+    """Read afresh. Raises Absent, Corrupt, Refused."""
+    text, _ = read_whole(target, layout.object_key(database, backup, layout.MANIFEST))
+    manifest = decode(text, backup=backup)
+    check_inside(manifest)
+    if manifest.database != database:
+        raise Corrupt(f"{target.name}: the manifest of {backup} is of database {manifest.database}")
+    return manifest
+
+
+def archive(target: Target, manifest: Manifest, moved: Progress = lambda _: None) -> Iterator[bytes]:
+    """What plain `pg_restore` reads."""
+    return open_object(target, manifest, manifest.object_of("dump"), moved=moved)
+
+
+def read_globals(target: Target, manifest: Manifest) -> Globals:
+    """Roles and settings, as data."""
+    text = b"".join(open_object(target, manifest, manifest.object_of("globals")))
+    return decode_record(text, Globals, f"{target.name}: {layout.GLOBALS} of {manifest.id}")
+
+
+def places_of(backup: Backup, order: Sequence[str], only: str | None) -> tuple[str, ...]:
+    """Where a whole copy may be read, in that order of preference. Raises Refused where nowhere."""
+    whole = [*(name for name in order if name in backup.whole_on), *(name for name in backup.whole_on if name not in order)]
+    chosen = [name for name in whole if only in (None, name)]
+    if not chosen:
+        states = ", ".join(f"{copy.state} on {name}" for name, copy in sorted(backup.copies.items()))
+        where = f" on {only}" if only else ""
+        raise Refused(f"{backup.id} has no whole copy{where}: it is {states}", cure="`reconcile backups list` shows which are")
+    return tuple(chosen)
+
+
+def from_first_good(
+    targets: Mapping[str, Target],
+    names: Sequence[str],
+    use: Callable[[Target], None],
+    told: Callable[[str, ReconcilerError], None],
+) -> str:
+    """Use the first copy that holds, and say which. One that is damaged or can't be reached is told of, and the next one is tried."""
+    last: ReconcilerError | None = None
+    for name in names:
+        try:
+            use(targets[name])
+        except (Corrupt, Absent, Unreachable) as error:
+            told(name, error)
+            last = error
+        else:
+            return name
+    if last is None:
+        raise Refused("there is no copy to read")
+    raise last

@@ -1,0 +1,149 @@
+"""Which key means what. Keys are derived from the listing, never from a manifest's text."""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from reconciler.world.ports import Stored
+
+_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+_TOMBSTONE = re.compile(r"tombstone-(\d{8}T\d{6}Z)\.json")
+_COMPACT = "%Y%m%dT%H%M%SZ"
+
+MANIFEST = "manifest.json"
+INTENT = "intent.json"
+HOLD = "hold.json"
+DUMP = "dump.zst"
+GLOBALS = "globals.json.zst"
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies under one backup's id on one target."""
+
+    id: str
+    objects: Mapping[str, Stored]
+    """By name within the backup, e.g. `dump.zst`; what a delete marker hides is not among them."""
+    hidden: tuple[str, ...] = ()
+    """Names whose latest version is a delete marker."""
+
+    @property
+    def tombstones(self) -> tuple[Stored, ...]:
+        """Earliest due first."""
+        return tuple(self.objects[name] for name in sorted(self.objects) if _TOMBSTONE.fullmatch(name))
+
+    @property
+    def data(self) -> Mapping[str, Stored]:
+        """The parts that only a manifest can explain."""
+        ours = (MANIFEST, INTENT, HOLD)
+        return {name: seen for name, seen in self.objects.items() if name not in ours and not _TOMBSTONE.fullmatch(name)}
+
+
+class Sorted(msgspec.Struct, frozen=True, kw_only=True):
+    """A listing, put in order."""
+
+    repository: Stored | None
+    freeze: Stored | None
+    backups: tuple[Held, ...]
+    strays: tuple[str, ...]
+
+
+def compact(instant: datetime) -> str:
+    """`20251025T020000Z`: as ids and tombstones write an instant."""
+    return instant.astimezone(UTC).strftime(_COMPACT)
+
+
+def from_compact(text: str) -> datetime:
+    """The other way round. Raises ValueError."""
+    return datetime.strptime(text, _COMPACT).replace(tzinfo=UTC)
+
+
+def backup_id(instant: datetime, token: str) -> str:
+    """Sorts by instant; the six random digits keep two writers apart."""
+    return f"{compact(instant)}-{token}"
+
+
+def instant_of(backup: str) -> datetime:
+    """To the second."""
+    return from_compact(backup.partition("-")[0])
+
+
+def is_backup_id(text: str) -> bool:
+    """Whether it is one, and of an instant that exists."""
+    if not _ID.fullmatch(text):
+        return False
+    try:
+        instant_of(text)
+    except ValueError:
+        return False
+    return True
+
+
+def due_of(tombstone_key: str) -> datetime:
+    """When the deletion that a tombstone announces may be carried out."""
+    found = _TOMBSTONE.fullmatch(tombstone_key.rpartition("/")[2])
+    if found is None:
+        raise ValueError(tombstone_key)
+    return from_compact(found[1])
+
+
+def root(database: str) -> str:
+    """Everything of one database lies below it."""
+    return f"{database}/"
+
+
+def repository_key(database: str) -> str:
+    return f"{database}/repository.json"
+
+
+def lease_key(database: str, lane: str) -> str:
+    return f"{database}/lease-{lane}.json"
+
+
+def backup_root(database: str, backup: str) -> str:
+    return f"{database}/backups/{backup}/"
+
+
+def object_key(database: str, backup: str, name: str) -> str:
+    return f"{database}/backups/{backup}/{name}"
+
+
+def tombstone_key(database: str, backup: str, due: datetime) -> str:
+    return object_key(database, backup, f"tombstone-{compact(due)}.json")
+
+
+_KNOWN_FOLDERS = ("pins/", "changes/", "evidence/", "recoveries/", "scratch/")
+
+
+def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
+    """What a listing of `{database}/` shows. What the layout does not know is a stray: reported, never touched."""
+    start = len(root(database))
+    repository, freeze = None, None
+    strays: list[str] = []
+    found: dict[str, dict[str, Stored]] = {}
+    hidden: dict[str, list[str]] = {}
+    for item in items:
+        if not item.latest:
+            continue
+        rest = item.key[start:]
+        folder, _, below = rest.partition("/")
+        backup, _, name = below.partition("/")
+        if folder == "backups" and name and is_backup_id(backup):
+            if item.marker:
+                hidden.setdefault(backup, []).append(name)
+            else:
+                found.setdefault(backup, {})[name] = item
+        elif item.marker:
+            continue
+        elif rest == "repository.json":
+            repository = item
+        elif rest == "freeze.json":
+            freeze = item
+        elif not (rest.startswith(_KNOWN_FOLDERS) or (rest.startswith("lease-") and rest.endswith(".json"))):
+            strays.append(item.key)
+    held = (
+        Held(id=key, objects=found.get(key, {}), hidden=tuple(hidden.get(key, ())))
+        for key in sorted(found.keys() | hidden.keys())
+    )
+    return Sorted(repository=repository, freeze=freeze, backups=tuple(held), strays=tuple(strays))

@@ -1,0 +1,173 @@
+"""manifest.json: what makes a dump a backup. Written last, removed first, copied byte for byte."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import Literal, TypeVar
+
+import msgspec
+
+from reconciler.errors import Corrupt, Refused
+from reconciler.world.facts import DumpFacts, Identity, SourceFacts
+
+FORMAT = 1
+LARGEST = 16 * 1024 * 1024
+"""A manifest is read whole; nothing that calls itself one may fill our memory."""
+
+Kind = Literal["scheduled", "manual", "imported", "before_recovery"]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A range of an object's bytes, checked before any byte of it is used."""
+
+    size: int
+    sha256: str
+
+
+class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
+    """One object beside the manifest."""
+
+    name: str
+    content: Literal["dump", "globals"]
+    stored_bytes: int
+    sha256: str
+    raw_bytes: int
+    parts: tuple[Part, ...]
+
+
+class Compression(msgspec.Struct, frozen=True, kw_only=True):
+    algorithm: Literal["zstd"]
+    level: int
+
+
+class SourceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The source as the dump's own session saw it."""
+
+    identity: Identity
+    place: str
+    server_version: str
+    standby: bool
+    encoding: str
+    collate: str
+    ctype: str
+    locale_provider: str
+    extensions: Mapping[str, str]
+
+
+class Tools(msgspec.Struct, frozen=True, kw_only=True):
+    reconciler: str
+    pg_dump: str
+
+
+class PolicyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    digest: str
+    git_commit: str | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of a backup without reading it."""
+
+    format: int
+    id: str
+    repository: str
+    database: str
+    kind: Kind
+    slot: datetime | None
+    instant: datetime
+    started: datetime
+    finished: datetime
+    lsn_before: str | None
+    lsn_after: str | None
+    source: SourceRecord
+    tools: Tools
+    policy: PolicyRecord
+    objects: tuple[StoredObject, ...]
+    stored_bytes: int
+    compression: Compression
+    archive: Literal["custom"]
+    restore_by_hand: str
+    """A command line with the real programs; a test runs it."""
+    labels: Mapping[str, str] = {}
+    keep_until: datetime | None = None
+    recipients: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+    def object_of(self, content: Literal["dump", "globals"]) -> StoredObject:
+        """The object that holds it. Raises Corrupt."""
+        for stored in self.objects:
+            if stored.content == content:
+                return stored
+        raise Corrupt(f"the manifest of {self.id} names no {content}")
+
+    def dump_facts(self) -> DumpFacts:
+        """What was seen when it was taken, as a restore asks for it."""
+        source = self.source
+        seen = SourceFacts(
+            identity=source.identity,
+            server_version=source.server_version,
+            major=int(source.server_version.partition(".")[0]),
+            clock=self.instant,
+            standby=source.standby,
+        )
+        return DumpFacts(
+            source=seen,
+            instant=self.instant,
+            lsn_before=self.lsn_before,
+            encoding=source.encoding,
+            collate=source.collate,
+            ctype=source.ctype,
+            locale_provider=source.locale_provider,
+            extensions=source.extensions,
+            client_version=self.tools.pg_dump,
+        )
+
+
+class _Version(msgspec.Struct):
+    format: int
+
+
+T = TypeVar("T")
+
+
+def encode(value: msgspec.Struct) -> bytes:
+    """Pretty JSON: it is read by people at 3 a.m."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def decode(text: bytes, *, backup: str) -> Manifest:
+    """Raises Corrupt for what is no manifest of that backup, and Refused for a format that is newer than this program."""
+    try:
+        version = msgspec.json.decode(text, type=_Version).format
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Corrupt(f"the manifest of {backup} cannot be read: {error}") from error
+    if version > FORMAT:
+        raise Refused(f"the manifest of {backup} has format {version}, this program reads {FORMAT}", cure="use a newer reconcile")
+    manifest = decode_record(text, Manifest, f"the manifest of {backup}")
+    if manifest.id != backup:
+        raise Corrupt(f"the manifest of {backup} says that it is of {manifest.id}")
+    return manifest
+
+
+def decode_record(text: bytes, kind: type[T], what: str) -> T:
+    """Any of our JSON records; `what` names it in the sentence. Raises Corrupt. Unknown fields are let through."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Corrupt(f"{what} cannot be read: {error}") from error
+
+
+def check_inside(manifest: Manifest) -> None:
+    """What a manifest says of itself must add up: a lying one is refused before anything rests on it. Raises Corrupt."""
+    for stored in manifest.objects:
+        if "/" in stored.name or stored.name.startswith("."):
+            raise Corrupt(f"the manifest of {manifest.id} names an object outside of it: {stored.name}")
+        if sum(part.size for part in stored.parts) != stored.stored_bytes:
+            raise Corrupt(f"the manifest of {manifest.id} does not add up for {stored.name}")
+    if sum(stored.stored_bytes for stored in manifest.objects) != manifest.stored_bytes:
+        raise Corrupt(f"the manifest of {manifest.id} does not add up")
+    manifest.object_of("dump")
+
+
+def fingerprint_of(text: bytes) -> str:
+    """Names a manifest's very bytes, for caches."""
+    return sha256(text).hexdigest()

@@ -1,0 +1,156 @@
+"""The stream between a dump and a target, both ways: compress, tally, and check every part before a byte of it is used."""
+
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
+from threading import Event
+from typing import IO, cast
+
+import zstandard
+
+from reconciler.backups.layout import object_key
+from reconciler.backups.manifest import Manifest, Part, StoredObject
+from reconciler.errors import Corrupt, Stopped
+from reconciler.world.ports import Target
+
+PART_BYTES = 64 * 1024 * 1024
+"""The most that reading back holds in memory before it may be used."""
+CHUNK_BYTES = 1024 * 1024
+
+Progress = Callable[[int], None]
+
+
+class Tally:
+    """Counts and hashes what passes. `raw` is before compression, the rest is what is stored."""
+
+    def __init__(self) -> None:
+        self.raw_bytes = 0
+        self.stored_bytes = 0
+        self._whole = sha256()
+        self._part = sha256()
+        self._part_bytes = 0
+        self._parts: list[Part] = []
+
+    def count_raw(self, chunks: Iterable[bytes], moved: Progress) -> Iterator[bytes]:
+        """Passes the chunks on."""
+        for chunk in chunks:
+            self.raw_bytes += len(chunk)
+            moved(self.raw_bytes)
+            yield chunk
+
+    def hash_stored(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Passes the chunks on, cut nowhere: parts are ranges, not objects."""
+        for chunk in chunks:
+            self._add(memoryview(chunk))
+            yield chunk
+
+    def _add(self, view: memoryview) -> None:
+        self.stored_bytes += len(view)
+        self._whole.update(view)
+        while view:
+            piece = view[: PART_BYTES - self._part_bytes]
+            self._part.update(piece)
+            self._part_bytes += len(piece)
+            view = view[len(piece) :]
+            if self._part_bytes == PART_BYTES:
+                self._close_part()
+
+    def _close_part(self) -> None:
+        self._parts.append(Part(size=self._part_bytes, sha256=self._part.hexdigest()))
+        self._part, self._part_bytes = sha256(), 0
+
+    def result(self, name: str, content: str) -> StoredObject:
+        """Once the stream has ended."""
+        if self._part_bytes or not self._parts:
+            self._close_part()
+        return StoredObject(
+            name=name,
+            content="dump" if content == "dump" else "globals",
+            stored_bytes=self.stored_bytes,
+            sha256=self._whole.hexdigest(),
+            raw_bytes=self.raw_bytes,
+            parts=tuple(self._parts),
+        )
+
+
+def heed(stop: Event, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Passes the chunks on until we are asked to stop; then raises Stopped."""
+    for chunk in chunks:
+        if stop.is_set():
+            raise Stopped("asked to stop")
+        yield chunk
+
+
+def compress(chunks: Iterable[bytes], *, level: int, threads: int) -> Iterator[bytes]:
+    """One zstd frame with its content checksum. `threads` 0: one a core. What the chunks raise goes through."""
+    compressor = zstandard.ZstdCompressor(level=level, threads=threads or -1, write_checksum=True)
+    chunker = compressor.chunker(chunk_size=CHUNK_BYTES)
+    for chunk in chunks:
+        yield from chunker.compress(chunk)
+    yield from chunker.finish()  # type: ignore[no-untyped-call]  # zstandard's stub forgot it
+
+
+def decompress(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+    """The other way round, in chunks of bounded size however well they were compressed. Raises Corrupt for what zstd refuses.
+
+    An end in the middle of the frame is for the caller to see, by the length that came out.
+    """
+    reader = zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], _Exactly(iter(chunks))), read_size=CHUNK_BYTES)
+    try:
+        while out := reader.read(CHUNK_BYTES):
+            yield out
+    except zstandard.ZstdError as error:
+        raise Corrupt(f"{what}: not what zstd wrote: {error}") from error
+
+
+def read_checked(
+    target: Target, manifest: Manifest, stored: StoredObject, *, moved: Progress = lambda _: None
+) -> Iterator[bytes]:
+    """The object's parts, each yielded only after its hash was compared. Raises Corrupt, naming the part."""
+    key = object_key(manifest.database, manifest.id, stored.name)
+    done = 0
+    with target.read(key) as blob:
+        source = _Exactly(iter(blob))
+        for number, part in enumerate(stored.parts):
+            data = source.take(part.size)
+            if len(data) != part.size or sha256(data).hexdigest() != part.sha256:
+                where = f"{target.name}: {key}, part {number + 1} of {len(stored.parts)}"
+                raise Corrupt(f"{where}: the bytes are not those that were written", cure="use another copy of this backup")
+            done += part.size
+            moved(done)
+            yield data
+        if source.take(1):
+            raise Corrupt(f"{target.name}: {key} is longer than its manifest says")
+
+
+class _Exactly:
+    """Takes exact numbers of bytes from chunks of any size."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def take(self, count: int) -> bytes:
+        """Fewer at the end only."""
+        pieces, missing = [], count
+        while missing:
+            if not self._rest:
+                self._rest = next(self._chunks, b"")
+                if not self._rest:
+                    break
+            piece, self._rest = self._rest[:missing], self._rest[missing:]
+            pieces.append(piece)
+            missing -= len(piece)
+        return b"".join(pieces)
+
+    read = take
+
+
+def open_object(target: Target, manifest: Manifest, stored: StoredObject, *, moved: Progress = lambda _: None) -> Iterator[bytes]:
+    """Read, checked and decompressed; the raw length compared at the end. Raises Corrupt."""
+    what = f"{target.name}: {stored.name} of {manifest.id}"
+    total = 0
+    for chunk in decompress(read_checked(target, manifest, stored, moved=moved), what):
+        total += len(chunk)
+        yield chunk
+    if total != stored.raw_bytes:
+        raise Corrupt(f"{what}: {total} bytes came out instead of {stored.raw_bytes}")

@@ -1,0 +1,33 @@
+"""The small records beside the manifests: repository, tombstone; and reading any small object whole."""
+
+from reconciler.backups.manifest import LARGEST, decode_record
+from reconciler.errors import Corrupt
+from reconciler.world.facts import Repository, Tombstone
+from reconciler.world.ports import Stored, Target
+
+
+def read_whole(target: Target, key: str) -> tuple[bytes, Stored]:
+    """A small object. Raises Absent, or Corrupt when it is larger than any record of ours."""
+    with target.read(key) as blob:
+        chunks, total = [], 0
+        for chunk in blob:
+            total += len(chunk)
+            if total > LARGEST:
+                raise Corrupt(f"{target.name}: {key} is larger than any record of ours")
+            chunks.append(chunk)
+        return b"".join(chunks), blob.stored
+
+
+def read_repository(target: Target, key: str) -> Repository:
+    """Raises Corrupt for what is no such record."""
+    text, _ = read_whole(target, key)
+    return decode_record(text, Repository, f"{target.name}: {key}")
+
+
+def read_tombstone(target: Target, key: str, *, backup: str) -> Tombstone:
+    """Raises Corrupt for one that is torn, or that speaks of another backup: nothing is deleted by it."""
+    text, _ = read_whole(target, key)
+    found = decode_record(text, Tombstone, f"{target.name}: {key}")
+    if found.id != backup:
+        raise Corrupt(f"{target.name}: {key} speaks of {found.id}")
+    return found

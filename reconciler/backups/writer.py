@@ -1,0 +1,179 @@
+"""Writing a backup under its intent: data first, manifest last, and nothing left behind by a failure that we live to see."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+
+import msgspec
+
+from reconciler import __version__
+from reconciler.backups import layout
+from reconciler.backups.claim import Claim, ClaimRecord, beating
+from reconciler.backups.erase import erase, erase_object
+from reconciler.backups.manifest import (
+    FORMAT,
+    Compression,
+    Kind,
+    Manifest,
+    PolicyRecord,
+    SourceRecord,
+    StoredObject,
+    Tools,
+    encode,
+)
+from reconciler.backups.pipeline import Progress, Tally, compress, heed, read_checked
+from reconciler.backups.records import read_repository
+from reconciler.errors import Conflict, ReconcilerError
+from reconciler.world.facts import DumpFacts, Repository
+from reconciler.world.ports import ABSENT, Dump, Target, World
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of a new backup."""
+
+    database: str
+    id: str
+    repository: str
+    kind: Kind
+    slot: datetime | None
+    place: str
+    level: int
+    threads: int
+    policy: PolicyRecord
+    labels: Mapping[str, str] = {}
+    keep_until: datetime | None = None
+
+
+def ensure_repository(target: Target, database: str, wanted: Repository) -> None:
+    """Put repository.json there where nothing is. Raises Conflict where another's is."""
+    key = layout.repository_key(database)
+    try:
+        target.write(key, [encode(wanted)], expect=ABSENT)
+    except Conflict:
+        found = read_repository(target, key)
+        if found.id != wanted.id:
+            raise Conflict(f"{target.name}: {key} is of repository {found.id}, not {wanted.id}") from None
+
+
+class Draft:
+    """A backup being written on one target."""
+
+    def __init__(self, world: World, target: Target, database: str, backup: str, claim: Claim) -> None:
+        self._world, self.target, self._database, self.id, self._claim = world, target, database, backup, claim
+        self.sealing = False
+
+    def put(self, name: str, chunks: Iterable[bytes]) -> None:
+        """One object of it, whole or not at all."""
+        self._claim.check()
+        self.target.write(self._key(name), heed(self._world.stop, chunks), expect=ABSENT)
+
+    def seal(self, manifest: bytes) -> None:
+        """From here on it is a backup. Raises Conflict when our intent was taken away: then somebody took us for dead."""
+        self._claim.renew()
+        self._claim.check()
+        self.sealing = True
+        self.target.write(self._key(layout.MANIFEST), [manifest], expect=ABSENT)
+
+    def _key(self, name: str) -> str:
+        return layout.object_key(self._database, self.id, name)
+
+
+@contextmanager
+def drafting(
+    world: World, target: Target, database: str, backup: str, *, kind: str, slot: datetime | None, repository: str
+) -> Iterator[Draft]:
+    """Puts the intent down, keeps it alive, and removes it after the manifest; after a failure, removes what was written."""
+    owner = world.process.begin()
+    record = ClaimRecord(
+        owner=owner,
+        counter=0,
+        since=world.clock.now(),
+        for_what=f"{kind} backup {backup}",
+        slot=slot,
+        kind=kind,
+        repository=repository,
+    )
+    key = layout.object_key(database, backup, layout.INTENT)
+    claim = Claim(target, key, record, world.clock)
+    draft = Draft(world, target, database, backup, claim)
+    try:
+        claim.write(ABSENT)
+        with beating(claim):
+            yield draft
+        # It is a backup now; an intent that stays is removed by a later turn.
+        with suppress(ReconcilerError):
+            erase_object(target, key)
+    except BaseException:
+        # Once the manifest may be there, only a fresh look may say what this is.
+        if not draft.sealing:
+            with suppress(ReconcilerError):
+                erase(target, database, backup)
+        raise
+    finally:
+        world.process.end(owner)
+
+
+def write_dump(draft: Draft, dump: Dump, order: Order, world: World, *, moved: Progress) -> Manifest:
+    """Roles, archive, manifest, in this order. Raises what source and target raise; then there is no such backup."""
+    roles = _put(draft, layout.GLOBALS, "globals", [encode(dump.globals)], order)
+    archive = _put(draft, layout.DUMP, "dump", dump.chunks(), order, moved)
+    manifest = _manifest(order, dump.facts, (archive, roles), dump.lsn_after(), world.clock.now())
+    draft.seal(encode(manifest))
+    return manifest
+
+
+def _put(
+    draft: Draft, name: str, content: str, chunks: Iterable[bytes], order: Order, moved: Progress = lambda _: None
+) -> StoredObject:
+    tally = Tally()
+    packed = compress(tally.count_raw(chunks, moved), level=order.level, threads=order.threads)
+    draft.put(name, tally.hash_stored(packed))
+    return tally.result(name, content)
+
+
+def _manifest(
+    order: Order, facts: DumpFacts, objects: tuple[StoredObject, ...], lsn_after: str | None, finished: datetime
+) -> Manifest:
+    return Manifest(
+        format=FORMAT,
+        id=order.id,
+        repository=order.repository,
+        database=order.database,
+        kind=order.kind,
+        slot=order.slot,
+        instant=facts.instant,
+        started=layout.instant_of(order.id),
+        finished=finished,
+        lsn_before=facts.lsn_before,
+        lsn_after=lsn_after,
+        source=SourceRecord(
+            identity=facts.source.identity,
+            place=order.place,
+            server_version=facts.source.server_version,
+            standby=facts.source.standby,
+            encoding=facts.encoding,
+            collate=facts.collate,
+            ctype=facts.ctype,
+            locale_provider=facts.locale_provider,
+            extensions=facts.extensions,
+        ),
+        tools=Tools(reconciler=__version__, pg_dump=facts.client_version),
+        policy=order.policy,
+        objects=objects,
+        stored_bytes=sum(stored.stored_bytes for stored in objects),
+        compression=Compression(algorithm="zstd", level=order.level),
+        archive="custom",
+        restore_by_hand="zstd -d -c dump.zst | pg_restore --exit-on-error --single-transaction --dbname=DATABASE",
+        labels=order.labels,
+        keep_until=order.keep_until,
+    )
+
+
+def copy_backup(draft: Draft, origin: Target, manifest: Manifest, text: bytes, *, moved: Progress) -> None:
+    """Every object checked part by part on its way; the manifest byte for byte, last. Raises Corrupt for a bad original."""
+    done = 0
+    for stored in manifest.objects:
+        before = done
+        draft.put(stored.name, read_checked(origin, manifest, stored, moved=lambda count, before=before: moved(before + count)))  # type: ignore[misc]  # mypy can't infer a default
+        done += stored.stored_bytes
+    draft.seal(text)

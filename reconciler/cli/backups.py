@@ -1,0 +1,156 @@
+"""Backups: list them, look at one, take one now, fetch or restore one.
+
+examples:
+  reconcile backups list
+  reconcile backups show 20251025T020000Z-3f9c2a
+  reconcile backups take --database hotel --label release=1.2 --keep 30d
+  reconcile backups fetch 20251025T020000Z-3f9c2a --output hotel.dump      then: pg_restore … hotel.dump
+  reconcile backups restore 20251025T020000Z-3f9c2a --into '${NEW_DATABASE_URL}'
+"""
+
+import argparse
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from reconciler.cli import backups_read, backups_take
+from reconciler.cli.frame import Call
+from reconciler.cli.session import Session, open_session
+from reconciler.duties import DUTIES
+from reconciler.planning.table import table
+from reconciler.planning.text import instant, plain, size
+from reconciler.turn import Survey, survey
+from reconciler.world.facts import Backup, State
+
+HEAD = ("ID", "DATABASE", "INSTANT", "KIND", "STATE", "TARGETS", "STORED", "VERIFIED")
+
+
+class CopyView(msgspec.Struct, frozen=True, kw_only=True):
+    """One copy of it."""
+
+    target: str
+    state: State
+    why: str
+    can_come_back_until: datetime | None
+
+
+class BackupView(msgspec.Struct, frozen=True, kw_only=True):
+    """One backup. `targets` are those with a whole copy; `state` is the best that any copy is in."""
+
+    id: str
+    database: str
+    targets: tuple[str, ...]
+    instant: datetime
+    kind: str
+    slot: datetime | None
+    stored_bytes: int
+    """Of one copy."""
+    state: State
+    verified: datetime | None
+    """When a restore last proved it; null: never."""
+    labels: dict[str, str]
+    keep_until: datetime | None
+    copies: tuple[CopyView, ...]
+
+
+class UnknownTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """A target that could not be listed: what it holds is unknown, not nothing."""
+
+    database: str
+    target: str
+    reason: str
+    cure: str
+
+
+class BackupsDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What `backups list --format json` prints."""
+
+    format: int
+    backups: tuple[BackupView, ...]
+    unknown: tuple[UnknownTarget, ...]
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Its subcommands, each of which takes the options that all commands share."""
+    parser.set_defaults(verb=None)
+    parser.add_argument("verb", choices=("list", "show", "take", "fetch", "restore"), help="what to do")
+    parser.add_argument("id", metavar="ID", nargs="?", help="of the backup, or an unambiguous beginning (show, fetch, restore)")
+    parser.add_argument("--from", metavar="TARGET", dest="origin", help="read this copy only (fetch, restore)")
+    backups_take.register(parser)
+    backups_read.register(parser)
+
+
+def run(call: Call) -> int:
+    """One of them."""
+    verbs: dict[str, Any] = {
+        "list": _list,
+        "show": backups_read.show,
+        "take": backups_take.take,
+        "fetch": backups_read.fetch,
+        "restore": backups_read.restore,
+    }
+    return int(verbs[call.arguments.verb](call))
+
+
+def _list(call: Call) -> int:
+    surveys = look(open_session(call))
+    views = [view(backup, one.have.database) for one in surveys for backup in one.have.backups()]
+    unknown = [
+        UnknownTarget(database=one.have.database, target=name, reason=seen.reason, cure=seen.cure)
+        for one in surveys
+        for name, seen in one.have.unknown().items()
+    ]
+    if call.json:
+        call.answer_json(BackupsDocument(format=1, backups=tuple(views), unknown=tuple(unknown)))
+    else:
+        call.answer(_text(views, unknown))
+    return 1 if surveys and all(one.plan.blind for one in surveys) else 0
+
+
+def look(session: Session) -> list[Survey]:
+    """All databases that were asked for."""
+    return [survey(world, want, DUTIES) for want, world in session.worlds(writable=False)]
+
+
+def view(backup: Backup, database: str) -> BackupView:
+    """As JSON shows it."""
+    copies = tuple(
+        CopyView(target=name, state=copy.state, why=copy.why, can_come_back_until=copy.due if copy.state == "deleted" else None)
+        for name, copy in sorted(backup.copies.items())
+    )
+    return BackupView(
+        id=backup.id,
+        database=database,
+        targets=backup.whole_on,
+        instant=backup.instant,
+        kind=backup.kind,
+        slot=backup.slot,
+        stored_bytes=backup.stored_bytes,
+        state=backup.state,
+        verified=None,
+        labels=dict(backup.labels),
+        keep_until=backup.keep_until,
+        copies=copies,
+    )
+
+
+def _text(views: Sequence[BackupView], unknown: Sequence[UnknownTarget]) -> str:
+    lines = (
+        [table(HEAD, [_row(one) for one in views])] if views else ["no backups" if not unknown else "no backups that can be seen"]
+    )
+    for one in views:
+        lines += [f"{one.id} on {copy.target}: {copy.state}: {plain(copy.why)}" for copy in one.copies if copy.why]
+    for missing in unknown:
+        lines.append(
+            plain(
+                f"{missing.database}: {missing.target} unknown: {missing.reason}" + (f"; {missing.cure}" if missing.cure else "")
+            )
+        )
+    return "\n".join(lines)
+
+
+def _row(one: BackupView) -> tuple[str, ...]:
+    where = ", ".join(one.targets) or ", ".join(copy.target for copy in one.copies)
+    return one.id, one.database, instant(one.instant), one.kind, one.state, where, size(one.stored_bytes), "never"

@@ -1,0 +1,201 @@
+"""`backups show`, `fetch` and `restore`: all that reads one back."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.backups import fetch as reading
+from reconciler.backups.manifest import Manifest, encode
+from reconciler.backups.pipeline import Progress
+from reconciler.cli.files import replacing
+from reconciler.cli.frame import Call
+from reconciler.cli.progress import progress
+from reconciler.cli.session import Session, open_session
+from reconciler.duties import DUTIES
+from reconciler.errors import Absent, ReconcilerError, Refused
+from reconciler.planning.text import plain, size
+from reconciler.policy.model import DatabasePolicy
+from reconciler.policy.secret import Text
+from reconciler.turn import survey
+from reconciler.world.events import Began, Ended, Moved, Tell
+from reconciler.world.facts import Backup, Identity, Known
+from reconciler.world.ports import Target, World
+
+if TYPE_CHECKING:
+    from reconciler.postgres.dump import Manners
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Their options."""
+    group = parser.add_argument_group("fetch and restore")
+    group.add_argument("--output", metavar="FILE", type=Path, help="where the archive goes, as plain pg_restore reads it (fetch)")
+    group.add_argument("--force", action="store_true", help="write over an existing file (fetch)")
+    group.add_argument(
+        "--into",
+        metavar="URL",
+        help="an empty database; write '${NAME}' to take the url from the environment, out of sight (restore)",
+    )
+
+
+class Found:
+    """The backup that was asked for, and the world that it lies in."""
+
+    def __init__(self, want: DatabasePolicy, world: World, backup: Backup) -> None:
+        self.want, self.world, self.backup = want, world, backup
+
+    def read(self, call: Call, use: Callable[[Target, Manifest], None]) -> str:
+        """From the first copy that holds."""
+
+        def with_manifest(target: Target) -> None:
+            use(target, reading.read_manifest(target, self.want.name, self.backup.id))
+
+        names = reading.places_of(self.backup, self.want.dumps.targets, call.arguments.origin)
+        return reading.from_first_good(self.world.targets, names, with_manifest, lambda name, error: _told(call, name, error))
+
+
+def _told(call: Call, name: str, error: ReconcilerError) -> None:
+    call.say(plain(f"{name}: {error.what}") + (f"\n  {plain(error.cure)}" if error.cure else ""))
+
+
+def find(call: Call, session: Session) -> Found:
+    """By id, or by its beginning where that is unambiguous. Raises Refused, Absent."""
+    asked = call.arguments.id
+    if not asked:
+        raise Refused(f"backups {call.arguments.verb} needs the ID of a backup", cure="`reconcile backups list` shows them")
+    found, unknown = [], []
+    for want, world in session.worlds(writable=False):
+        have = survey(world, want, DUTIES).have
+        unknown += [f"{name} ({seen.reason})" for name, seen in have.unknown().items()]
+        found += [Found(want, world, backup) for backup in have.backups() if backup.id.startswith(asked)]
+    exact = [one for one in found if one.backup.id == asked]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if found:
+        raise Refused(f"{asked} begins {len(found)} backups", cure="give more of the ID, or --database")
+    if unknown:
+        raise Absent(f"no backup {asked} on what can be seen; unknown: {', '.join(unknown)}")
+    raise Absent(f"there is no backup {asked}", cure="`reconcile backups list` shows what there is")
+
+
+def show(call: Call) -> int:
+    """The manifest, and where copies of it are."""
+    found = find(call, open_session(call))
+    if not call.json:
+        for name, copy in sorted(found.backup.copies.items()):
+            call.say(plain(f"{name}: {copy.state}" + (f": {copy.why}" if copy.why else "")))
+    found.read(call, lambda _, manifest: call.answer(encode(manifest).decode()))
+    return 0
+
+
+def fetch(call: Call) -> int:
+    """Into a file, whole or not at all."""
+    output = call.arguments.output
+    if output is None:
+        raise Refused("fetch needs a place for the archive", cure="add --output FILE")
+    if output.exists() and not call.arguments.force:
+        raise Refused(f"{output} exists", cure="name another file, or add --force to write over it")
+    found = find(call, open_session(call))
+    with progress(call) as tell:
+        written = 0
+
+        def into_file(target: Target, manifest: Manifest) -> None:
+            nonlocal written
+            written = 0
+            with replacing(output) as file, _told_of(tell, found, manifest) as moved:
+                for chunk in reading.archive(target, manifest, moved):
+                    written += file.write(chunk)
+
+        origin = found.read(call, into_file)
+    call.answer(f"{found.backup.id} from {origin}: {size(written)} in {output}\n  pg_restore --dbname=DATABASE {output}")
+    return 0
+
+
+def restore(call: Call) -> int:
+    """Into an empty database, by plain pg_restore, roles first. A source of the policy is refused."""
+    from reconciler.postgres.restore import Restored, restore_into
+    from reconciler.postgres.url import parse
+
+    if not call.arguments.into:
+        raise Refused("restore needs an empty database to restore into", cure="add --into URL")
+    session = open_session(call)
+    conninfo = parse(_url(call, session), field="--into")
+    found = find(call, session)
+    sources = _sources(session)
+    results: list[Restored] = []
+    with progress(call) as tell:
+
+        def into_database(target: Target, manifest: Manifest) -> None:
+            with _told_of(tell, found, manifest) as moved:
+                restored = restore_into(
+                    conninfo,
+                    reading.archive(target, manifest, moved),
+                    facts=manifest.dump_facts(),
+                    globals=reading.read_globals(target, manifest),
+                    sources=sources,
+                    manners=_manners(found.want, session),
+                )
+            results.append(restored)
+
+        origin = found.read(call, into_database)
+    call.answer(_restored(found, origin, results[-1].roles_created, results[-1].left_out))
+    return 0
+
+
+def _restored(found: Found, origin: str, roles: tuple[str, ...], left_out: tuple[str, ...]) -> str:
+    lines = [f"{found.backup.id} from {origin}: restored"]
+    lines += [f"  roles created, without passwords: {', '.join(roles)}"] if roles else []
+    lines += [f"  left out: {says}" for says in left_out]
+    return "\n".join(plain(line) for line in lines)
+
+
+def _url(call: Call, session: Session) -> str:
+    """A literal, or ${NAME}: what stands on the command line is seen by every user of this machine."""
+    into = call.arguments.into
+    url = Text.parse(into).reveal(session.means.surroundings, field="--into")
+    call.redactor.learn(url)
+    return url
+
+
+def _sources(session: Session) -> tuple[Identity, ...]:
+    """What must never be restored into: every source of the policy, as seen now or as its catalogue remembers it."""
+    found: list[Identity] = []
+    for want in session.policy.databases.values():
+        have = survey(session.world_of(want, writable=False), want, DUTIES).have
+        known = [have.source.value.identity] if isinstance(have.source, Known) else []
+        known += [catalogue.repository.identity for catalogue in have.known().values() if catalogue.repository]
+        if not known:
+            what = f"the source of {want.name} can't be seen, so nobody can tell whether --into is it"
+            raise Refused(what, cure="restore with a policy that names only what can be reached")
+        found += known
+    return tuple(found)
+
+
+def _manners(want: DatabasePolicy, session: Session) -> "Manners":
+    from reconciler.postgres.dump import Manners
+    from reconciler.providers.postgres import PostgresSettings
+
+    named = want.source.client_bin if isinstance(want.source, PostgresSettings) else None
+    folder = session.means.surroundings.base / named if named else None
+    return Manners(clock=session.means.clock, stop=session.means.stop, client_bin=folder)
+
+
+@contextmanager
+def _told_of(tell: Tell, found: Found, manifest: Manifest) -> Iterator[Progress]:
+    """A bar for reading it back."""
+    name = f"read:{manifest.id}"
+    tell(
+        Began(
+            action=name,
+            database=found.want.name,
+            says=f"read {manifest.id}",
+            expected_bytes=manifest.object_of("dump").stored_bytes,
+        )
+    )
+    ok = False
+    try:
+        yield lambda count: tell(Moved(action=name, bytes=count))
+        ok = True
+    finally:
+        tell(Ended(action=name, database=found.want.name, says="" if ok else "could not be read", ok=ok))

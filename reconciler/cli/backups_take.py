@@ -1,0 +1,99 @@
+"""`backups take`: one now, of kind manual, and its copies."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from reconciler.apply import Applied, apply
+from reconciler.backups.claim import Watch
+from reconciler.cli.apply import show_applied
+from reconciler.cli.frame import Call
+from reconciler.cli.progress import progress
+from reconciler.cli.session import Session, open_session
+from reconciler.duties import copies
+from reconciler.duties.copies import CopyBackup
+from reconciler.duties.dumps import TakeDump, plan_dump
+from reconciler.errors import Refused
+from reconciler.observe import observe
+from reconciler.planning.plan import Consent, Due, Duty, Plan, Step
+from reconciler.planning.planner import plan
+from reconciler.policy.model import DatabasePolicy
+from reconciler.policy.units import Duration
+from reconciler.world.facts import Observation
+from reconciler.world.ports import World
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    group = parser.add_argument_group("take")
+    group.add_argument(
+        "--label", metavar="KEY=VALUE", action="append", default=[], type=_label, help="said by the manifest (may be repeated)"
+    )
+    group.add_argument(
+        "--keep", metavar="SPAN", type=_span, help="let it go after this (default: it stays until deleted by name)"
+    )
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError("written as KEY=VALUE")
+    return key, value
+
+
+def _span(text: str) -> Duration:
+    try:
+        return Duration.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def take(call: Call) -> int:
+    """A dump on the first target that can be reached, then the copies that the policy asks for."""
+    session = open_session(call, commit=True)
+    want = one_database(session)
+    with progress(call) as tell:
+        world = session.telling(tell).world_of(want, writable=True)
+        now = world.clock.now().replace(microsecond=0)
+        keep_until = now + call.arguments.keep if call.arguments.keep else None
+        watch = Watch(world.clock, world.process)
+        look = _looker(world, want, watch, dict(call.arguments.label), keep_until)
+        applied = apply(world, want, look, Consent(approved=frozenset()), watch)
+    show_applied(call, [applied])
+    return 0 if _taken(applied) else 1
+
+
+def one_database(session: Session) -> DatabasePolicy:
+    """The one that is meant. Raises Refused where that is not said."""
+    if len(session.databases) != 1:
+        names = ", ".join(want.name for want in session.databases)
+        raise Refused(f"which database? the policy has {names}", cure="name one with --database")
+    return session.databases[0]
+
+
+def _taken(applied: Applied) -> bool:
+    results = [outcome.result for outcome in applied.outcomes]
+    return bool(results) and "failed" not in results
+
+
+def _looker(
+    world: World, want: DatabasePolicy, watch: Watch, labels: Mapping[str, str], keep_until: datetime | None
+) -> Callable[[], Plan]:
+    """Plans the dump once, and after it nothing but the copies of what is new since."""
+    before: set[str] | None = None
+
+    def now_due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
+        nonlocal before
+        if before is None:
+            before = {backup.id for backup in have.backups()}
+            step, finding = plan_dump(want, have, slot=None, kind="manual", labels=labels, keep_until=keep_until)
+            return Due(steps=(step,) if step else (), findings=(finding,) if finding else ())
+        asked = copies.due(want, have, now)
+        return Due(steps=tuple(step for step in asked.steps if _is_new(step, before)))
+
+    duty = Duty(name="take", lane="keep", due=now_due, actions=(TakeDump, CopyBackup))
+    return lambda: plan((duty,), want, observe(world, want, watch), world.clock.now(), policy_digest=world.policy_digest)
+
+
+def _is_new(step: Step, before: set[str]) -> bool:
+    return isinstance(step.action, CopyBackup) and step.action.backup not in before

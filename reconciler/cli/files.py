@@ -1,0 +1,34 @@
+"""Writing a file that the user named: whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO
+
+from reconciler.errors import Refused
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside it, on disk before it takes its place; gone when the body raises. Raises Refused where that can't be."""
+    try:
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as file:
+            part = Path(file.name)
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                part.chmod(0o600)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+    except OSError as error:
+        raise Refused(f"cannot write {path}: {error.strerror}", cure="name another place with --output or --out") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """All of it at once."""
+    with replacing(path) as file:
+        file.write(content)

@@ -1,0 +1,146 @@
+"""What every command shares: options, the policy, output that passes the redactor, errors as sentences."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event as StopEvent
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+from reconciler.errors import BadPolicy, Finding, ReconcilerError, Stopped
+from reconciler.policy.redaction import Redactor
+from reconciler.postgres.environment import forget_libpq_environment
+
+DEFAULT_POLICY = "backup-policy.yaml"
+
+
+class Command(Protocol):
+    """A module of this folder."""
+
+    __doc__: str | None
+
+    def register(self, parser: argparse.ArgumentParser) -> None:
+        """Its options."""
+
+    def run(self, call: "Call") -> int:
+        """Does it; the exit code."""
+
+
+class Call:
+    """One call of the program: its arguments, surroundings and the two streams."""
+
+    def __init__(self, arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+        self.arguments = arguments
+        self.environ = environ
+        self.redactor = Redactor()
+        self.stop = StopEvent()
+
+    @property
+    def json(self) -> bool:
+        return bool(self.arguments.format == "json")
+
+    def answer(self, text: str) -> None:
+        """To stdout: what was asked for."""
+        sys.stdout.write(self.redactor.redact(text if text.endswith("\n") else text + "\n"))
+
+    def answer_json(self, value: Any) -> None:
+        """To stdout, pretty, with a schema in `schemas/`."""
+        import msgspec
+
+        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+        self.answer(text)
+
+    def say(self, text: str) -> None:
+        """To stderr: progress and remarks."""
+        sys.stderr.write(self.redactor.redact(text) + "\n")
+        sys.stderr.flush()
+
+
+class Parser(argparse.ArgumentParser):
+    """Bad usage is exit code 1, and one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program."""
+        raise SystemExit(f"{self.prog}: {message}\n  see `{self.prog} --help`")
+
+
+def run(name: str, command: Command, rest: Sequence[str]) -> int:
+    """One command, from its words to its exit code."""
+    parser = Parser(
+        prog=f"reconcile {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _shared(parser)
+    command.register(parser)
+    try:
+        arguments = parser.parse_args(rest)
+    except SystemExit as leaving:
+        if isinstance(leaving.code, str):
+            print(leaving.code, file=sys.stderr)
+            return 1
+        return int(leaving.code or 0)
+    call = Call(arguments, dict(os.environ))
+    forget_libpq_environment()
+    with _signals(call.stop):
+        return _guarded(command.run, call)
+
+
+def _shared(parser: argparse.ArgumentParser) -> None:
+    shared = parser.add_argument_group("everywhere")
+    shared.add_argument("-p", "--policy", metavar="FILE", default=DEFAULT_POLICY, help=f"the policy (default: {DEFAULT_POLICY})")
+    shared.add_argument("--database", metavar="NAME", action="append", default=[], help="only this database (may be repeated)")
+    shared.add_argument("--format", choices=("text", "json"), default="text", help="how the answer is written (default: text)")
+
+
+def _guarded(work: Callable[[Call], int], call: Call) -> int:
+    """Errors become sentences here; a traceback is a bug, and shown on demand only."""
+    try:
+        return work(call)
+    except BadPolicy as error:
+        report_faults(call, error.findings, Path(call.arguments.policy))
+    except Stopped:
+        call.say("reconcile: stopped; what was under way will be taken up by the next run")
+    except ReconcilerError as error:
+        call.say(f"reconcile: {error.what}" + (f"\n  {error.cure}" if error.cure else ""))
+    except BrokenPipeError:
+        # Whoever read our answer has left: there is nobody to tell.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - lives until the end
+    except Exception as error:
+        if call.environ.get("RECONCILE_DEBUG"):
+            raise
+        call.say(f"reconcile: this is a bug: {type(error).__name__}: {error}\n  please report it with RECONCILE_DEBUG=1 set")
+    return 1
+
+
+def report_faults(call: Call, findings: Sequence[Finding], path: Path) -> None:
+    """All of them, in columns, and how many."""
+    from reconciler.planning.text import counted, plain
+
+    width = max((len(finding.where) for finding in findings), default=0)
+    for finding in findings:
+        cure = f"; {finding.cure}" if finding.cure else ""
+        call.say(f"{plain(finding.where):<{width}}  {plain(finding.what)}{plain(cure)}")
+    call.say(f"{counted(len(findings), 'fault')} in {path}")
+
+
+@contextmanager
+def _signals(stop: StopEvent) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask to stop: at the next chunk the work ends, cleaning up. The second Ctrl-C ends at once."""
+
+    def ask(number: int, _: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, ask) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,100 @@
+"""Write a first policy, from flags. It holds references to secrets, never secrets.
+
+examples:
+  reconcile init --name hotel --url-variable DATABASE_URL --bucket backups-hotel --region eu-west-1 --rpo 26h
+  reconcile init --name hotel --url-variable DATABASE_URL --path /mnt/backups --schedule "0 */6 * * *" --rpo 7h
+"""
+
+import argparse
+from pathlib import Path
+
+from reconciler.cli.files import write_whole
+from reconciler.cli.frame import Call
+from reconciler.errors import Refused
+
+TEMPLATE = """# yaml-language-server: $schema=./schemas/backup-policy.v1.schema.json
+version: 1
+metadata: {{name: {name}, owner: {owner}}}
+
+targets:
+{targets}
+
+databases:
+  {name}:
+    source: {{provider: postgres, url: "${{{variable}}}"}}{encryption}
+    objectives:
+      rpo: {rpo}                     # the newest restore point is never older{disaster}
+    dumps:
+      schedule: "{schedule}"        # minute hour day month weekday, in UTC
+      targets: [{names}]
+      retention: {{keep_last: 3, keep_daily: 30, keep_weekly: 8, keep_monthly: 12}}
+"""
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("--name", default="main", help="what the database is called here (default: main)")
+    parser.add_argument("--owner", default="nobody-yet", help="who is asked when something is wrong")
+    parser.add_argument("--url-variable", default="DATABASE_URL", metavar="NAME", help="the environment variable with its url")
+    parser.add_argument("--bucket", help="an S3 bucket as target")
+    parser.add_argument("--prefix", default="", help="below which keys in the bucket")
+    parser.add_argument("--region", help="of the bucket")
+    parser.add_argument("--endpoint", help="of an S3-compatible store that is not AWS")
+    parser.add_argument("--path", help="a folder as target (default: ./.backups where no bucket is given)")
+    parser.add_argument("--schedule", default="0 2 * * *", help='when to dump, as cron (default: "0 2 * * *")')
+    parser.add_argument("--rpo", default="26h", help="how old the newest restore point may be (default: 26h)")
+    parser.add_argument("--force", action="store_true", help="write over an existing policy")
+
+
+def run(call: Call) -> int:
+    """The policy is validated before it is written."""
+    from reconciler.connect import KINDS
+    from reconciler.policy.loading import load
+
+    arguments, path = call.arguments, Path(call.arguments.policy)
+    if path.exists() and not arguments.force:
+        raise Refused(f"{path} exists", cure="name another with --policy, or add --force to write over it")
+    text = _text(arguments)
+    load(text.encode(), KINDS, path=path)
+    write_whole(path, text.encode())
+    call.answer(f"{path} written\n  reconcile validate -p {path}\n  reconcile plan -p {path}")
+    return 0
+
+
+def _text(arguments: argparse.Namespace) -> str:
+    targets = []
+    if arguments.bucket:
+        fields = {
+            "type": "s3",
+            "bucket": arguments.bucket,
+            "prefix": arguments.prefix,
+            "region": arguments.region,
+            "endpoint": arguments.endpoint,
+        }
+        written = ", ".join(f"{key}: {_quoted(value)}" for key, value in fields.items() if value)
+        targets.append(f"  primary: {{{written}}}")
+    if arguments.path or not arguments.bucket:
+        targets.append(f"  disk: {{type: local, path: {_quoted(arguments.path or './.backups')}}}")
+    names = [line.split(":")[0].strip() for line in targets]
+    return TEMPLATE.format(
+        name=arguments.name,
+        owner=_quoted(arguments.owner),
+        variable=arguments.url_variable,
+        targets="\n".join(targets),
+        names=", ".join(names),
+        schedule=arguments.schedule,
+        rpo=arguments.rpo,
+        encryption="\n    encryption: none                # dumps are stored in clear text, said in words"
+        if arguments.bucket
+        else "",
+        disaster=f"\n      disaster: {{rpo: {arguments.rpo}}}    # nor is the newest copy outside the source's failure domain"
+        if arguments.bucket
+        else "",
+    )
+
+
+def _quoted(text: str) -> str:
+    """As a YAML scalar, whatever is in it."""
+    import json
+
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,100 @@
+"""Print the JSON schemas: of the policy, and of all that is printed with --format json. They are the contract.
+
+examples:
+  reconcile schema > backup-policy.v1.schema.json
+  reconcile schema plan
+  reconcile schema --write schemas/           all of them, one file each
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from reconciler.cli.frame import Call
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("name", nargs="?", default="policy", choices=sorted(SCHEMAS), help="which one (default: policy)")
+    parser.add_argument("--write", metavar="FOLDER", type=Path, help="write all of them into a folder")
+
+
+def run(call: Call) -> int:
+    """Made from the structs that are encoded and decoded."""
+    from reconciler.cli.files import write_whole
+
+    if call.arguments.write is None:
+        call.answer(text(call.arguments.name))
+        return 0
+    for name in SCHEMAS:
+        write_whole(call.arguments.write / file_name(name), text(name).encode())
+    call.say(f"{len(SCHEMAS)} schemas written to {call.arguments.write}")
+    return 0
+
+
+def file_name(name: str) -> str:
+    """As committed in `schemas/`."""
+    return "backup-policy.v1.schema.json" if name == "policy" else f"{name}.v1.schema.json"
+
+
+def text(name: str) -> str:
+    """One schema, pretty."""
+    return json.dumps(SCHEMAS[name](), indent=2, ensure_ascii=False) + "\n"
+
+
+def _policy() -> Mapping[str, Any]:
+    from reconciler.connect import KINDS
+    from reconciler.policy.schema import schema
+
+    return schema(KINDS)
+
+
+def _plan() -> Mapping[str, Any]:
+    from reconciler.planning.render import PlanDocument
+
+    return msgspec.json.schema(PlanDocument)
+
+
+def _apply() -> Mapping[str, Any]:
+    from reconciler.cli.apply import ApplyDocument
+
+    return msgspec.json.schema(ApplyDocument)
+
+
+def _status() -> Mapping[str, Any]:
+    from reconciler.cli.status import StatusDocument
+
+    return msgspec.json.schema(StatusDocument)
+
+
+def _validate() -> Mapping[str, Any]:
+    from reconciler.cli.validate import ValidateDocument
+
+    return msgspec.json.schema(ValidateDocument)
+
+
+def _backups() -> Mapping[str, Any]:
+    from reconciler.cli.backups import BackupsDocument
+
+    return msgspec.json.schema(BackupsDocument)
+
+
+def _manifest() -> Mapping[str, Any]:
+    from reconciler.backups.manifest import Manifest
+
+    return msgspec.json.schema(Manifest)
+
+
+SCHEMAS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
+    "policy": _policy,
+    "plan": _plan,
+    "apply": _apply,
+    "status": _status,
+    "validate": _validate,
+    "backups": _backups,
+    "manifest": _manifest,
+}

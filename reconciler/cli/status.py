@@ -1,0 +1,116 @@
+"""How the objectives stand, one line a database, and what a person should know.
+
+examples:
+  reconcile status
+  reconcile status --fail-on violated,unproven     for a monitor: exit 3 when an objective fails
+"""
+
+import argparse
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from reconciler.cli.frame import Call
+from reconciler.cli.plan import add_fail_on, exit_code
+from reconciler.cli.session import open_session
+from reconciler.duties import DUTIES
+from reconciler.errors import Finding
+from reconciler.planning.plan import Condition
+from reconciler.planning.render import ConditionView, condition_view
+from reconciler.planning.table import table
+from reconciler.planning.text import instant, plain, size
+from reconciler.policy.units import format_duration
+from reconciler.turn import Survey, survey
+
+HEAD = ("DATABASE", "RPO", "DISASTER RPO", "NEWEST BACKUP", "BACKUPS", "STORED")
+
+
+class DatabaseStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One database."""
+
+    database: str
+    place: str
+    conditions: tuple[ConditionView, ...]
+    newest: datetime | None
+    """The newest restore point on any known target."""
+    newest_on: tuple[str, ...]
+    backups: int
+    """Whole ones."""
+    stored_bytes: int
+    """Over all targets that are known."""
+    unknown: tuple[str, ...]
+    """Targets that could not be seen."""
+    findings: tuple[Finding, ...]
+    next_at: datetime | None
+
+
+class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What `status --format json` prints."""
+
+    format: int
+    databases: tuple[DatabaseStatus, ...]
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    add_fail_on(parser)
+
+
+def run(call: Call) -> int:
+    """Observe, judge, print."""
+    session = open_session(call)
+    surveys = [survey(world, want, DUTIES) for want, world in session.worlds(writable=False)]
+    states = [_status(one) for one in surveys]
+    if call.json:
+        call.answer_json(StatusDocument(format=1, databases=tuple(states)))
+    else:
+        call.answer(_text(surveys, states))
+    code = exit_code([one.plan for one in surveys], call.arguments.fail_on)
+    # Something blocked is the plan's matter; of the state of things, only the objectives fail.
+    return code if code == 1 or call.arguments.fail_on else 0
+
+
+def _status(one: Survey) -> DatabaseStatus:
+    whole = [backup for backup in one.have.backups() if backup.whole_on]
+    return DatabaseStatus(
+        database=one.plan.database,
+        place=one.plan.place,
+        conditions=tuple(condition_view(condition) for condition in one.plan.conditions),
+        newest=whole[0].instant if whole else None,
+        newest_on=whole[0].whole_on if whole else (),
+        backups=len(whole),
+        stored_bytes=sum(backup.stored_bytes * len(backup.whole_on) for backup in whole),
+        unknown=tuple(one.have.unknown()),
+        findings=one.plan.findings,
+        next_at=one.plan.next_at,
+    )
+
+
+def _text(surveys: Sequence[Survey], states: Sequence[DatabaseStatus]) -> str:
+    rows = [_row(one, state) for one, state in zip(surveys, states, strict=True)]
+    lines = [table(HEAD, rows)]
+    for state in states:
+        for finding in state.findings:
+            cure = f"; {finding.cure}" if finding.cure else ""
+            lines.append(plain(f"{state.database}: {finding.where}: {finding.what}{cure}"))
+    return "\n".join(lines)
+
+
+def _row(one: Survey, state: DatabaseStatus) -> tuple[str, ...]:
+    said = {condition.name: _condition(condition) for condition in one.plan.conditions}
+    newest = f"{instant(state.newest)} on {', '.join(state.newest_on)}" if state.newest else "none"
+    if state.unknown:
+        newest += f" ({', '.join(state.unknown)} unknown)"
+    return (
+        state.database,
+        said.get("rpo", "–"),
+        said.get("disaster_rpo", "–"),
+        newest,
+        str(state.backups),
+        size(state.stored_bytes),
+    )
+
+
+def _condition(condition: Condition) -> str:
+    return f"{condition.status} {format_duration(condition.objective)}"

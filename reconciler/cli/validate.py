@@ -1,0 +1,96 @@
+"""Check the policy and show when its schedules fire next. Reads the file and connects to nothing.
+
+examples:
+  reconcile validate
+  reconcile validate -p production.yaml --format json
+"""
+
+import argparse
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from reconciler.cli.frame import Call
+from reconciler.connect import KINDS
+from reconciler.errors import Finding
+from reconciler.planning.text import counted, instant, plain
+from reconciler.policy.lint import lint
+from reconciler.policy.loading import load, places, read_text
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.clock import SystemClock
+
+
+class Firing(msgspec.Struct, frozen=True, kw_only=True):
+    """When a schedule fires next."""
+
+    database: str
+    what: str
+    schedule: str
+    timezone: str
+    next: tuple[datetime, ...]
+
+
+class ValidateDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What `validate --format json` prints for a policy that holds together."""
+
+    format: int
+    policy: str
+    digest: str
+    findings: tuple[Finding, ...]
+    firings: tuple[Firing, ...]
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("--next", type=_count, default=3, metavar="N", help="how many firings to show (default: 3)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError("a whole number from 0 to 100")
+    return int(text)
+
+
+def run(call: Call) -> int:
+    """Faults go to stderr and exit 1 before this; here are lints and firings."""
+    path, now = Path(call.arguments.policy), SystemClock().now()
+    text = read_text(path)
+    policy = load(text, KINDS, path=path)
+    findings = lint(policy, places(text, path), now=now)
+    chosen = [want for want in policy.databases.values() if not call.arguments.database or want.name in call.arguments.database]
+    firings = [_firing(want, now, call.arguments.next) for want in chosen]
+    if call.json:
+        call.answer_json(
+            ValidateDocument(format=1, policy=str(path), digest=policy.digest, findings=tuple(findings), firings=tuple(firings))
+        )
+    else:
+        call.answer(_text(path, findings, firings, len(chosen), len(policy.targets)))
+    return 1 if any(finding.severity == "error" for finding in findings) else 0
+
+
+def _firing(want: DatabasePolicy, now: datetime, count: int) -> Firing:
+    upcoming = tuple(want.dumps.schedule.upcoming(now, want.timezone, count))
+    return Firing(database=want.name, what="dumps", schedule=str(want.dumps.schedule), timezone=want.timezone, next=upcoming)
+
+
+def _text(path: Path, findings: Sequence[Finding], firings: Sequence[Firing], databases: int, targets: int) -> str:
+    lines = []
+    for finding in findings:
+        cure = f"; {finding.cure}" if finding.cure else ""
+        lines.append(f"{plain(finding.where)}  {finding.severity}: {plain(finding.what)}{plain(cure)}")
+    for firing in firings:
+        lines.append(f'{firing.database}  {firing.what}  "{firing.schedule}" in {firing.timezone}')
+        lines += [f"  {_local(when, firing.timezone)}" for when in firing.next]
+    errors = sum(finding.severity == "error" for finding in findings)
+    verdict = f"{counted(errors, 'error')} in {path}" if errors else f"{path} is valid"
+    lines.append(f"{verdict}: {counted(databases, 'database')}, {counted(targets, 'target')}")
+    return "\n".join(lines)
+
+
+def _local(when: datetime, timezone: str) -> str:
+    """In its zone, and in UTC where that is another."""
+    local = when.astimezone(ZoneInfo(timezone)).strftime("%a %Y-%m-%d %H:%M %Z")
+    return local if timezone == "UTC" else f"{local}  =  {instant(when)}"

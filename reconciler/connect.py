@@ -1,0 +1,87 @@
+"""A policy → the world that it names. The one module that knows which kinds of target and provider there are."""
+
+from collections.abc import Mapping
+from threading import Event as StopEvent
+from typing import Any
+
+import msgspec
+
+from reconciler.errors import ReconcilerError
+from reconciler.policy.kinds import Kinds
+from reconciler.policy.model import DatabasePolicy, Policy
+from reconciler.policy.secret import Surroundings
+from reconciler.providers import PROVIDERS
+from reconciler.providers.unusable import UnusableProvider
+from reconciler.targets import TARGETS
+from reconciler.targets.read_only import ReadOnly
+from reconciler.targets.retrying import Retrying
+from reconciler.targets.telling import Telling
+from reconciler.targets.unusable import UnusableTarget
+from reconciler.world.events import Tell
+from reconciler.world.ports import Cache, Clock, Pool, Process, Provider, Target, World
+
+KINDS = Kinds(targets=TARGETS, providers=PROVIDERS)
+
+
+class Means(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the same for every database of a program's run."""
+
+    surroundings: Surroundings
+    clock: Clock
+    process: Process
+    pool: Pool
+    cache: Cache
+    stop: StopEvent
+    tell: Tell
+    token: Any
+    git_commit: str | None = None
+
+
+def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: bool) -> World:
+    """The targets and the source of one database. Without `writable`, no target can be written to by construction.
+
+    What can't be opened (a variable that is not set, say) is there all the same and fails whenever it is asked, so that the
+    other targets go on being used.
+    """
+    names = sorted({*want.dumps.targets, want.home})
+    targets = {name: open_target(policy, name, means, writable=writable) for name in names}
+    return World(
+        targets={name: target for name, (target, _) in targets.items()},
+        domains={name: domain for name, (_, domain) in targets.items()},
+        provider=open_provider(want, means),
+        clock=means.clock,
+        process=means.process,
+        pool=means.pool,
+        cache=means.cache,
+        stop=means.stop,
+        tell=means.tell,
+        token=means.token,
+        policy_digest=policy.digest,
+        git_commit=means.git_commit,
+    )
+
+
+def open_target(policy: Policy, name: str, means: Means, *, writable: bool) -> tuple[Target, str]:
+    """The target and its failure domain."""
+    settings: Any = policy.targets[name]
+    make = _kinds(KINDS.targets)[type(settings)]
+    try:
+        target = make(name, settings, surroundings=means.surroundings, clock=means.clock, stop=means.stop)
+    except ReconcilerError as error:
+        return UnusableTarget(name, error), f"unknown:{name}"
+    patient = Retrying(target, clock=means.clock, stop=means.stop)
+    return (Telling(patient, means.tell) if writable else ReadOnly(patient)), str(target.domain)
+
+
+def open_provider(want: DatabasePolicy, means: Means) -> Provider:
+    """Who hosts the database."""
+    make = _kinds(KINDS.providers)[type(want.source)]
+    try:
+        provider: Provider = make(want.name, want.source, surroundings=means.surroundings, clock=means.clock, stop=means.stop)
+    except ReconcilerError as error:
+        return UnusableProvider(error)
+    return provider
+
+
+def _kinds(kinds: tuple[Any, ...]) -> Mapping[type, Any]:
+    return {kind.settings: kind.connect for kind in kinds}

@@ -1,0 +1,5 @@
+"""The promises of the policy, in the order in which they are asked. Nothing but the list."""
+
+from reconciler.duties import copies, dumps, leftovers, retention
+
+DUTIES = (dumps.DUTY, copies.DUTY, retention.DUTY, leftovers.DUTY)

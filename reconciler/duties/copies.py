@@ -1,0 +1,74 @@
+"""Copies: every kept backup on every target that the policy names, without touching the database again."""
+
+from datetime import datetime
+
+from reconciler.backups import layout
+from reconciler.backups.manifest import check_inside, decode
+from reconciler.backups.records import read_repository, read_whole
+from reconciler.backups.writer import copy_backup, drafting, ensure_repository
+from reconciler.duties.retention import kept
+from reconciler.errors import Corrupt
+from reconciler.planning.plan import Action, Due, Duty, Shown, Step
+from reconciler.planning.text import instant, size
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.events import Moved
+from reconciler.world.facts import Backup, Observation
+from reconciler.world.ports import World
+
+
+class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
+    """The same backup, on another target."""
+
+    effect = "create"
+
+    backup: str
+    origin: str
+    target: str
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """Each part is checked on its way; a bad original is reported, and never becomes a copy."""
+        origin, target = world.targets[self.origin], world.targets[self.target]
+        text, _ = read_whole(origin, layout.object_key(self.database, self.backup, layout.MANIFEST))
+        manifest = decode(text, backup=self.backup)
+        check_inside(manifest)
+        repository = read_repository(origin, layout.repository_key(self.database))
+        if manifest.repository != repository.id or manifest.database != self.database:
+            raise Corrupt(f"{self.origin}: the manifest of {self.backup} belongs to another repository")
+        ensure_repository(target, self.database, repository)
+        with drafting(
+            world, target, self.database, self.backup, kind=manifest.kind, slot=manifest.slot, repository=manifest.repository
+        ) as draft:
+            copy_backup(draft, origin, manifest, text, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
+        return f"{self.backup} from {self.origin} to {self.target}: {size(manifest.stored_bytes)}"
+
+
+def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
+    """Nothing is copied that retention does not keep or that a tombstone names."""
+    known = have.known()
+    going = {stone.id for catalogue in known.values() for stone in catalogue.tombstones if stone.counts}
+    stays = kept(want, have, now)
+    steps = [
+        _step(want, have, backup, target)
+        for backup in have.backups()
+        if backup.id in stays and backup.id not in going and backup.state == "whole"
+        for target in want.dumps.targets
+        # Whatever lies there under this id, in whatever state, is not written over.
+        if target in known and target not in backup.copies
+    ]
+    return Due(steps=tuple(steps))
+
+
+def _step(want: DatabasePolicy, have: Observation, backup: Backup, target: str) -> Step:
+    origin = next((name for name in want.dumps.targets if name in backup.whole_on), backup.whole_on[0])
+    action = CopyBackup(database=have.database, backup=backup.id, origin=origin, target=target)
+    shown = Shown(
+        does="copy",
+        to=f"{origin} → {target}",
+        why=f"backup of {instant(backup.instant)}",
+        counted="backup|backups",
+        bytes=backup.stored_bytes,
+    )
+    return Step(action=action, shown=shown)
+
+
+DUTY = Duty(name="copies", lane="keep", due=due, actions=(CopyBackup,))

@@ -1,0 +1,158 @@
+"""Dumps: one for every slot of the schedule, on the first target that can be reached."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from reconciler.backups import layout
+from reconciler.backups.manifest import Kind, PolicyRecord
+from reconciler.backups.writer import Order, drafting, ensure_repository, write_dump
+from reconciler.errors import Finding
+from reconciler.planning.identity import repository_id
+from reconciler.planning.plan import Action, Due, Duty, Shown, Step
+from reconciler.planning.text import age, instant, size
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.events import Moved
+from reconciler.world.facts import Identity, Known, Observation, Repository
+from reconciler.world.ports import World
+
+
+class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
+    """Dump the source to one target."""
+
+    effect = "create"
+
+    target: str
+    slot: datetime | None
+    backup_kind: Kind = "scheduled"
+    repository: str | None
+    """None: nothing was begun yet, an id is drawn."""
+    identity: Identity
+    """What the source must turn out to be."""
+    labels: Mapping[str, str] = {}
+    keep_until: datetime | None = None
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """Intent, dump, manifest. The session itself asserts the identity."""
+        target = world.targets[self.target]
+        started = world.clock.now()
+        backup = layout.backup_id(started, world.token(3))
+        repository = self.repository or world.token(8)
+        self._begin_repository(world, want, repository)
+        with (
+            drafting(world, target, self.database, backup, kind=self.backup_kind, slot=self.slot, repository=repository) as draft,
+            world.provider.source().dump(backup, expect=self.identity) as dump,
+        ):
+            order = self._order(world, want, backup, repository)
+            manifest = write_dump(draft, dump, order, world, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
+        took = age(manifest.finished - started)
+        raw = manifest.object_of("dump").raw_bytes
+        return f"{backup} on {self.target}: {size(manifest.stored_bytes)} stored of {size(raw)} dumped, in {took}"
+
+    def _begin_repository(self, world: World, want: DatabasePolicy, repository: str) -> None:
+        """On every target of the policy, so that they never come to hold two."""
+        record = Repository(
+            id=repository,
+            identity=self.identity,
+            targets={name: world.targets[name].place for name in want.dumps.targets},
+            home=want.home,
+            created=world.clock.now(),
+        )
+        if self.repository is not None:
+            ensure_repository(world.targets[self.target], self.database, record)
+            return
+        for name in sorted({*want.dumps.targets, want.home}):
+            ensure_repository(world.targets[name], self.database, record)
+
+    def _order(self, world: World, want: DatabasePolicy, backup: str, repository: str) -> Order:
+        return Order(
+            database=self.database,
+            id=backup,
+            repository=repository,
+            kind=self.backup_kind,
+            slot=self.slot,
+            place=world.provider.place,
+            level=want.dumps.compression.level,
+            threads=want.dumps.compression.threads,
+            policy=PolicyRecord(digest=world.policy_digest, git_commit=world.git_commit),
+            labels=self.labels,
+            keep_until=self.keep_until,
+        )
+
+
+def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
+    """A dump is due where the newest slot is later than every slot that was done: missed ones collapse into one."""
+    schedule, zone = want.dumps.schedule, want.timezone
+    slot = schedule.latest(now, zone)
+    next_at = schedule.next(now, zone)
+    if slot is None or not have.known() or slot <= (newest_slot(have) or datetime.min.replace(tzinfo=now.tzinfo)):
+        return Due(next_at=next_at)
+    step, finding = plan_dump(want, have, slot=slot)
+    if step is None:
+        return Due(findings=(finding,) if finding else (), next_at=next_at)
+    late = now - slot
+    why = f"slot {instant(slot)}" + (f", {age(late)} late" if late.total_seconds() >= 3600 else "")
+    others = [name for name in want.dumps.targets if name != step.action.target]  # type: ignore[attr-defined]  # it is a TakeDump
+    why += (
+        f"; {'copy' if len(others) == 1 else 'copies'} to {', '.join(others)} follow{'s' if len(others) == 1 else ''}"
+        if others
+        else ""
+    )
+    return Due(steps=(msgspec.structs.replace(step, shown=msgspec.structs.replace(step.shown, why=why)),), next_at=next_at)
+
+
+def newest_slot(have: Observation) -> datetime | None:
+    """The newest slot that counts as done: named by a manifest, a tombstone or a living intent, on any known target."""
+    slots = []
+    for catalogue in have.known().values():
+        slots += [
+            copy.slot for copy in catalogue.copies if copy.slot and copy.state in ("whole", "being_written", "deleted", "damaged")
+        ]
+        slots += [stone.slot for stone in catalogue.tombstones if stone.slot]
+    return max(slots, default=None)
+
+
+def plan_dump(
+    want: DatabasePolicy,
+    have: Observation,
+    *,
+    slot: datetime | None,
+    kind: Kind = "scheduled",
+    labels: Mapping[str, str] | None = None,
+    keep_until: datetime | None = None,
+) -> tuple[Step | None, Finding | None]:
+    """The dump to take now, or why none can be. Also what `backups take` asks."""
+    reached = [name for name in want.dumps.targets if name in have.known()]
+    repository = repository_id(have)
+    if repository is None and have.unknown():
+        what = f"cannot begin: whether {', '.join(have.unknown())} already holds backups of {have.database} is unknown"
+        return None, Finding(severity="error", where=have.database, what=what, cure="the first dump needs every target reachable")
+    if not reached:
+        what = "no dump can be taken: none of its targets can be reached"
+        return None, Finding(severity="error", where=have.database, what=what)
+    identity = expected_identity(have)
+    if identity is None:
+        return None, None  # The source is unknown, which is a finding already, and nothing was begun that names it.
+    action = TakeDump(
+        database=have.database,
+        target=reached[0],
+        slot=slot,
+        backup_kind=kind,
+        repository=repository,
+        identity=identity,
+        labels=labels or {},
+        keep_until=keep_until,
+    )
+    return Step(action=action, shown=Shown(does="take dump", to=f"→ {reached[0]}", why=kind)), None
+
+
+def expected_identity(have: Observation) -> Identity | None:
+    """What the dump's session must find: what the catalogue was begun for, else what we saw ourselves."""
+    kept = [catalogue.repository.identity for catalogue in have.known().values() if catalogue.repository is not None]
+    if kept:
+        return kept[0]
+    return have.source.value.identity if isinstance(have.source, Known) else None
+
+
+DUTY = Duty(name="dumps", lane="keep", due=due, actions=(TakeDump,))

@@ -1,0 +1,56 @@
+"""One database of the world → one observation. Reads only; all sides at once; what does not answer is Unknown."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Late
+from typing import TypeVar
+
+from reconciler.backups.catalogue import Reader
+from reconciler.backups.claim import Watch
+from reconciler.errors import ReconcilerError
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.facts import Catalogue, Known, Observation, Observed, Unknown
+from reconciler.world.ports import World
+
+LIMIT_SECONDS = 120.0
+"""For all sides together: the sockets' own limits are shorter, this one is for what they don't see."""
+
+T = TypeVar("T")
+
+
+def observe(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
+    """Never raises for a side that fails: that side is Unknown, with the reason and the cure."""
+    source = world.pool.submit(lambda: _look(world, world.provider.source().facts))
+    catalogues = {name: world.pool.submit(_reader(world, want, watch, name)) for name in sorted(world.targets)}
+    ends = world.clock.monotonic() + LIMIT_SECONDS
+    return Observation(
+        database=want.name,
+        place=world.provider.place,
+        source=_gather(world, source, ends),
+        source_domain=world.provider.domain,
+        catalogues={name: _gather(world, future, ends) for name, future in catalogues.items()},
+        domains=world.domains,
+    )
+
+
+def _reader(world: World, want: DatabasePolicy, watch: Watch, name: str) -> Callable[[], Observed[Catalogue]]:
+    reader = Reader(world.targets[name], want.name, pool=world.pool, cache=world.cache, watch=watch)
+    return lambda: _look(world, lambda: reader.read(world.clock.now()))
+
+
+def _look(world: World, read: Callable[[], T]) -> Observed[T]:
+    """The one place of observing where a failure becomes an Unknown."""
+    try:
+        value = read()
+    except ReconcilerError as error:
+        return Unknown(reason=error.what, cure=error.cure, at=world.clock.now())
+    except Exception as error:  # noqa: BLE001 - a bug on one side must not blind us to the others
+        return Unknown(reason=f"unforeseen {type(error).__name__}: {error}", cure="please report this", at=world.clock.now())
+    return Known(value, world.clock.now())
+
+
+def _gather(world: World, future: "Future[Observed[T]]", ends: float) -> Observed[T]:
+    try:
+        return future.result(timeout=max(0.0, ends - world.clock.monotonic()))
+    except Late:
+        return Unknown(reason=f"no answer within {LIMIT_SECONDS:.0f} s", at=world.clock.now())

@@ -1,0 +1,1 @@
+"""What should be done, reasoned from facts alone: no clock, no network, no chance, no files."""

@@ -1,0 +1,41 @@
+"""Whose backups these are: the source that the policy names must be the one that the catalogues were begun for."""
+
+from reconciler.errors import Finding
+from reconciler.world.facts import Known, Observation
+
+CURE = (
+    "give this database another name or its targets another prefix, or point the source back; nothing here is touched until then"
+)
+
+
+def repository_id(have: Observation) -> str | None:
+    """The id that all known catalogues agree on; None where nothing was begun yet. Ask `disagreement` first."""
+    return next(iter(sorted(_ids(have))), None)
+
+
+def _ids(have: Observation) -> set[str]:
+    """From repository.json and from manifests: one that lost its repository.json is still the same repository."""
+    ids = set()
+    for catalogue in have.known().values():
+        if catalogue.repository is not None:
+            ids.add(catalogue.repository.id)
+        else:
+            ids |= {copy.repository for copy in catalogue.copies if copy.repository and copy.state != "foreign"}
+    return ids
+
+
+def disagreement(have: Observation) -> Finding | None:
+    """Why all of it is foreign to this source, or None."""
+    ids = _ids(have)
+    if len(ids) > 1:
+        what = f"the targets hold different repositories under {have.database}/: {', '.join(sorted(ids))}"
+        return Finding(severity="error", where=have.database, what=what, cure=CURE)
+    if not isinstance(have.source, Known):
+        return None
+    seen = have.source.value.identity
+    for target, catalogue in have.known().items():
+        kept = catalogue.repository
+        if kept is not None and kept.identity != seen:
+            what = f"{have.database}/ on {target} holds the backups of {kept.identity}, and the source is {seen}"
+            return Finding(severity="error", where=have.database, what=what, cure=CURE)
+    return None

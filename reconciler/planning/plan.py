@@ -1,0 +1,175 @@
+"""What a plan is: steps, what blocks some of them, how the objectives stand. Data only; the same world gives the same bytes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import ClassVar, Literal
+
+import msgspec
+
+from reconciler.errors import Finding
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.facts import Observation
+from reconciler.world.ports import World
+
+Effect = Literal["change", "create", "delete"]
+EFFECTS: tuple[Effect, ...] = ("change", "create", "delete")
+Lane = Literal["keep", "prove"]
+Status = Literal["met", "at_risk", "violated", "unproven"]
+
+_ENCODER = msgspec.json.Encoder(order="sorted")
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """One thing to do. Its fields are its identity: no reasons, ages or sizes among them."""
+
+    effect: ClassVar[Effect]
+    loses: ClassVar[bool] = False
+    """Whether the database has one backup fewer afterwards: what the guard counts."""
+
+    database: str
+
+    @property
+    def id(self) -> str:
+        """Digest of kind, database and parameters; a golden file holds it."""
+        return sha256(_ENCODER.encode(self)).hexdigest()[:16]
+
+    @property
+    def kind(self) -> str:
+        """The name of its kind, as in plans."""
+        return str(self.__struct_config__.tag)
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """Do it, and say in a sentence what came of it. Raises the typed errors."""
+        raise NotImplementedError
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """How a step is shown: outside its identity, so that the renderer knows no kind."""
+
+    does: str
+    """A verb and its object, e.g. `take dump`."""
+    to: str = ""
+    why: str = ""
+    counted: str = ""
+    """`one|many`: steps that do the same for the same reason are shown as one line, with this noun."""
+    bytes: int | None = None
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """An action and how it is shown."""
+
+    action: Action
+    shown: Shown
+
+
+class Blocked(msgspec.Struct, frozen=True, kw_only=True):
+    """A step that a safety rule holds back."""
+
+    step: Step
+    by: Literal["guard", "unknown", "identity", "clock", "freeze", "impossible"]
+    why: str
+    cure: str = ""
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """How one objective stands."""
+
+    name: Literal["rpo", "disaster_rpo"]
+    status: Status
+    objective: timedelta
+    says: str
+    restore_point: datetime | None = None
+    """The instant that it rests on."""
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """What a duty asks for, what it noticed, and when the clock alone could make it ask for more."""
+
+    steps: tuple[Step, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    next_at: datetime | None = None
+
+
+class Duty(msgspec.Struct, frozen=True, kw_only=True):
+    """One promise of the policy. `due` is pure."""
+
+    name: str
+    lane: Lane
+    due: Callable[[DatabasePolicy, Observation, datetime], Due]
+    actions: tuple[type[Action], ...]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one database. `steps` may all be done, in their order; none depends on another."""
+
+    database: str
+    place: str
+    policy_digest: str
+    steps: tuple[Step, ...]
+    blocked: tuple[Blocked, ...]
+    conditions: tuple[Condition, ...]
+    findings: tuple[Finding, ...]
+    next_at: datetime | None
+    blind: bool = False
+    """Not one target could be seen: this plan knows nothing."""
+
+    @property
+    def to_approve(self) -> frozenset[str]:
+        """Ids of what must be approved before it is done: all but creations."""
+        return frozenset(step.action.id for step in self.steps if step.action.effect != "create")
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an action."""
+
+    action: str
+    database: str
+    does: str
+    result: Literal["done", "failed", "skipped"]
+    says: str
+    cure: str = ""
+
+
+def digest_of(ids: Iterable[str]) -> str:
+    """One short name for a set of actions: what `--allow-destructive` takes."""
+    return sha256("\n".join(sorted(ids)).encode()).hexdigest()[:12]
+
+
+def blocked_digest(plan: Plan) -> str | None:
+    """The digest that would let through what the guard holds back; None when it holds back nothing."""
+    ids = [held.step.action.id for held in plan.blocked if held.by == "guard"]
+    return digest_of(ids) if ids else None
+
+
+def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Change, create, delete; within these by kind and then oldest first, as ids of backups sort by instant."""
+    return tuple(
+        sorted(steps, key=lambda step: (EFFECTS.index(step.action.effect), step.action.kind, _ENCODER.encode(step.action)))
+    )
+
+
+class Consent(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be done: all that is freshly planned (`approved` None), or of changes and deletions just the approved ids."""
+
+    approved: frozenset[str] | None = None
+    allow_destructive: str | None = None
+
+
+class Agreed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a consent and a fresh plan have in common, and what not."""
+
+    steps: tuple[Step, ...]
+    not_approved: tuple[Step, ...]
+
+
+def agree(consent: Consent, fresh: Plan) -> Agreed:
+    """Done is what is approved *and* freshly planned. Creations need no approval."""
+    steps: Sequence[Step] = fresh.steps
+    if consent.allow_destructive is not None and consent.allow_destructive == blocked_digest(fresh):
+        steps = in_order([*steps, *(held.step for held in fresh.blocked if held.by == "guard")])
+    allowed = consent.approved
+    if allowed is None:
+        return Agreed(steps=tuple(steps), not_approved=())
+    yes = tuple(step for step in steps if step.action.effect == "create" or step.action.id in allowed)
+    return Agreed(steps=yes, not_approved=tuple(step for step in steps if step not in yes))

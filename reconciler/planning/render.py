@@ -1,0 +1,228 @@
+"""A plan as text for people, and as the document that its JSON schema describes. No kind of action is known here."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from reconciler.errors import Finding
+from reconciler.planning.plan import Condition, Effect, Outcome, Plan, Step, blocked_digest
+from reconciler.planning.text import counted, instant, plain, size
+from reconciler.policy.units import format_duration
+
+SIGNS: Mapping[Effect, str] = {"change": "~", "create": "+", "delete": "-"}
+_NAMES = {"rpo": "rpo", "disaster_rpo": "disaster rpo"}
+
+PLAN_FORMAT = 1
+
+Row = tuple[str, str, str, str]
+
+
+def text(plans: Sequence[Plan]) -> str:
+    """The diff, one block a database, and the sum of all."""
+    return "\n".join([*(_block(plan) + "\n" for plan in plans), summary(plans)]) + "\n"
+
+
+def _block(plan: Plan) -> str:
+    lines = [f"{plan.database}  ({plain(plan.place)})"]
+    lines += [f"  {_condition(condition)}" for condition in plan.conditions]
+    rows = [*_rows(plan), *(_finding_row(finding) for finding in plan.findings)]
+    lines += _aligned(rows)
+    if not plan.steps and not plan.blocked:
+        lines.append("  nothing to do")
+    digest = blocked_digest(plan)
+    if digest is not None:
+        lines.append(f"    if all that is blocked by the guard is meant: reconcile apply --allow-destructive={digest}")
+    return "\n".join(lines)
+
+
+def _condition(condition: Condition) -> str:
+    return f"{_NAMES[condition.name]} {format_duration(condition.objective)} {condition.status}: {plain(condition.says)}"
+
+
+def _rows(plan: Plan) -> list[Row]:
+    rows = [_row(SIGNS[group[0].action.effect], group, group[0].shown.why) for group in _groups(plan.steps)]
+    for by in dict.fromkeys((held.why, held.cure) for held in plan.blocked):
+        steps = [held.step for held in plan.blocked if (held.why, held.cure) == by]
+        why = f"blocked: {by[0]}" + (f"; {by[1]}" if by[1] else "")
+        rows += [_row("!", group, why) for group in _groups(steps)]
+    return rows
+
+
+def _groups(steps: Iterable[Step]) -> list[list[Step]]:
+    """Steps that say the same, together; those that aren't counted stand alone."""
+    groups: dict[object, list[Step]] = {}
+    for step in steps:
+        shown = step.shown
+        key = (shown.does, shown.to, _why_of_group(step)) if shown.counted else step.action.id
+        groups.setdefault(key, []).append(step)
+    return list(groups.values())
+
+
+def _why_of_group(step: Step) -> str:
+    return "" if step.action.effect == "create" else step.shown.why
+
+
+def _row(sign: str, group: Sequence[Step], why: str) -> Row:
+    shown = group[0].shown
+    does = shown.does
+    if shown.counted:
+        one, many = shown.counted.split("|")
+        does += f" {counted(len(group), one, many)}"
+    total = sum(step.shown.bytes or 0 for step in group)
+    where = "  ".join(part for part in (shown.to, size(total) if total else "") if part)
+    if len(group) > 1 and shown.why and not _why_of_group(group[0]) and not why.startswith("blocked"):
+        why = f"{group[-1].shown.why} and older"
+    return sign, does, where, why
+
+
+def _finding_row(finding: Finding) -> Row:
+    return "?", finding.where, "", finding.what + (f"; {finding.cure}" if finding.cure else "")
+
+
+def _aligned(rows: Sequence[Row]) -> list[str]:
+    """Columns as wide as their widest cell, within reason; long texts stand last."""
+    cells = [tuple(plain(cell) for cell in row) for row in rows]
+    first = min(28, max((len(row[1]) for row in cells), default=0))
+    second = min(32, max((len(row[2]) for row in cells), default=0))
+    return [f"  {row[0]} {row[1]:<{first}}  {row[2]:<{second}}  {row[3]}".rstrip() for row in cells]
+
+
+def summary(plans: Sequence[Plan]) -> str:
+    """`Plan: 1 to change, 1 to create, 4 to delete, 2 blocked, 1 unknown.`"""
+    effects = [step.action.effect for plan in plans for step in plan.steps]
+    blocked = sum(len(plan.blocked) for plan in plans)
+    errors = sum(finding.severity == "error" for plan in plans for finding in plan.findings)
+    parts = [f"{effects.count(effect)} to {effect}" for effect in SIGNS]
+    parts += [f"{blocked} blocked"] if blocked else []
+    parts += [f"{counted(errors, 'problem')}"] if errors else []
+    if not effects and not blocked:
+        return "Plan: nothing to do." if not errors else f"Plan: nothing to do, {counted(errors, 'problem')}."
+    return "Plan: " + ", ".join(parts) + "."
+
+
+def applied(outcomes: Sequence[Outcome], not_approved: Sequence[Step], after: Plan) -> str:
+    """What was done for one database, and what is left."""
+    signs = {"done": "✓", "failed": "✗", "skipped": "·"}
+    rows = [(signs[one.result], one.does, one.says + (f"; {one.cure}" if one.cure else "")) for one in outcomes]
+    rows += [("·", step.shown.does, f"not approved: {step.shown.why}") for step in not_approved]
+    cells = [tuple(plain(cell) for cell in row) for row in rows]
+    width = max((len(row[1]) for row in cells), default=0)
+    lines = [f"{after.database}  ({plain(after.place)})", *(f"  {row[0]} {row[1]:<{width}}  {row[2]}" for row in cells)]
+    lines += _block(after).splitlines()[1:]
+    if after.next_at is not None:
+        lines.append(f"  next due {instant(after.next_at)}")
+    return "\n".join(lines) + "\n"
+
+
+def outcome_summary(outcomes: Sequence[Outcome]) -> str:
+    """`Applied: 3 done, 1 failed.`"""
+    results = [outcome.result for outcome in outcomes]
+    parts = [f"{results.count(result)} {result}" for result in ("done", "failed", "skipped") if result in results]
+    return "Applied: " + (", ".join(parts) or "nothing to do") + "."
+
+
+class StepView(msgspec.Struct, frozen=True, kw_only=True):
+    """One step. `parameters` and `kind` are what `id` is the digest of; the rest is for the reader."""
+
+    id: str
+    kind: str
+    effect: Effect
+    parameters: Mapping[str, Any]
+    does: str
+    to: str
+    why: str
+    bytes: int | None
+
+
+class BlockedView(msgspec.Struct, frozen=True, kw_only=True):
+    step: StepView
+    by: str
+    why: str
+    cure: str
+
+
+class ConditionView(msgspec.Struct, frozen=True, kw_only=True):
+    """How an objective stands; durations in seconds."""
+
+    name: str
+    status: str
+    objective_seconds: int
+    restore_point: datetime | None
+    says: str
+
+
+class PlanView(msgspec.Struct, frozen=True, kw_only=True):
+    """The plan of one database."""
+
+    database: str
+    place: str
+    policy_digest: str
+    steps: tuple[StepView, ...]
+    blocked: tuple[BlockedView, ...]
+    allow_destructive: str | None
+    conditions: tuple[ConditionView, ...]
+    findings: tuple[Finding, ...]
+    next_at: datetime | None
+
+
+class PlanDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What `plan --format json` prints and `plan --out` saves. A saved one is an approval: of it, only the ids are ever read."""
+
+    format: int
+    plans: tuple[PlanView, ...]
+    approves: tuple[str, ...]
+    """Ids of the steps that change or delete something."""
+
+
+def document(plans: Sequence[Plan]) -> PlanDocument:
+    """All of it; nothing in it is secret."""
+    ids = sorted(key for plan in plans for key in plan.to_approve)
+    return PlanDocument(format=PLAN_FORMAT, plans=tuple(view(plan) for plan in plans), approves=tuple(ids))
+
+
+def view(plan: Plan) -> PlanView:
+    """One database's."""
+    return PlanView(
+        database=plan.database,
+        place=plan.place,
+        policy_digest=plan.policy_digest,
+        steps=tuple(step_view(step) for step in plan.steps),
+        blocked=tuple(BlockedView(step=step_view(held.step), by=held.by, why=held.why, cure=held.cure) for held in plan.blocked),
+        allow_destructive=blocked_digest(plan),
+        conditions=tuple(condition_view(condition) for condition in plan.conditions),
+        findings=plan.findings,
+        next_at=plan.next_at,
+    )
+
+
+def condition_view(condition: Condition) -> ConditionView:
+    """As JSON shows it."""
+    return ConditionView(
+        name=condition.name,
+        status=condition.status,
+        objective_seconds=seconds(condition.objective),
+        restore_point=condition.restore_point,
+        says=condition.says,
+    )
+
+
+def seconds(span: timedelta) -> int:
+    """Whole ones."""
+    return int(span.total_seconds())
+
+
+def step_view(step: Step) -> StepView:
+    """As JSON shows it."""
+    parameters = msgspec.to_builtins(step.action)
+    return StepView(
+        id=step.action.id,
+        kind=parameters.pop("kind"),
+        effect=step.action.effect,
+        parameters=parameters,
+        does=step.shown.does,
+        to=step.shown.to,
+        why=step.shown.why,
+        bytes=step.shown.bytes,
+    )

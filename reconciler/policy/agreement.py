@@ -1,0 +1,87 @@
+"""What the parts of a policy must agree on and no schema can say: names that refer to something, what defaults may supply."""
+
+from collections.abc import Iterator, Mapping
+
+from reconciler.policy.nodes import Fault, Node, Path, child, merge
+from reconciler.policy.sentences import nearest, shown
+
+MERGED = ("timezone", "encryption", "objectives", "dumps")
+"""What defaults supply."""
+
+
+def disagreements(root: Node) -> Iterator[Fault]:
+    """All such faults. Whatever has not the right shape is passed over: the schema has its say on that."""
+    targets = _mapping(child(root, "targets"))
+    defaults = child(root, "defaults")
+    if defaults is not None:
+        yield from _unknown_targets(defaults, ("defaults",), targets)
+    for name, database in _mapping(child(root, "databases")).items():
+        if isinstance(database.value, Mapping):
+            yield from _database(database, merged(root, database), ("databases", name), targets)
+
+
+def merged(root: Node, database: Node) -> Node:
+    """The database's node with the defaults under it."""
+    defaults = child(root, "defaults")
+    parts = {key: part for key in MERGED if (part := merge(child(defaults, key), child(database, key))) is not None}
+    return Node(place=database.place, value={**_mapping(database), **parts}, keys=database.keys)
+
+
+def _database(written: Node, whole: Node, path: Path, targets: Mapping[str, Node]) -> Iterator[Fault]:
+    yield from _unknown_targets(written, path, targets)
+    yield from _missing(whole, path)
+    chosen = [item for item in _items(child(child(whole, "dumps"), "targets")) if isinstance(item.value, str)]
+    yield from _home(child(written, "home"), [str(item.value) for item in chosen], (*path, "home"), targets)
+    away = [item.value for item in chosen if _is_away(targets.get(str(item.value)))]
+    if away and child(whole, "encryption") is None:
+        yield Fault(
+            place=written.place,
+            path=(*path, "encryption"),
+            what=f"is missing, and {away[0]} is not a local target: whoever reads it reads the dumps",
+            cure="if that is meant, say it in words: encryption: none",
+        )
+
+
+def _unknown_targets(section: Node, path: Path, targets: Mapping[str, Node]) -> Iterator[Fault]:
+    for position, item in enumerate(_items(child(child(section, "dumps"), "targets"))):
+        if isinstance(item.value, str) and item.value not in targets:
+            yield _unknown(item, (*path, "dumps", "targets", position), targets)
+
+
+def _unknown(node: Node, path: Path, targets: Mapping[str, Node]) -> Fault:
+    cure = nearest(str(node.value), targets) or (f"declared are {', '.join(targets)}" if targets else "declare it under targets")
+    return Fault(place=node.place, path=path, what=f"{shown(node.value)} is not a target", cure=cure)
+
+
+def _missing(whole: Node, path: Path) -> Iterator[Fault]:
+    dumps = child(whole, "dumps")
+    if dumps is not None and not isinstance(dumps.value, Mapping):
+        return
+    for key, meant in (("schedule", "when dumps are taken"), ("targets", "where backups lie")):
+        if child(dumps, key) is None:
+            cure = f"say {meant}, here or under defaults.dumps"
+            yield Fault(place=(dumps or whole).place, path=(*path, "dumps", key), what="is missing", cure=cure)
+
+
+def _home(home: Node | None, chosen: list[str], path: Path, targets: Mapping[str, Node]) -> Iterator[Fault]:
+    if home is None or not isinstance(home.value, str):
+        return
+    if home.value not in targets:
+        yield _unknown(home, path, targets)
+    elif chosen and home.value not in chosen:
+        what = f"{shown(home.value)} is not among the targets of its dumps"
+        yield Fault(place=home.place, path=path, what=what, cure=f"choose {' or '.join(chosen)}, or add it to dumps.targets")
+
+
+def _is_away(target: Node | None) -> bool:
+    kind = child(target, "type")
+    return kind is not None and isinstance(kind.value, str) and kind.value != "local"
+
+
+def _mapping(node: Node | None) -> Mapping[str, Node]:
+    return node.value if node is not None and isinstance(node.value, Mapping) else {}
+
+
+def _items(node: Node | None) -> list[Node]:
+    is_list = node is not None and isinstance(node.value, list | tuple)
+    return list(node.value) if is_list else []  # type: ignore[union-attr,arg-type]  # is_list narrows

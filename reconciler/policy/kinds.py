@@ -1,0 +1,38 @@
+"""The kinds of target and of provider that a policy may name. What they are is told by whoever loads the policy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of target or provider: its name in a policy, its settings, and what makes the real thing of them.
+
+    The settings are a frozen struct with `tag_field="type"` (a source's: `"provider"`), `tag` equal to `type`, and
+    `forbid_unknown_fields`. Every field carries a description and an example in `msgspec.Meta`, of which the
+    schema and the reference are made. A field `domain`, where there is one, says what fails together with it.
+    """
+
+    settings: type[msgspec.Struct]
+    connect: Callable[..., Any]
+    # Last, since in the fields after it the name would hide the builtin.
+    type: str
+
+    def __post_init__(self) -> None:
+        config = self.settings.__struct_config__
+        if config.tag != self.type or not config.forbid_unknown_fields:
+            raise ValueError(f"{self.settings.__name__} must have tag={self.type!r} and forbid_unknown_fields=True")
+
+
+class Kinds(msgspec.Struct, frozen=True, kw_only=True):
+    """All kinds, in the order in which messages and the schema name them."""
+
+    targets: tuple[Kind, ...]
+    providers: tuple[Kind, ...]
+
+    def __post_init__(self) -> None:
+        for kinds, field in ((self.targets, "type"), (self.providers, "provider")):
+            wrong = [kind.type for kind in kinds if kind.settings.__struct_config__.tag_field != field]
+            if wrong:
+                raise ValueError(f"the settings of {', '.join(wrong)} must have tag_field={field!r}")

@@ -1,0 +1,88 @@
+"""What a policy promises and can't keep, or says and hardly means. Pure: the policy and an instant, nothing of the world."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import combinations
+
+from reconciler.errors import Finding, Severity
+from reconciler.policy.model import DatabasePolicy, Policy
+from reconciler.policy.nodes import Path, Places
+from reconciler.policy.units import format_duration
+
+_Row = tuple[Severity, Path, str, str]
+
+
+def lint(policy: Policy, places: Places, *, now: datetime) -> list[Finding]:
+    """Errors and warnings, database by database, each with its place in the text."""
+    rows: list[_Row] = []
+    for database in policy.databases.values():
+        rows += _schedule(database)
+        rows += _objectives(database, now)
+        rows += _retention(database)
+        rows += _outside(database, policy)
+    rows += _twins(policy)
+    rows += _unused(policy)
+    return [Finding(severity=severity, where=places.of(path), what=what, cure=cure) for severity, path, what, cure in rows]
+
+
+def _schedule(database: DatabasePolicy) -> Iterator[_Row]:
+    for warning in database.dumps.schedule.warnings():
+        yield "warning", _path(database, "dumps", "schedule"), warning, "`reconcile validate` prints when it fires"
+
+
+def _objectives(database: DatabasePolicy, now: datetime) -> Iterator[_Row]:
+    if database.objectives.rpo is not None:
+        yield from _rpo(database, database.objectives.rpo, _path(database, "objectives", "rpo"), now)
+    if database.objectives.disaster is not None:
+        yield from _rpo(database, database.objectives.disaster.rpo, _path(database, "objectives", "disaster", "rpo"), now)
+
+
+def _rpo(database: DatabasePolicy, rpo: timedelta, path: Path, now: datetime) -> Iterator[_Row]:
+    """A policy is wrong when every ordinary day misses the RPO; a night on which the clock goes back is only worth a word."""
+    schedule = database.dumps.schedule
+    usual, largest = schedule.largest_gap(now, "UTC"), schedule.largest_gap(now, database.timezone)
+    said, cure = format_duration(rpo), f"dump more often than {schedule}, or allow more"
+    if usual > rpo:
+        yield "error", path, f"{said} can't be met: between two dumps lie up to {format_duration(usual)}", cure
+    elif largest > rpo:
+        what = (
+            f"{said} is missed when the clock of {database.timezone} changes: two dumps are {format_duration(largest)} apart then"
+        )
+        yield "warning", path, what, cure
+    elif largest == rpo:
+        yield "warning", path, f"{said} is just the time between two dumps, and leaves none for the dump itself", cure
+
+
+def _retention(database: DatabasePolicy) -> Iterator[_Row]:
+    retention = database.dumps.retention
+    if retention is None or all(getattr(retention, rule) is None for rule in retention.__struct_fields__ if rule != "grace"):
+        cure = "say what to keep, as retention: {keep_last: 3, keep_daily: 30}"
+        yield "warning", _path(database, "dumps", "retention"), "no rule: every backup is kept, and storage only grows", cure
+
+
+def _outside(database: DatabasePolicy, policy: Policy) -> Iterator[_Row]:
+    source = getattr(database.source, "domain", None)
+    if database.objectives.disaster is None or not isinstance(source, str):
+        return
+    if all(getattr(policy.targets[name], "domain", None) == source for name in database.dumps.targets):
+        what = f"every target fails together with the source ({source}): no copy would be left"
+        yield "error", _path(database, "objectives", "disaster"), what, "add a target in another domain to dumps.targets"
+
+
+def _twins(policy: Policy) -> Iterator[_Row]:
+    for one, other in combinations(policy.databases.values(), 2):
+        shared = [target for target in other.dumps.targets if one.source == other.source and target in one.dumps.targets]
+        if shared:
+            what = f"has the very source of {one.name}, and both dump to {', '.join(shared)}"
+            yield "warning", _path(other, "source"), what, "one of them is enough, unless their schedules differ on purpose"
+
+
+def _unused(policy: Policy) -> Iterator[_Row]:
+    used = {target for database in policy.databases.values() for target in database.dumps.targets}
+    for name in policy.targets:
+        if name not in used:
+            yield "warning", ("targets", name), "no database dumps to it", "name it in dumps.targets, or remove it"
+
+
+def _path(database: DatabasePolicy, *steps: str) -> Path:
+    return ("databases", database.name, *steps)

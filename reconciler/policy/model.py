@@ -1,0 +1,159 @@
+"""What a policy says, once read: frozen, typed, defaults merged. Secrets are still references."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from reconciler.policy.schedule import Schedule
+from reconciler.policy.units import Duration, Span
+
+Encryption = Literal["none"]
+Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")]
+
+_Count = Annotated[int, Meta(ge=1)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what is written in a policy."""
+
+
+class Metadata(Section, frozen=True, kw_only=True):
+    """Whose policy this is."""
+
+    name: Annotated[str, Meta(description="What this policy protects, for people.", examples=["agente-hotel"], min_length=1)]
+    owner: Annotated[str, Meta(description="Who is asked when something is wrong.", examples=["backend-ops"], min_length=1)]
+
+
+class Disaster(Section, frozen=True, kw_only=True):
+    """What must hold when the source's failure domain is lost: only copies outside it count."""
+
+    rpo: Annotated[
+        Duration,
+        Meta(description="The newest copy outside the source's failure domain is never older than this.", examples=["26h"]),
+    ]
+
+
+class Objectives(Section, frozen=True, kw_only=True):
+    """What being backed up means for a database. Without objectives nothing is judged."""
+
+    rpo: Annotated[
+        Duration | None,
+        Meta(description="The newest restore point, wherever it lies, is never older than this.", examples=["6h"]),
+    ] = None
+    disaster: Annotated[
+        Disaster | None, Meta(description="Objectives for the loss of the source's failure domain.", examples=[{"rpo": "26h"}])
+    ] = None
+
+
+class Compression(Section, frozen=True, kw_only=True):
+    """How dumps are made smaller."""
+
+    algorithm: Annotated[Literal["zstd"], Meta(description="The algorithm: zstd.", examples=["zstd"])] = "zstd"
+    level: Annotated[int, Meta(description="1 is the fastest, 19 the smallest.", examples=[3], ge=1, le=19)] = 3
+    threads: Annotated[int, Meta(description="Threads that compress; 0 is one per core.", examples=[4], ge=0, le=64)] = 0
+
+
+class Retention(Section, frozen=True, kw_only=True):
+    """Which scheduled backups stay, as restic's `forget` has it: what any rule keeps is kept. Without a rule, all are."""
+
+    keep_last: Annotated[_Count | None, Meta(description="Keep the newest N.", examples=[3])] = None
+    keep_hourly: Annotated[
+        _Count | None, Meta(description="Keep the newest of each of the last N hours with one.", examples=[24])
+    ] = None
+    keep_daily: Annotated[
+        _Count | None, Meta(description="Keep the newest of each of the last N days with one.", examples=[30])
+    ] = None
+    keep_weekly: Annotated[
+        _Count | None, Meta(description="Keep the newest of each of the last N weeks with one.", examples=[8])
+    ] = None
+    keep_monthly: Annotated[
+        _Count | None, Meta(description="Keep the newest of each of the last N months with one.", examples=[12])
+    ] = None
+    keep_yearly: Annotated[
+        _Count | None, Meta(description="Keep the newest of each of the last N years with one.", examples=[5])
+    ] = None
+    keep_within: Annotated[
+        Span | None, Meta(description="Keep all within this span before the newest backup.", examples=["14d"])
+    ] = None
+    keep_within_hourly: Annotated[
+        Span | None, Meta(description="Keep one an hour within this span before the newest backup.", examples=["2d"])
+    ] = None
+    keep_within_daily: Annotated[
+        Span | None, Meta(description="Keep one a day within this span before the newest backup.", examples=["1mo"])
+    ] = None
+    keep_within_weekly: Annotated[
+        Span | None, Meta(description="Keep one a week within this span before the newest backup.", examples=["6mo"])
+    ] = None
+    keep_within_monthly: Annotated[
+        Span | None, Meta(description="Keep one a month within this span before the newest backup.", examples=["1y6mo"])
+    ] = None
+    keep_within_yearly: Annotated[
+        Span | None, Meta(description="Keep one a year within this span before the newest backup.", examples=["10y"])
+    ] = None
+    grace: Annotated[
+        Duration,
+        Meta(
+            description="A pruned backup can be brought back for this long.",
+            examples=["7d"],
+            extra_json_schema={"default": "7d"},
+        ),
+    ] = msgspec.field(default_factory=lambda: Duration(days=7))
+
+
+class Dumps(Section, frozen=True, kw_only=True):
+    """When dumps are taken, where they lie, and how long."""
+
+    schedule: Annotated[
+        Schedule,
+        Meta(
+            description="Cron: minute, hour, day of month, month, day of week, in the database's time zone.",
+            examples=["0 2 * * *"],
+        ),
+    ]
+    targets: Annotated[
+        tuple[Name, ...],
+        Meta(
+            description="Where backups lie: the dump lands on the first that can be reached, the others get copies.",
+            examples=[["primary", "offsite"]],
+            min_length=1,
+            extra_json_schema={"uniqueItems": True},
+        ),
+    ]
+    compression: Annotated[Compression, Meta(description="How dumps are compressed.", examples=[{"level": 3}])] = Compression()
+    retention: Annotated[
+        Retention | None,
+        Meta(description="Which backups stay; without it, all do.", examples=[{"keep_last": 3, "keep_daily": 30}]),
+    ] = None
+
+
+class DatabasePolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the policy says of one database, defaults merged."""
+
+    name: str
+    source: msgspec.Struct
+    """Settings of the kind that its `provider` names."""
+    home: str
+    """The target where lease and records lie."""
+    timezone: str
+    """Of schedules, and of the days that retention counts."""
+    encryption: Encryption | None
+    """None: not said, which is allowed for local targets alone."""
+    objectives: Objectives
+    dumps: Dumps
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy file that holds together."""
+
+    version: Literal[1]
+    metadata: Metadata
+    path: Path
+    """The file. References to files and paths of local targets are relative to its folder."""
+    digest: str
+    """sha256 of the file's bytes, in hex digits."""
+    targets: Mapping[str, msgspec.Struct]
+    """Settings of the kind that each one's `type` names."""
+    databases: Mapping[str, DatabasePolicy]

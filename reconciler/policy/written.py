@@ -1,0 +1,93 @@
+"""The shape of the file itself, before defaults are merged: what the schema is made of."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from reconciler.policy.model import Dumps, Encryption, Metadata, Name, Objectives, Section
+from reconciler.policy.units import TimeZone
+
+_Zone = Annotated[
+    TimeZone,
+    Meta(
+        description="The zone of schedules, and of the days that retention counts; UTC if not said.",
+        examples=["Europe/Madrid"],
+        extra_json_schema={"default": "UTC"},
+    ),
+]
+_Encrypted = Annotated[
+    Encryption | None,
+    Meta(
+        description="How dumps are encrypted. `none` must be said in words where a target is not local.",
+        examples=["none"],
+    ),
+]
+_Objectives = Annotated[
+    Objectives | None,
+    Meta(description="What being backed up means.", examples=[{"rpo": "6h", "disaster": {"rpo": "26h"}}]),
+]
+_Dumps = Annotated[
+    Dumps | None,
+    Meta(
+        description="Dumps: when, where, how long. What is missing comes from the defaults.",
+        examples=[{"schedule": "0 2 * * *", "targets": ["primary"]}],
+    ),
+]
+
+
+class Defaults(Section, frozen=True, kw_only=True):
+    """What holds for every database that doesn't say otherwise; merged key by key, lists as a whole."""
+
+    timezone: _Zone = msgspec.field(default_factory=lambda: TimeZone("UTC"))
+    encryption: _Encrypted = None
+    objectives: _Objectives = None
+    dumps: _Dumps = None
+
+
+class Database(Section, frozen=True, kw_only=True):
+    """One database, and what is promised for it."""
+
+    source: Annotated[
+        Any,
+        Meta(
+            description="Where the database is; `provider` says who hosts it.",
+            examples=[{"provider": "postgres", "url": "${DATABASE_URL}"}],
+        ),
+    ]
+    home: Annotated[
+        Name | None,
+        Meta(description="The target for lease and records; the first of dumps.targets if not said.", examples=["primary"]),
+    ] = None
+    timezone: _Zone = msgspec.field(default_factory=lambda: TimeZone("UTC"))
+    encryption: _Encrypted = None
+    objectives: _Objectives = None
+    dumps: _Dumps = None
+
+
+class Document(Section, frozen=True, kw_only=True):
+    """A backup policy: what "backed up" means for each database."""
+
+    version: Annotated[Literal[1], Meta(description="The version of this format.", examples=[1])]
+    metadata: Annotated[
+        Metadata, Meta(description="Whose policy this is.", examples=[{"name": "agente-hotel", "owner": "backend-ops"}])
+    ]
+    targets: Annotated[
+        dict[Name, Any],
+        Meta(
+            description="Where backups may lie, by name; `type` says what it is.",
+            examples=[{"disk": {"type": "local", "path": "./.backups"}}],
+            min_length=1,
+        ),
+    ]
+    defaults: Annotated[
+        Defaults | None, Meta(description="Merged under every database.", examples=[{"timezone": "UTC", "encryption": "none"}])
+    ] = None
+    databases: Annotated[
+        dict[Name, Database],
+        Meta(
+            description="The databases, by name. The name is a folder on the targets: renaming one begins anew.",
+            examples=[{"hotel": {"source": {"provider": "postgres", "url": "${DATABASE_URL}"}}}],
+            min_length=1,
+        ),
+    ]

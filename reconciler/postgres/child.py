@@ -1,0 +1,117 @@
+"""Client programs that end with us, however we end: started, heard, ended. What their bytes mean is others' business."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from reconciler.errors import Unreachable
+
+GUARD = Path(__file__).with_name("guard.py")
+END_SECONDS = 5.0
+"""More than the guardian's own grace: it does the killing, we only see to it."""
+LOOK_SECONDS = 0.1
+PIPE_BYTES = 1 << 20
+"""What Linux grants an ordinary user for a pipe: fewer and larger reads than with its default of 64 KiB."""
+COMPLAINT_LINES = 200
+
+
+class Child:
+    """A running program. Its stdout (or its stdin, when we feed it) is `stream`; end it in any case with `finish` or `end`."""
+
+    def __init__(self, argv: Sequence[str], *, environment: Mapping[str, str], fed: bool = False) -> None:
+        lifeline, self._lifeline = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(GUARD), str(lifeline), "--", *argv],
+                stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL if fed else subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(environment),
+                pass_fds=(lifeline,),
+                start_new_session=True,  # Ctrl-C is ours to hear; and the group's number is the guardian's
+                bufsize=0,
+            )
+        except OSError as error:
+            os.close(self._lifeline)
+            raise Unreachable(f"cannot start {argv[0]}: {error.strerror}") from error
+        finally:
+            os.close(lifeline)
+        self.stream = self._fileno(fed=fed)
+        _widen(self.stream)
+        # The first lines name the cause, so those are kept; the rest is read too, or the program would block on a full pipe.
+        self._complaints: list[str] = []
+        self._hearing = threading.Thread(target=self._hear, daemon=True)
+        self._hearing.start()
+
+    @property
+    def complaints(self) -> str:
+        """What it wrote to stderr, raw: it may hold secrets, and is for translation only."""
+        return "\n".join(self._complaints)
+
+    def close_input(self) -> None:
+        """Tell a fed program that this was all."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def finish(self, check: Callable[[], None]) -> int:
+        """Wait for a program that has all it needs, and say how it ended: its exit code, or minus the signal.
+
+        `check` is called now and then meanwhile, and ends the waiting by raising.
+        """
+        while self._hearing.is_alive():
+            self._hearing.join(LOOK_SECONDS)
+            check()
+        return self.end()
+
+    def end(self) -> int:
+        """End the program and all that it started, if it still runs. Safe to call twice; never feeds it an end of file first."""
+        if self._process.returncode is not None:
+            return self._process.returncode
+        self._drop_lifeline()
+        # Every process of the group holds the write end of stderr: once that is closed, all are gone.
+        self._hearing.join(END_SECONDS)
+        with suppress(ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
+            os.killpg(self._process.pid, signal.SIGKILL)
+        code = self._process.wait()
+        self._hearing.join(END_SECONDS)
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+        return code
+
+    def _drop_lifeline(self) -> None:
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+
+    def _fileno(self, *, fed: bool) -> int:
+        stream = self._process.stdin if fed else self._process.stdout
+        assert stream is not None  # noqa: S101  we asked Popen for this very pipe
+        return stream.fileno()
+
+    def _hear(self) -> None:
+        assert self._process.stderr is not None  # noqa: S101  as above
+        pending = b""
+        while piece := os.read(self._process.stderr.fileno(), 1 << 16):
+            *lines, pending = (pending + piece).split(b"\n")
+            pending = pending[: 1 << 16]
+            for line in lines:
+                self._note(line)
+        self._note(pending)
+
+    def _note(self, line: bytes) -> None:
+        if line and len(self._complaints) < COMPLAINT_LINES:
+            self._complaints.append(line[:4096].decode("utf-8", "replace"))
+
+
+def _widen(descriptor: int) -> None:
+    if sys.platform == "linux":
+        import fcntl
+
+        with suppress(OSError):  # the user's pipes may be at their limit: then it is slower, not wrong
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

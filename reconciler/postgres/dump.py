@@ -1,0 +1,183 @@
+"""A dump: one snapshot, held by a session of ours, and pg_dump reading in it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import NamedTuple
+
+import msgspec
+import psycopg
+
+from reconciler.errors import Conflict, ReconcilerError, Unreachable
+from reconciler.postgres import catalog, client
+from reconciler.postgres.child import Child
+from reconciler.postgres.conninfo import ChildAddress, Conninfo
+from reconciler.postgres.failures import first_error, from_words, translated
+from reconciler.postgres.flow import PATIENCE, Watch, read_blocks
+from reconciler.postgres.globals import read_globals
+from reconciler.postgres.privileges import check_readable
+from reconciler.postgres.session import (
+    NOTICE_MILLISECONDS,
+    Session,
+    apply_settings,
+    session,
+    time_limit,
+    unlimited,
+    watches_clients,
+)
+from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
+from reconciler.world.ports import Clock
+
+LOCK_WAIT = "30s"
+"""Longer, and our waiting request would make others wait behind it."""
+HOLDERS = """
+SELECT DISTINCT l.relation::regclass::text, a.pid, coalesce(nullif(a.application_name, ''), a.usename, '?')
+FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_class c ON c.oid = l.relation
+WHERE l.mode = 'AccessExclusiveLock' AND l.granted AND c.relkind IN ('r', 'p')
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1 LIMIT 5
+"""
+
+
+class Manners(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dump or a restore needs beside the address."""
+
+    clock: Clock
+    stop: Event
+    client_bin: Path | None = None
+    patience: timedelta = PATIENCE
+    lock_wait: str = LOCK_WAIT
+
+
+class Held(NamedTuple):
+    """What the snapshot's session found, the session itself, and what must end before it."""
+
+    facts: DumpFacts
+    globals: Globals
+    connection: Session
+    cleanup: ExitStack
+
+
+class PostgresDump:
+    """A dump in progress; made by `open_dump`."""
+
+    def __init__(self, address: ChildAddress, argv: Sequence[str], conninfo: Conninfo, held: Held, manners: Manners) -> None:
+        self.facts = held.facts
+        self.globals = held.globals
+        self._connection = held.connection
+        self._cleanup = held.cleanup
+        self._argv = argv
+        self._environment = address.environment
+        self._conninfo = conninfo
+        self._manners = manners
+
+    def chunks(self) -> Iterator[bytes]:
+        """The archive, once. Ends normally only after pg_dump was reaped with status 0."""
+        child = Child(self._argv, environment=self._environment)
+        self._cleanup.callback(child.end)
+        watch = Watch(self._manners.clock, self._manners.stop, self._manners.patience, f"dumping {self._conninfo.place}")
+        yield from read_blocks(child.stream, watch)
+        code = child.finish(watch.check)
+        if code != 0:
+            raise self._failure(code, child.complaints)
+
+    def lsn_after(self) -> str | None:
+        """The source's WAL position now. Raises Unreachable if the snapshot's session is gone."""
+        with translated(self._conninfo, "cannot read the WAL position of"), time_limit(self._connection):
+            return catalog.position(self._connection)
+
+    def _failure(self, code: int, complaints: str) -> ReconcilerError:
+        """Why pg_dump failed: first what can be seen from the snapshot's session, then what pg_dump said."""
+        said = first_error(complaints) or (
+            f"ended by signal {-code}, without a word" if code < 0 else f"exit code {code}, without a word"
+        )
+        try:
+            with time_limit(self._connection):
+                holders = self._connection.execute(HOLDERS).fetchall() if "LOCK TABLE" in said else []
+        except psycopg.Error:
+            return Unreachable(f"the server went away while {self._conninfo.place} was dumped", cure="it will be tried again")
+        if "LOCK TABLE" in said and "permission" not in said:
+            who = (
+                "; ".join(f"{table} is locked by {name} (pid {pid})" for table, pid, name in holders)
+                or "the lock's holder is gone by now"
+            )
+            waited = f"pg_dump waited {self._manners.lock_wait} for a lock in {self._conninfo.place}: {who}"
+            return Unreachable(waited, cure="end that session, or wait: it will be tried again")
+        if code < 0:
+            return Unreachable(
+                f"pg_dump of {self._conninfo.place} was ended by signal {-code}",
+                cure="look at memory and at who kills; it will be tried again",
+            )
+        return from_words(said, self._conninfo, "pg_dump failed on")
+
+
+@contextmanager
+def open_dump(conninfo: Conninfo, backup_id: str, expect: Identity | None, manners: Manners) -> Iterator[PostgresDump]:
+    """Open a snapshot and all that is known in it. On leaving, whatever still runs is ended, and the snapshot's session last.
+
+    Raises Conflict if the identity is not the expected one; Refused if the role can't read the whole, or no client fits.
+    """
+    name = f"reconciler/{backup_id}"
+    started = manners.clock.now()
+    with session(conninfo, name) as connection, ExitStack() as cleanup:
+        with translated(conninfo, "cannot prepare a dump of"), time_limit(connection):
+            source = catalog.source_facts(connection)
+            _check_source(source, expect, conninfo)
+            program = client.for_dump(client.find("pg_dump", manners.client_bin), source.major)
+            settings = _hold(connection, source.major)
+            facts, snapshot = _begin(connection, source, started, program.version)
+            check_readable(connection, conninfo.place)
+            globals_ = read_globals(connection)
+        info = connection.info
+        pinned = conninfo.pinned(host=info.host, hostaddr=info.hostaddr, port=info.port)
+        address = pinned.for_child(name, settings)
+        argv = [
+            str(program.folder / "pg_dump"),
+            "--format=custom",
+            "--compress=0",
+            "--no-password",
+            f"--snapshot={snapshot}",
+            f"--lock-wait-timeout={manners.lock_wait}",
+            f"--dbname={address.conninfo}",
+        ]
+        yield PostgresDump(address, argv, pinned, Held(facts, globals_, connection, cleanup), manners)
+
+
+def _check_source(source: SourceFacts, expect: Identity | None, conninfo: Conninfo) -> None:
+    client.check_supported(source.major, conninfo.place)
+    if expect is not None and source.identity != expect:
+        raise Conflict(
+            f"{conninfo.place} is {source.identity}, and expected was {expect}",
+            cure="correct the url; if it was moved on purpose, give it another name or prefix, and so a catalogue of its own",
+        )
+
+
+def _hold(connection: Session, major: int) -> dict[str, str]:
+    """Make the session last, and say which settings pg_dump's session needs for the same."""
+    settings = unlimited(major)
+    apply_settings(connection, settings)
+    return settings | ({"client_connection_check_interval": NOTICE_MILLISECONDS} if watches_clients(connection) else {})
+
+
+def _begin(connection: Session, source: SourceFacts, started: datetime, client_version: str) -> tuple[DumpFacts, str]:
+    """Take the snapshot, and say what it is: the facts and its exported name."""
+    lsn_before = catalog.position(connection)
+    # Bounds are read before the snapshot: what comes after them may or may not be in it, and the instant must not promise more.
+    bounds = [started] + ([catalog.replayed_until(connection)] if source.standby else [])
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    # The transaction's timestamp is that of BEGIN; the snapshot is taken by this, the first query.
+    begun, snapshot = connection.execute("SELECT transaction_timestamp(), pg_export_snapshot()").fetchall()[0]
+    found = catalog.locale(connection)
+    facts = DumpFacts(
+        source=source,
+        instant=min(begun.astimezone(UTC), *bounds),
+        lsn_before=lsn_before,
+        encoding=found.encoding,
+        collate=found.collate,
+        ctype=found.ctype,
+        locale_provider=found.provider,
+        extensions=catalog.extensions(connection),
+        client_version=client_version,
+    )
+    return facts, snapshot

@@ -1,0 +1,81 @@
+"""Bytes from and to a child, in blocks, with an eye on `stop` and on whether anything still moves."""
+
+import os
+import select
+from collections.abc import Iterator
+from datetime import timedelta
+from threading import Event
+
+from reconciler.errors import Stopped, Unreachable
+from reconciler.world.ports import Clock
+
+BLOCK_BYTES = 1 << 18
+READ_BYTES = 1 << 20
+LOOK_MILLISECONDS = 250
+"""How often `stop` is looked at while nothing moves."""
+PATIENCE = timedelta(minutes=10)
+"""Without a byte. pg_dump writes none until it has read the whole catalog and has its locks."""
+
+
+class Watch:
+    """Says when to give up: asked to stop, or nothing moved for too long (None: however long it takes)."""
+
+    def __init__(self, clock: Clock, stop: Event, patience: timedelta | None, doing: str) -> None:
+        self._clock = clock
+        self._stop = stop
+        self._patience = patience
+        self._doing = doing
+        self._moved = clock.monotonic()
+
+    def moved(self) -> None:
+        """A byte passed."""
+        self._moved = self._clock.monotonic()
+
+    def check(self) -> None:
+        """Raise Stopped or Unreachable if it is time to give up."""
+        if self._stop.is_set():
+            raise Stopped(f"stopped while {self._doing}")
+        if self._patience is not None and self._clock.monotonic() - self._moved > self._patience.total_seconds():
+            raise Unreachable(
+                f"no byte moved for {self._patience} while {self._doing}",
+                cure="look for locks and load on the server; it will be tried again",
+            )
+
+
+def read_blocks(descriptor: int, watch: Watch) -> Iterator[bytes]:
+    """All bytes until the end, in blocks of a quarter of a MiB or more but for the last; small reads are gathered."""
+    pending: list[bytes] = []
+    size = 0
+    while piece := _read(descriptor, watch):
+        pending.append(piece)
+        size += len(piece)
+        if size >= BLOCK_BYTES:
+            yield b"".join(pending)
+            watch.moved()  # however long the reader took: that is not the program's silence
+            pending, size = [], 0
+    if pending:
+        yield b"".join(pending)
+
+
+def write_block(descriptor: int, block: bytes, watch: Watch) -> None:
+    """Write all of it to a non-blocking descriptor. Raises BrokenPipeError when the reader is gone."""
+    rest = memoryview(block)
+    while rest:
+        watch.check()
+        if _ready(descriptor, select.POLLOUT):
+            rest = rest[os.write(descriptor, rest) :]
+            watch.moved()
+
+
+def _read(descriptor: int, watch: Watch) -> bytes:
+    while True:
+        watch.check()
+        if _ready(descriptor, select.POLLIN):
+            watch.moved()
+            return os.read(descriptor, READ_BYTES)
+
+
+def _ready(descriptor: int, event: int) -> bool:
+    poll = select.poll()  # not select(), which knows no descriptor above 1023
+    poll.register(descriptor, event)
+    return bool(poll.poll(LOOK_MILLISECONDS))

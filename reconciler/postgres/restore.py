@@ -1,0 +1,181 @@
+"""Puts an archive into an empty database: all of it in one transaction, or nothing."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import LiteralString
+
+import msgspec
+
+from reconciler.errors import Corrupt, Refused, Unreachable
+from reconciler.postgres import catalog, client
+from reconciler.postgres.child import Child
+from reconciler.postgres.conninfo import ChildAddress, Conninfo
+from reconciler.postgres.dump import Manners
+from reconciler.postgres.failures import first_error, from_words, translated
+from reconciler.postgres.flow import Watch, write_block
+from reconciler.postgres.roles import create_roles, finish_database
+from reconciler.postgres.session import Session, session, time_limit, unlimited
+from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
+
+NAMED = 5
+CONTENTS: LiteralString = """
+SELECT pg_describe_object(o.kind, o.oid, 0) FROM (
+    SELECT 'pg_namespace'::regclass, oid FROM pg_namespace
+              WHERE nspname <> 'public' AND NOT starts_with(nspname, 'pg_') AND oid >= 16384
+    UNION ALL SELECT 'pg_class'::regclass, oid FROM pg_class
+              WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND relpersistence <> 't' AND oid >= 16384
+    UNION ALL SELECT 'pg_type'::regclass, t.oid FROM pg_type t LEFT JOIN pg_class c ON c.oid = t.typrelid
+              WHERE (t.typtype IN ('d', 'e', 'r') OR c.relkind = 'c') AND t.oid >= 16384
+    UNION ALL SELECT 'pg_proc'::regclass, oid FROM pg_proc WHERE oid >= 16384
+    UNION ALL SELECT 'pg_event_trigger'::regclass, oid FROM pg_event_trigger
+    UNION ALL SELECT 'pg_publication'::regclass, oid FROM pg_publication
+    UNION ALL SELECT 'pg_foreign_server'::regclass, oid FROM pg_foreign_server
+    UNION ALL SELECT 'pg_largeobject'::regclass, oid FROM pg_largeobject_metadata
+) o (kind, oid)
+WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.kind AND d.objid = o.oid AND d.deptype IN ('e', 'i'))
+ORDER BY 1
+"""
+"""All that no new database has (16384 is the first oid that is not PostgreSQL's own), but for extensions and what is theirs."""
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restore did, and what it left for people to do."""
+
+    target: SourceFacts
+    client_version: str
+    roles_created: tuple[str, ...]
+    left_out: tuple[str, ...]
+    """Each a sentence: a right that only a superuser may give, a password to be set."""
+
+
+def restore_into(
+    conninfo: Conninfo,
+    chunks: Iterable[bytes],
+    *,
+    facts: DumpFacts,
+    globals: Globals,  # noqa: A002  the port's word for them
+    sources: Sequence[Identity],
+    manners: Manners,
+) -> Restored:
+    """Restore the archive in `chunks`, which came with `facts` and `globals`; roles first, the database's settings last.
+
+    Raises Refused, before a byte is read, if the database is not empty, is one of `sources`, or differs in encoding or locale.
+    Whatever is raised later (what `chunks` raises goes through), nothing of the archive stays; roles that were created do.
+    """
+    with session(conninfo, "reconciler/restore") as connection:
+        with translated(conninfo, "cannot restore into"), time_limit(connection):
+            target = catalog.source_facts(connection)
+            _check_target(target, facts, sources, conninfo)
+            _check_empty(connection, conninfo)
+            _check_locale(catalog.locale(connection), facts, conninfo)
+            program = client.for_restore(
+                client.find("pg_restore", manners.client_bin), archive=client.major_of(facts.client_version), server=target.major
+            )
+            created, left_out = create_roles(connection, globals)
+        info = connection.info
+        pinned = conninfo.pinned(host=info.host, hostaddr=info.hostaddr, port=info.port)
+        settings = unlimited(target.major) | {"default_transaction_read_only": "off"}
+        address = pinned.for_child("reconciler/restore", settings)
+    _restore(program, address, chunks, pinned, manners)
+    finishing = translated(conninfo, "cannot finish the restore into")
+    with session(pinned, "reconciler/restore") as connection, finishing, time_limit(connection):
+        left_out += finish_database(connection, globals)
+    return Restored(target=target, client_version=program.version, roles_created=created, left_out=tuple(left_out))
+
+
+def _check_target(target: SourceFacts, facts: DumpFacts, sources: Sequence[Identity], conninfo: Conninfo) -> None:
+    client.check_supported(target.major, conninfo.place)
+    # Who hosts it does not matter: the same cluster and name is the same database, whatever a policy calls its provider.
+    if any((source.cluster, source.database) == (target.identity.cluster, target.identity.database) for source in sources):
+        raise Refused(
+            f"{conninfo.place} is a source of the policy, and is never restored into", cure="create an empty database beside it"
+        )
+    if target.standby:
+        raise Refused(f"{conninfo.place} is a standby, which can't be written to", cure="restore into its primary")
+    if target.major < facts.source.major:
+        raise Refused(
+            f"{conninfo.place} is PostgreSQL {target.major}, older than the backup's {facts.source.major}",
+            cure=f"restore into PostgreSQL {facts.source.major} or newer",
+        )
+
+
+def _check_empty(connection: Session, conninfo: Conninfo) -> None:
+    found = [row[0] for row in connection.execute(CONTENTS)]
+    if found:
+        rest = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        raise Refused(
+            f"{conninfo.place} is not empty: it has {', '.join(found[:NAMED])}{rest}", cure="restore into a new database"
+        )
+
+
+def _check_locale(found: catalog.Locale, facts: DumpFacts, conninfo: Conninfo) -> None:
+    """Text would be refused, or sorted otherwise than the indexes' owners expect."""
+    has = (found.encoding, _plain(found.collate), _plain(found.ctype))
+    if has != (facts.encoding, _plain(facts.collate), _plain(facts.ctype)):
+        raise Refused(
+            f"{conninfo.place} has encoding {found.encoding} and locale {found.collate}, "
+            f"the backup has {facts.encoding} and {facts.collate}",
+            cure=f"CREATE DATABASE … TEMPLATE template0 ENCODING '{facts.encoding}' "
+            f"LC_COLLATE '{facts.collate}' LC_CTYPE '{facts.ctype}';",
+        )
+
+
+def _plain(locale: str) -> str:
+    """`en_US.UTF-8` and `en_US.utf8` are one locale, named by two systems."""
+    language, dot, codeset = locale.partition(".")
+    return language + dot + codeset.lower().replace("-", "")
+
+
+def _restore(
+    program: client.Client, address: ChildAddress, chunks: Iterable[bytes], conninfo: Conninfo, manners: Manners
+) -> None:
+    argv = [
+        str(program.folder / "pg_restore"),
+        "--exit-on-error",
+        "--single-transaction",
+        "--no-password",
+        f"--dbname={address.conninfo}",
+    ]
+    child = Child(argv, environment=address.environment, fed=True)
+    doing = f"restoring into {conninfo.place}"
+    try:
+        was_fed = _feed(child, chunks, Watch(manners.clock, manners.stop, manners.patience, doing))
+        # The indexes are built from now on, and take as long as they take.
+        code = child.finish(Watch(manners.clock, manners.stop, None, doing).check)
+    finally:
+        # Never an end of file first: a program that is still fed must not take what it has for the whole.
+        child.end()
+    if code < 0:
+        raise Unreachable(
+            f"pg_restore into {conninfo.place} was ended by signal {-code}", cure="look at memory and at who kills; try again"
+        )
+    if code > 0:
+        raise from_words(first_error(child.complaints) or f"exit code {code}, without a word", conninfo, "pg_restore failed on")
+    if not was_fed:
+        raise Corrupt(
+            f"pg_restore into {conninfo.place} was done before the archive ended",
+            cure="don't trust it; drop it, check the backup",
+        )
+
+
+def _feed(child: Child, chunks: Iterable[bytes], watch: Watch) -> bool:
+    """Write all chunks; False if the program ended before that."""
+    os.set_blocking(child.stream, False)
+    try:
+        for chunk in _but_last_late(chunks):
+            write_block(child.stream, chunk, watch)
+    except BrokenPipeError:
+        return False
+    child.close_input()
+    return True
+
+
+def _but_last_late(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Each chunk only once there is a next one or the end, so that nothing commits before all of the archive was found sound."""
+    held = b""
+    for chunk in chunks:
+        if held and chunk:
+            yield held
+        held = chunk or held
+    if held:
+        yield held

@@ -1,0 +1,78 @@
+"""Sessions of ours: opened with a limit, kept alive against a role's own time-outs, closed in any case."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+
+from reconciler.postgres.conninfo import Conninfo
+from reconciler.postgres.failures import translated
+
+Session = psycopg.Connection[tuple[Any, ...]]
+
+ANSWER_SECONDS = 60.0
+"""For catalog queries, which take milliseconds; a server that is frozen, or a catalog that is locked, must not hold us."""
+TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout")
+"""Settings of a role or database that would end the session that holds the snapshot."""
+NOTICE_MILLISECONDS = "2000"
+"""How soon a server notices that the client of a blocked query is gone (`client_connection_check_interval`, PostgreSQL 14)."""
+
+
+@contextmanager
+def session(conninfo: Conninfo, application_name: str) -> Iterator[Session]:
+    """One autocommit session, closed at the end. Raises Unreachable or Refused; `connect_timeout` of the url counts per host."""
+    with translated(conninfo, "cannot connect to"):
+        connection: Session = psycopg.connect(**conninfo.for_session(application_name), autocommit=True)  # type: ignore[arg-type]  # libpq's names
+    try:
+        with time_limit(connection), translated(conninfo, "cannot prepare a session on"):
+            connection.execute(
+                "SET search_path = pg_catalog"
+            )  # a function of somebody's schema must not stand for the server's own
+        yield connection
+    finally:
+        with suppress(psycopg.Error):
+            connection.close()
+
+
+@contextmanager
+def time_limit(connection: Session, seconds: float = ANSWER_SECONDS) -> Iterator[None]:
+    """Cut the connection if the block takes longer: whoever waits for an answer then gets psycopg's error instead."""
+    # A duplicate: should the session be closed meanwhile, its number may already be somebody else's.
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        cutter = threading.Timer(seconds, _cut, args=(line,))
+        cutter.daemon = True
+        cutter.start()
+        try:
+            yield
+        finally:
+            cutter.cancel()
+
+
+def unlimited(major: int) -> dict[str, str]:
+    """The settings that switch off each time-out that a server of that major knows."""
+    names = TIMEOUTS + (("transaction_timeout",) if major >= 17 else ())
+    return dict.fromkeys(names, "0")
+
+
+def apply_settings(connection: Session, settings: dict[str, str]) -> None:
+    """Set them for the session."""
+    for name, value in settings.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+
+def watches_clients(connection: Session) -> bool:
+    """Whether the server can notice a vanished client in mid-query; switches it on where it can (no Windows can)."""
+    try:
+        apply_settings(connection, {"client_connection_check_interval": NOTICE_MILLISECONDS})
+    except psycopg.errors.InvalidParameterValue:
+        return False
+    return True
+
+
+def _cut(line: socket.socket) -> None:
+    with suppress(OSError):  # already closed: the answer came at the last moment
+        line.shutdown(socket.SHUT_RDWR)

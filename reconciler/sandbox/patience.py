@@ -1,0 +1,33 @@
+"""Waiting for a condition, with a bound: the sandbox's only way to wait."""
+
+from collections.abc import Callable
+from threading import Event
+from typing import TypeVar
+
+from reconciler.errors import Unreachable
+from reconciler.world.clock import SystemClock
+
+T = TypeVar("T")
+
+_LOOK_EVERY_SECONDS = 0.02
+
+
+def wait_for(look: Callable[[], T | None], *, seconds: float, what: str, cure: str = "") -> T:
+    """The first result of `look` that is neither None nor False. Raises Unreachable, naming `what`, after `seconds`."""
+    clock, never = SystemClock(), Event()
+    deadline = clock.monotonic() + seconds
+    while True:
+        found = look()
+        if found is not None and found is not False:
+            return found
+        if clock.monotonic() >= deadline:
+            raise Unreachable(f"waited {seconds:g} s in vain for {what}", cure=cure)
+        clock.wait(_LOOK_EVERY_SECONDS, never)
+
+
+def comes_true(look: Callable[[], bool], *, seconds: float) -> bool:
+    """Whether `look` says True within `seconds`."""
+    try:
+        return wait_for(look, seconds=seconds, what="a condition")
+    except Unreachable:
+        return False

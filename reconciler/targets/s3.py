@@ -1,0 +1,109 @@
+"""A bucket of any S3-compatible store as a target: what a policy says of it, and how that is resolved."""
+
+from ipaddress import ip_address
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from reconciler.errors import Refused
+from reconciler.policy.kinds import Kind
+from reconciler.policy.secret import Secret, Surroundings, Text
+from reconciler.world.ports import Clock
+
+if TYPE_CHECKING:
+    from reconciler.targets.s3_target import S3Target
+
+
+class S3Settings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="s3", forbid_unknown_fields=True):
+    """A bucket of an S3-compatible store."""
+
+    bucket: Annotated[str, Meta(min_length=3, max_length=63, description="The bucket's name.", examples=["backups-agente"])]
+    prefix: Annotated[str, Meta(description="The folder in the bucket; none: its top.", examples=["backups/"])] = ""
+    region: Annotated[
+        Text | None, Meta(description="The bucket's region; default: as AWS's own tools find it.", examples=["eu-west-1"])
+    ] = None
+    endpoint: Annotated[
+        Text | None, Meta(description="The store's URL; default: AWS.", examples=["https://s3.eu-central-003.backblazeb2.com"])
+    ] = None
+    profile: Annotated[str | None, Meta(description="A profile of ~/.aws/config with the credentials.", examples=["backups"])] = (
+        None
+    )
+    access_key_id: Annotated[
+        Secret | None,
+        Meta(description="The access key's id; default: as AWS's own tools find it.", examples=["${S3_ACCESS_KEY_ID}"]),
+    ] = None
+    secret_access_key: Annotated[
+        Secret | None, Meta(description="The access key's secret part.", examples=["${S3_SECRET_ACCESS_KEY}"])
+    ] = None
+    checksums: Annotated[
+        Literal["sha256", "md5"],
+        Meta(
+            description="What the store checks arriving bytes by; md5 for stores that take no x-amz-checksum headers.",
+            examples=["md5"],
+        ),
+    ] = "sha256"
+    domain: Annotated[
+        str | None,
+        Meta(
+            description="What fails together with this bucket; default: the endpoint's host, s3:aws, or this machine.",
+            examples=["aws-backups"],
+        ),
+    ] = None
+
+
+def connect(name: str, settings: S3Settings, *, surroundings: Surroundings, clock: Clock, stop: Event) -> "S3Target":
+    """The target that the settings describe. Asks the store nothing yet. Raises Refused when a reference leads nowhere."""
+    # boto3 takes a fifth of a second to import: only who has such a target waits for it.
+    from reconciler.targets.s3_bucket import Access, Bucket, make_client
+    from reconciler.targets.s3_target import S3Target
+
+    where = f"targets.{name}"
+    key, secret, endpoint = settings.access_key_id, settings.secret_access_key, settings.endpoint
+    if (key is None) != (secret is None):
+        raise Refused(f"{where}: access_key_id and secret_access_key go together", cure="set both, or neither")
+    url = endpoint.reveal(surroundings, field=f"{where}.endpoint") if endpoint else None
+    host = _host(url, f"{where}.endpoint") if url else None
+    access = Access(
+        bucket=settings.bucket,
+        region=settings.region.reveal(surroundings, field=f"{where}.region") if settings.region else None,
+        endpoint=url,
+        profile=settings.profile,
+        access_key_id=key.reveal(surroundings, field=f"{where}.access_key_id").expose() if key else None,
+        secret_access_key=secret.reveal(surroundings, field=f"{where}.secret_access_key").expose() if secret else None,
+        checksums=settings.checksums,
+    )
+    prefix = settings.prefix.strip("/")
+    bucket = Bucket(name, access, make_client(name, access), prefix=f"{prefix}/" if prefix else "", clock=clock, stop=stop)
+    return S3Target(bucket, domain=settings.domain or _domain(host))
+
+
+KIND = Kind(type="s3", settings=S3Settings, connect=connect)
+
+
+def _host(url: str, field: str) -> str:
+    """The endpoint's host. What is wrong is not shown: a URL may hold a password."""
+    try:
+        parts: SplitResult | None = urlsplit(url)
+        host = parts.hostname if parts and parts.port != 0 else None
+    except ValueError:
+        parts, host = None, None
+    # Out of the handler, since that error quotes the URL and would be chained.
+    if parts is None or not host or parts.scheme not in ("http", "https") or "@" in parts.netloc:
+        raise Refused(f"{field} is no URL of a store", cure="write https://HOST or https://HOST:PORT, without user and password")
+    return host
+
+
+def _domain(host: str | None) -> str:
+    if host is None or host.endswith(".amazonaws.com"):
+        return "s3:aws"
+    return "host:localhost" if _is_loopback(host) else f"s3:{host}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,125 @@
+"""One bucket as one target uses it: the client with its manners, and what each request and message must name."""
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from threading import Event
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import boto3
+import msgspec
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from reconciler.errors import Refused
+from reconciler.targets.s3_errors import Doing
+from reconciler.world.ports import Clock, Stored
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+Checksums = Literal["sha256", "md5"]
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """How a bucket is reached, every reference resolved."""
+
+    bucket: str
+    region: str | None = None
+    endpoint: str | None = None
+    profile: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    checksums: Checksums = "sha256"
+
+    def __repr__(self) -> str:
+        return f"Access(bucket={self.bucket!r}, endpoint={self.endpoint!r})"
+
+
+class Bucket:
+    """A bucket, a prefix in it, and the client to reach it by. Safe to use from several threads."""
+
+    def __init__(self, target: str, access: Access, client: "S3Client", *, prefix: str, clock: Clock, stop: Event) -> None:
+        self.target: Final = target
+        self.name: Final = access.bucket
+        self.prefix: Final = prefix
+        self.endpoint: Final = access.endpoint or "AWS"
+        self.checksums: Final = access.checksums
+        self.clock: Final = clock
+        self.stop: Final = stop
+        self.client: Final = client
+
+    @property
+    def place(self) -> str:
+        return f"s3://{self.name}/{self.prefix}"
+
+    def at(self, key: str) -> dict[str, Any]:
+        """The part of a request that names the object."""
+        return {"Bucket": self.name, "Key": self.prefix + key}
+
+    def doing(self, verb: str, key: str, right: str) -> Doing:
+        """For messages: what is being done, and the right that it takes."""
+        what = f"{verb} {self.place}{key}"
+        return Doing(target=self.target, what=what, bucket=self.name, right=f"s3:{right}", endpoint=self.endpoint)
+
+    def checksum(self, body: bytes | bytearray) -> dict[str, Any]:
+        """The part of a request that lets the store check what arrives."""
+        if self.checksums == "sha256":
+            return {"ChecksumAlgorithm": "SHA256"}
+        return {"ContentMD5": b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode("ascii")}
+
+    def described(self, key: str, answer: Mapping[str, Any], *, size: int) -> Stored:
+        """An object as the answer to a request about it describes it."""
+        modified: datetime | None = answer.get("LastModified")
+        return Stored(
+            key=key,
+            size=size,
+            etag=str(answer["ETag"]).strip('"'),
+            modified=modified.astimezone(UTC) if modified else self.time_of(answer),
+            version=answer.get("VersionId"),
+        )
+
+    def time_of(self, answer: Mapping[str, Any]) -> datetime:
+        """The store's own clock. Raises Refused where the answer does not tell it: nothing could be dated by it then."""
+        text = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        try:
+            return parsedate_to_datetime(text).astimezone(UTC)
+        except ValueError as error:
+            raise Refused(
+                f"{self.target}: {self.endpoint} answers without a date", cure="use a store that sends Date headers"
+            ) from error
+
+
+def make_client(target: str, access: Access, *, connect_seconds: float = 10, read_seconds: float = 60) -> "S3Client":
+    """A client with all its time limits. Asks the store nothing yet. Raises Refused, e.g. for a profile that isn't there."""
+    # Where checksums are refused, botocore must not add its own.
+    when: Literal["when_supported", "when_required"] = "when_supported" if access.checksums == "sha256" else "when_required"
+    # A certificate names a wildcard of one level, and a dot in the bucket's name would make two.
+    by_path = access.endpoint is not None or "." in access.bucket
+    config = Config(
+        signature_version="s3v4",
+        connect_timeout=connect_seconds,
+        read_timeout=read_seconds,
+        retries={"total_max_attempts": 1},  # trying again is ours: botocore would do it blindly
+        s3={"addressing_style": "path" if by_path else "auto"},
+        request_checksum_calculation=when,
+        response_checksum_validation=when,
+        max_pool_connections=20,
+        tcp_keepalive=True,
+    )
+    try:
+        session = boto3.session.Session(
+            profile_name=access.profile,
+            aws_access_key_id=access.access_key_id,
+            aws_secret_access_key=access.secret_access_key,
+            region_name=access.region,
+        )
+        region = session.region_name or ("us-east-1" if access.endpoint else None)
+        client: S3Client = session.client("s3", region_name=region, endpoint_url=access.endpoint, config=config)
+        return client
+    except (BotoCoreError, ValueError) as error:
+        raise Refused(
+            f"{target}: no S3 client can be made: {type(error).__name__}", cure="correct `profile`, `region` or `endpoint`"
+        ) from error

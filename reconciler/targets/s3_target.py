@@ -1,0 +1,153 @@
+"""Objects of an S3 bucket, under a prefix, as a target."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC
+from functools import cached_property
+from typing import Any, Final
+
+from reconciler.errors import Conflict, Refused
+from reconciler.targets.keys import check_key
+from reconciler.targets.s3_bucket import Bucket
+from reconciler.targets.s3_errors import code_of, translated
+from reconciler.targets.s3_upload import write
+from reconciler.world.ports import Blob, Listing, Stored, Upload
+
+CHUNK_BYTES: Final = 1 << 20
+
+_MARKS: Final = {
+    "list_objects_v2": {"ContinuationToken": "NextContinuationToken"},
+    "list_object_versions": {"KeyMarker": "NextKeyMarker", "VersionIdMarker": "NextVersionIdMarker"},
+    "list_multipart_uploads": {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"},
+}
+"""How each listing goes on: field of the next request → field of the last answer."""
+
+
+class S3Target:
+    """Implements the `Target` port. One attempt a request, but for writes: what may be repeated elsewhere, a wrapper repeats."""
+
+    def __init__(self, bucket: Bucket, *, domain: str) -> None:
+        self._bucket: Final = bucket
+        self._client = bucket.client
+        self.domain: Final = domain
+
+    @property
+    def name(self) -> str:
+        return self._bucket.target
+
+    @property
+    def place(self) -> str:
+        return self._bucket.place
+
+    @cached_property
+    def versioned(self) -> bool:
+        """Asked once. A bucket whose versioning is suspended still shows its old versions, and hides by markers."""
+        with translated(self._bucket.doing("ask for the versioning of", "", "GetBucketVersioning")):
+            try:
+                answer = self._client.get_bucket_versioning(Bucket=self._bucket.name)
+            except self._client.exceptions.ClientError as error:
+                if code_of(error) not in ("NotImplemented", "MethodNotAllowed"):
+                    raise
+                return False  # a store that knows no versions
+        return answer.get("Status") in ("Enabled", "Suspended")
+
+    def list(self, prefix: str, *, versions: bool = False) -> Listing:
+        """Of versions, the newest of a key comes first. What a plain listing shows has no `version`."""
+        if versions and self.versioned:
+            pages = list(self._pages("list_object_versions", prefix, right="ListBucketVersions"))
+            found = [self._listed(each) for page in pages for each in page.get("Versions", ())]
+            found += [self._listed(each, marker=True) for page in pages for each in page.get("DeleteMarkers", ())]
+        else:
+            pages = list(self._pages("list_objects_v2", prefix, right="ListBucket"))
+            found = [self._listed(each) for page in pages for each in page.get("Contents", ())]
+        found.sort(key=lambda item: (item.key, not item.latest, -item.modified.timestamp()))
+        return Listing(items=tuple(found), store_time=self._bucket.time_of(pages[-1]))
+
+    def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
+        check_key(key)
+        request = self._bucket.at(key) | ({"VersionId": version} if version else {})
+        doing = self._bucket.doing("read", key, "GetObjectVersion" if version else "GetObject")
+        with translated(doing):
+            try:
+                answer = self._client.get_object(**request | ({"Range": f"bytes={start}-"} if start else {}))
+            except self._client.exceptions.ClientError as error:
+                if code_of(error) not in ("InvalidRange", "416"):
+                    raise
+                head = self._client.head_object(**request)
+                return Blob(self._bucket.described(key, head, size=head["ContentLength"]), iter(()))
+        body = answer["Body"]
+
+        def chunks() -> Iterator[bytes]:
+            while True:
+                with translated(doing):
+                    chunk = body.read(CHUNK_BYTES)
+                if not chunk:
+                    return
+                yield chunk
+
+        return Blob(self._bucket.described(key, answer, size=_whole_size(answer)), chunks(), body.close)
+
+    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+        check_key(key)
+        return write(self._bucket, key, chunks, expect=expect)
+
+    def delete(self, key: str, *, version: str | None = None) -> None:
+        """On a versioned bucket, a key is hidden by a marker and a version is really removed."""
+        check_key(key)
+        if version is not None and not self.versioned:
+            return
+        right = "DeleteObjectVersion" if version else "DeleteObject"
+        with translated(self._bucket.doing("delete", key, right)):
+            self._client.delete_object(**self._bucket.at(key) | ({"VersionId": version} if version else {}))
+
+    def unfinished(self, prefix: str) -> Sequence[Upload]:
+        pages = self._pages("list_multipart_uploads", prefix, right="ListBucketMultipartUploads")
+        return tuple(
+            Upload(key=self._key(each), upload_id=each["UploadId"], begun=each["Initiated"].astimezone(UTC))
+            for page in pages
+            for each in page.get("Uploads", ())
+        )
+
+    def abort(self, upload: Upload) -> None:
+        check_key(upload.key)
+        try:
+            with translated(self._bucket.doing("abort the unfinished write of", upload.key, "AbortMultipartUpload")):
+                self._client.abort_multipart_upload(**self._bucket.at(upload.key), UploadId=upload.upload_id)
+        except Conflict:
+            return  # completed or aborted before: nothing is held any more
+
+    def _pages(self, operation: str, prefix: str, *, right: str) -> Iterator[Mapping[str, Any]]:
+        doing = self._bucket.doing("list", prefix, right)
+        request = {"Bucket": self._bucket.name, "Prefix": self._bucket.prefix + prefix}
+        while True:
+            with translated(doing):
+                page: Mapping[str, Any] = getattr(self._client, operation)(**request)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            following = {field: page[mark] for field, mark in _MARKS[operation].items() if page.get(mark)}
+            if not following or following.items() <= request.items():
+                raise Refused(
+                    f"{doing}: the store says that there is more, but not where", cure="use another store: this one can't list"
+                )
+            request |= following
+
+    def _listed(self, each: Mapping[str, Any], *, marker: bool = False) -> Stored:
+        return Stored(
+            key=self._key(each),
+            size=each.get("Size", 0),
+            etag=str(each.get("ETag", "")).strip('"'),
+            modified=each["LastModified"].astimezone(UTC),
+            version=each.get("VersionId"),
+            latest=each.get("IsLatest", True),
+            marker=marker,
+        )
+
+    def _key(self, each: Mapping[str, Any]) -> str:
+        return str(each["Key"]).removeprefix(self._bucket.prefix)
+
+
+def _whole_size(answer: Mapping[str, Any]) -> int:
+    """Of the object, not of the range of it that was asked for."""
+    whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.get("ContentRange", ""))
+    return int(whole[1]) if whole else int(answer["ContentLength"])

@@ -1,0 +1,61 @@
+"""One turn for one database: observe → plan → apply. Start reading here.
+
+The policy says what is wanted; `observe` looks at what is there; `plan` compares, and is pure; `apply` does what is agreed and
+looks again. There is no memory but the records in the world: a turn that was killed is simply followed by the next.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from reconciler.apply import Applied, apply
+from reconciler.backups.claim import SILENT_SECONDS, Watch
+from reconciler.observe import observe
+from reconciler.planning.plan import Consent, Duty, Plan
+from reconciler.planning.planner import plan
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.events import Waiting
+from reconciler.world.facts import Observation
+from reconciler.world.ports import World
+
+
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at a database, and the plan that follows from it."""
+
+    have: Observation
+    plan: Plan
+
+
+def survey(world: World, want: DatabasePolicy, duties: Iterable[Duty]) -> Survey:
+    """What is there, and what a turn would do. Changes nothing."""
+    have = observe(world, want, Watch(world.clock, world.process))
+    return Survey(have=have, plan=plan(duties, want, have, world.clock.now(), policy_digest=world.policy_digest))
+
+
+def turn(world: World, want: DatabasePolicy, duties: Iterable[Duty], consent: Consent) -> Applied:
+    """Make the world what the policy says, as far as it was consented to. Raises Conflict when another reconciler is at it."""
+    duties = tuple(duties)
+    watch = Watch(world.clock, world.process)
+
+    def look() -> Plan:
+        have = _decided(world, want, watch)
+        return plan(duties, want, have, world.clock.now(), policy_digest=world.policy_digest)
+
+    return apply(world, want, look, consent, watch)
+
+
+def _decided(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
+    """Looks until it is clear which writers live: one on another host that died would else keep its slot taken for ever."""
+    ends = world.clock.monotonic() + SILENT_SECONDS + 10
+    told = False
+    while True:
+        have = observe(world, want, watch)
+        doubtful = [copy for backup in have.backups() for copy in backup.copies.values() if copy.writer == "undecided"]
+        if not doubtful or world.clock.monotonic() >= ends:
+            return have
+        if not told:
+            says = f"watching whether the writer of {doubtful[0].id} lives (at most {SILENT_SECONDS:.0f} s)"
+            world.tell(Waiting(database=want.name, says=says))
+            told = True
+        if world.clock.wait(5.0, world.stop):
+            return have

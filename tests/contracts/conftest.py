@@ -1,0 +1,45 @@
+"""The targets that the contract suite runs over, by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from reconciler.targets.local import LocalTarget
+from reconciler.targets.retrying import Retrying
+from reconciler.targets.s3_bucket import Bucket
+from reconciler.targets.s3_target import S3Target
+from reconciler.targets.telling import Telling
+from reconciler.world.clock import SystemClock
+from reconciler.world.ports import Target
+from tests.servers.s3 import S3Server, s3_server
+
+__all__ = ["s3_server"]
+
+
+def _local(request: pytest.FixtureRequest) -> Target:
+    folder: Path = request.getfixturevalue("tmp_path")
+    return LocalTarget("disk", folder / "backups", clock=SystemClock())
+
+
+def _s3(request: pytest.FixtureRequest, *, versioned: bool = False, prefix: str = "") -> Target:
+    server: S3Server = request.getfixturevalue("s3_server")
+    access = server.access(server.new_bucket(versioned=versioned))
+    bucket = Bucket("s3", access, server.careful_client, prefix=prefix, clock=SystemClock(), stop=Event())
+    return S3Target(bucket, domain="host:localhost")
+
+
+TARGETS: dict[str, Callable[[pytest.FixtureRequest], Target]] = {
+    "local": _local,
+    "s3": _s3,
+    "s3 with a prefix": lambda request: _s3(request, prefix="some/where/"),
+    "s3 with versions": lambda request: _s3(request, versioned=True),
+    "retrying local": lambda request: Retrying(_local(request), clock=SystemClock(), stop=Event()),
+    "telling retrying s3": lambda request: Telling(Retrying(_s3(request), clock=SystemClock(), stop=Event()), lambda _: None),
+}
+
+
+@pytest.fixture(params=list(TARGETS))
+def target(request: pytest.FixtureRequest) -> Target:
+    return TARGETS[request.param](request)

@@ -1,0 +1,54 @@
+"""Looking at processes and sessions, and waiting for what must come."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+from reconciler.world.clock import SystemClock
+from tests.servers.postgres import Server
+
+
+def comes_true(look: Callable[[], bool], seconds: float = 15) -> bool:
+    """Wait until it is so; False if it never is."""
+    clock = SystemClock()
+    deadline = clock.monotonic() + seconds
+    while not (found := look()) and clock.monotonic() < deadline:
+        clock.wait(0.05, Event())
+    return found
+
+
+def children(parent: int | None = None) -> set[int]:
+    """The pids of that process's children; of ours."""
+    listing = Path(f"/proc/{parent or os.getpid()}/task").glob("*/children")
+    return {int(pid) for file in listing for pid in file.read_text().split()}
+
+
+def is_running(pid: int) -> bool:
+    """Whether it is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def command_lines() -> list[str]:
+    """Of every process that we may look at."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue
+    return found
+
+
+def sessions_end(server: Server, name: str) -> bool:
+    """Wait until no session of that name is left."""
+    return comes_true(lambda: server.sessions(name) == 0)
+
+
+def is_blocked(server: Server, name: str) -> bool:
+    """Whether a session of that name waits for a lock."""
+    waiting = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event_type = 'Lock'"
+    return bool(server.execute(waiting) == [(1,)])

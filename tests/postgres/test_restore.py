@@ -1,0 +1,293 @@
+"""Restoring an archive into an empty database."""
+
+from collections.abc import Callable, Iterator
+from threading import Event
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from reconciler.errors import Corrupt, Refused, Stopped, Unreachable
+from reconciler.postgres.dump import Manners
+from reconciler.postgres.restore import Restored, restore_into
+from reconciler.postgres.source import PostgresSource
+from reconciler.postgres.url import parse
+from reconciler.world.facts import DumpFacts, Globals, Identity
+from tests.postgres.odd_schema import odd_database
+from tests.servers.postgres import MAJORS, Server, Servers
+
+Open = Callable[[str], PostgresSource]
+ROWS = "CREATE TABLE t AS SELECT i, repeat('x', 100) AS x FROM generate_series(1, 20000) i; CREATE INDEX ON t (i)"
+
+
+class Taken(NamedTuple):
+    chunks: list[bytes]
+    facts: DumpFacts
+    globals: Globals
+
+
+def take(source: PostgresSource) -> Taken:
+    with source.dump("taken", expect=None) as dump:
+        return Taken(list(dump.chunks()), dump.facts, dump.globals)
+
+
+def put(url: str, taken: Taken, manners: Manners, *, sources: tuple[Identity, ...] = ()) -> Restored:
+    return restore_into(
+        parse(url, field="url"), taken.chunks, facts=taken.facts, globals=taken.globals, sources=sources, manners=manners
+    )
+
+
+def tables(server: Server, database: str) -> list[str]:
+    return [row[0] for row in server.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND oid >= 16384", database)]
+
+
+def test_a_database_with_everything_comes_back(postgres: Server, open_source: Open, manners: Manners) -> None:
+    """What we restore has the very pg_dump text of the original."""
+    original, copy = odd_database(postgres), postgres.new_database(options="TEMPLATE template0")
+
+    put(postgres.url(copy), take(open_source(postgres.url(original))), manners)
+
+    assert postgres.schema_text(original) == postgres.schema_text(copy)
+
+
+@pytest.mark.parametrize("older", [major for major in MAJORS if major < 18])
+def test_an_older_servers_backup_in_a_newer_server(
+    older: int, postgres_servers: Servers, open_source: Open, manners: Manners
+) -> None:
+    """The archive of an older major goes into a newer one, whose server has none of the roles yet."""
+    old, new = postgres_servers(older), postgres_servers(18)
+    taken = take(open_source(old.url(odd_database(old))))
+    copy = new.new_database(options="TEMPLATE template0")
+
+    restored = put(new.url(copy), taken, manners)
+
+    assert restored.roles_created
+    assert 18 == restored.target.major
+    assert [(100,)] == new.execute("SELECT count(*) FROM serials", copy)
+
+
+@pytest.mark.skipif(len(MAJORS) < 3, reason="needs an older and a newer server")
+def test_a_newer_servers_backup_in_an_older_server(postgres_servers: Servers, open_source: Open, manners: Manners) -> None:
+    """PostgreSQL can't do that, and we say so before anything is read."""
+    taken = take(open_source(postgres_servers(18).url(postgres_servers(18).new_database())))
+    old = postgres_servers(15)
+
+    with pytest.raises(Refused, match="PostgreSQL 15, older than the backup's 18") as refusal:
+        put(old.url(old.new_database()), taken, manners)
+
+    assert "18 or newer" in refusal.value.cure
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("CREATE TABLE left_behind (v int)", "left_behind"),
+        ("CREATE SCHEMA left_behind", "left_behind"),
+        ("CREATE TYPE left_behind AS ENUM ('a')", "left_behind"),
+        ("CREATE TYPE left_behind AS (a int)", "left_behind"),
+        ("CREATE FUNCTION left_behind() RETURNS int LANGUAGE sql AS 'SELECT 1'", "left_behind"),
+        ("CREATE VIEW left_behind AS SELECT 1", "left_behind"),
+        ("SELECT lo_create(4711)", "large object 4711"),
+    ],
+)
+def test_a_database_that_is_not_empty(
+    postgres18: Server, open_source: Open, manners: Manners, statement: str, named: str
+) -> None:
+    """Anything of somebody's refuses the restore, is named, and is left as it was."""
+    taken = take(open_source(postgres18.url(postgres18.new_database())))
+    target = postgres18.new_database(statement)
+
+    with pytest.raises(Refused, match=f"is not empty: it has .*{named}"):
+        put(postgres18.url(target), taken, manners)
+
+
+def test_a_database_with_an_extension_only(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """Extensions are no user's data: a template may bring them."""
+    taken = take(open_source(postgres18.url(postgres18.new_database("CREATE EXTENSION hstore; CREATE TABLE t (h hstore)"))))
+    target = postgres18.new_database("CREATE EXTENSION hstore")
+
+    put(postgres18.url(target), taken, manners)
+
+    assert ["t"] == tables(postgres18, target)
+
+
+def test_a_source_of_the_policy(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """A source is refused even while it is empty."""
+    source = postgres18.new_database()
+    taken = take(open_source(postgres18.url(source)))
+
+    with pytest.raises(Refused, match="is a source of the policy"):
+        put(postgres18.url(source), taken, manners, sources=(taken.facts.source.identity,))
+
+
+@pytest.mark.parametrize("options", ["ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'", "LC_COLLATE 'POSIX' LC_CTYPE 'POSIX'"])
+def test_another_encoding_or_locale(postgres18: Server, open_source: Open, manners: Manners, options: str) -> None:
+    """Text would be refused or sorted otherwise: the sentence says how to make a database that fits."""
+    taken = take(open_source(postgres18.url(postgres18.new_database())))
+    target = postgres18.new_database(options=f"TEMPLATE template0 {options}")
+
+    with pytest.raises(Refused, match="encoding") as refusal:
+        put(postgres18.url(target), taken, manners)
+
+    assert f"ENCODING 'UTF8' LC_COLLATE '{taken.facts.collate}'" in refusal.value.cure
+
+
+@pytest.mark.parametrize("survive", [1, -1], ids=["first chunk", "all but the last"])
+def test_chunks_that_fail_on_the_way(postgres18: Server, open_source: Open, manners: Manners, survive: int) -> None:
+    """A part that proves corrupt ends the restore, its own error goes through, and nothing is committed."""
+    taken = take(open_source(postgres18.url(postgres18.new_database(ROWS))))
+    target = postgres18.new_database()
+
+    def failing() -> Iterator[bytes]:
+        yield from taken.chunks[:survive]
+        raise Corrupt("part 2 differs from its hash")
+
+    with pytest.raises(Corrupt, match="part 2"):
+        put(postgres18.url(target), taken._replace(chunks=failing()), manners)  # type: ignore[arg-type]  # read once, as a stream
+
+    assert [] == tables(postgres18, target)
+
+
+def test_chunks_that_fail_after_the_last_byte(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """Even an archive that is complete is not committed unless its reading ended well."""
+    taken = take(open_source(postgres18.url(postgres18.new_database("CREATE TABLE t (v int)"))))
+    target = postgres18.new_database()
+
+    def failing() -> Iterator[bytes]:
+        yield from taken.chunks
+        raise Corrupt("the whole differs from its hash")
+
+    with pytest.raises(Corrupt, match="the whole"):
+        put(postgres18.url(target), taken._replace(chunks=failing()), manners)  # type: ignore[arg-type]  # read once, as a stream
+
+    assert [] == tables(postgres18, target)
+
+
+def test_an_archive_that_is_cut_short(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """An end of file in the middle is a failure, and nothing is committed."""
+    taken = take(open_source(postgres18.url(postgres18.new_database(ROWS))))
+    target = postgres18.new_database()
+
+    with pytest.raises(Refused, match="pg_restore failed"):
+        put(postgres18.url(target), taken._replace(chunks=taken.chunks[:-1]), manners)
+
+    assert [] == tables(postgres18, target)
+
+
+def test_a_wish_to_stop_on_the_way(postgres18: Server, open_source: Open, manners: Manners, stop: Event) -> None:
+    """It is heard between two chunks, and nothing is committed."""
+    taken = take(open_source(postgres18.url(postgres18.new_database(ROWS))))
+    target = postgres18.new_database()
+
+    def stopping() -> Iterator[bytes]:
+        yield taken.chunks[0]
+        stop.set()
+        yield from taken.chunks[1:]
+
+    with pytest.raises(Stopped):
+        put(postgres18.url(target), taken._replace(chunks=stopping()), manners)  # type: ignore[arg-type]  # read once, as a stream
+
+    assert [] == tables(postgres18, target)
+
+
+def test_the_server_ends_the_session_on_the_way(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """A lost connection is worth another try."""
+    taken = take(open_source(postgres18.url(postgres18.new_database(ROWS))))
+    target = postgres18.new_database()
+
+    def cutting() -> Iterator[bytes]:
+        yield from taken.chunks[:-1]
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        assert postgres18.execute(ended, target)
+        yield taken.chunks[-1]
+
+    with pytest.raises(Unreachable):
+        put(postgres18.url(target), taken._replace(chunks=cutting()), manners)  # type: ignore[arg-type]  # read once, as a stream
+
+    assert [] == tables(postgres18, target)
+
+
+def test_a_role_that_may_not(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """What the restoring role lacks is told in a sentence, without the commands of the archive."""
+    taken = take(open_source(postgres18.url(postgres18.new_database(ROWS))))
+    role = postgres18.new_role()
+    target = postgres18.new_database()
+
+    with pytest.raises(Refused, match="pg_restore failed on") as refusal:
+        put(postgres18.url(target, user=role), taken, manners)
+
+    assert "Command was" not in str(refusal.value)
+    assert refusal.value.cure
+
+
+def test_the_database_gets_its_settings_rights_and_owner(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """They come after the data: a database that is read-only by default can be restored."""
+    owner, reader = postgres18.new_role(), postgres18.new_role()
+    original = postgres18.new_database(ROWS)
+    postgres18.execute(
+        f"ALTER DATABASE {original} OWNER TO {owner}; GRANT CREATE, TEMP ON DATABASE {original} TO {reader} WITH GRANT OPTION;"
+        f"REVOKE CONNECT ON DATABASE {original} FROM PUBLIC; ALTER DATABASE {original} SET search_path = 'a b', \"C\"\"\", public;"
+        f"ALTER DATABASE {original} SET my.setting = 'x, ''y'''; ALTER ROLE {reader} IN DATABASE {original} SET work_mem = '7MB';"
+        f"ALTER DATABASE {original} SET default_transaction_read_only = on"
+    )
+    taken = take(open_source(postgres18.url(original)))
+    target = postgres18.new_database()
+
+    restored = put(postgres18.url(target), taken, manners)
+    again = take(open_source(postgres18.url(target))).globals
+
+    assert taken.globals.settings == again.settings
+    assert owner == again.database_owner
+    assert set(taken.globals.database_acl or ()) == set(again.database_acl or ())
+    assert () == restored.left_out
+
+
+def test_roles_are_made_and_never_overwritten(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """Missing roles come back with all but their passwords; one that is there stays as it is, memberships included."""
+    group, member, present = "gr\"o'up x", postgres18.new_role(), postgres18.new_role()
+    postgres18.execute(f'DROP ROLE IF EXISTS "{group.replace(chr(34), chr(34) * 2)}"')
+    postgres18.execute(
+        f'CREATE ROLE "{group.replace(chr(34), chr(34) * 2)}" NOINHERIT CREATEDB CONNECTION LIMIT 3 VALID UNTIL \'2031-02-03 04:05:06+00\';'
+        f'GRANT "{group.replace(chr(34), chr(34) * 2)}" TO {member} WITH ADMIN OPTION; GRANT pg_monitor TO {member};'
+        f'GRANT "{group.replace(chr(34), chr(34) * 2)}" TO {present};'
+        f"ALTER ROLE {member} SET search_path = 'x y', z; COMMENT ON ROLE {member} IS 'it''s'"
+    )
+    taken = take(open_source(postgres18.url(postgres18.new_database())))
+    postgres18.execute(f'DROP ROLE "{group.replace(chr(34), chr(34) * 2)}"; DROP ROLE {member}; ALTER ROLE {present} CREATEROLE')
+
+    restored = put(postgres18.url(postgres18.new_database()), taken, manners)
+    again = take(open_source(postgres18.url(postgres18.new_database()))).globals
+
+    ours = {group, member}
+    assert ours == set(restored.roles_created)
+    assert [r for r in taken.globals.roles if r.name in ours] == [r for r in again.roles if r.name in ours]
+    assert [m for m in taken.globals.memberships if m.member in ours] == [m for m in again.memberships if m.member in ours]
+    assert [s for s in taken.globals.settings if s.role in ours] == [s for s in again.settings if s.role in ours]
+    assert [True] == [r.create_role for r in again.roles if r.name == present]
+    assert [] == [m for m in again.memberships if m.member == present]
+    assert [f"password of role {member}: it is in no backup, set a new one"] == list(restored.left_out)
+
+
+def test_superuser_is_not_given_by_a_role_that_is_none(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """A restoring role without that right makes the role without it, and says so."""
+    mighty, restorer = postgres18.new_role("SUPERUSER"), postgres18.new_role("CREATEROLE CREATEDB")
+    taken = take(open_source(postgres18.url(postgres18.new_database())))
+    postgres18.execute(f"DROP ROLE {mighty}")
+    target = postgres18.new_database()
+    postgres18.execute(f"ALTER DATABASE {target} OWNER TO {restorer}")
+
+    restored = put(postgres18.url(target, user=restorer), taken, manners)
+
+    assert [(False,)] == postgres18.execute(f"SELECT rolsuper FROM pg_roles WHERE rolname = '{mighty}'")
+    assert f"SUPERUSER of role {mighty}: only a superuser may give it" in restored.left_out
+
+
+def test_a_client_that_is_too_old_for_the_archive(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """An archive of a client newer than all here is refused by name, with what to install."""
+    taken = take(open_source(postgres18.url(postgres18.new_database())))
+    newer = taken._replace(facts=msgspec.structs.replace(taken.facts, client_version="19.1"))
+
+    with pytest.raises(Refused, match="to read an archive of pg_dump 19") as refusal:
+        put(postgres18.url(postgres18.new_database()), newer, manners)
+
+    assert "postgresql-client-19" in refusal.value.cure
