@@ -1,4 +1,4 @@
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # Two workers on two cores; more only compete for the servers that the tests start.
@@ -13,7 +13,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	touch $@
 
 demo: $(VENV)/.ready
-	@$(BIN)/python -m reconciler.sandbox.demo
+	@examples/demo.sh
 
 test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest -n $(WORKERS)

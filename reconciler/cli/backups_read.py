@@ -198,4 +198,5 @@ def _told_of(tell: Tell, found: Found, manifest: Manifest) -> Iterator[Progress]
         yield lambda count: tell(Moved(action=name, bytes=count))
         ok = True
     finally:
-        tell(Ended(action=name, database=found.want.name, says="" if ok else "could not be read", ok=ok))
+        # Why it failed is said by the error itself.
+        tell(Ended(action=name, database=found.want.name, says="", ok=ok))

@@ -63,7 +63,7 @@ def _line(call: Call, event: Event) -> None:
     match event:
         case Began():
             call.say(plain(f"{event.database}: {event.says} …"))
-        case Ended() if not event.ok:
+        case Ended() if not event.ok and event.says:
             call.say(plain(f"{event.database}: failed: {event.says}"))
         case Waiting():
             call.say(plain(f"{event.database}: {event.says}"))

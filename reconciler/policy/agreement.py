@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from reconciler.policy.nodes import Fault, Node, Path, child, merge
-from reconciler.policy.sentences import nearest, shown
+from reconciler.policy.sentences import shown
+from reconciler.policy.spelling import nearest
 
 MERGED = ("timezone", "encryption", "objectives", "dumps")
 """What defaults supply."""

@@ -55,7 +55,9 @@ def parse(text: bytes, file: str) -> tuple[Node, list[Fault]]:
         raise BadPolicy(findings(file, [*composer.faults, Fault(place=place, path=(), what=what, cure=cure)])) from error
 
 
-class _Unreadable(Exception):  # noqa: N818  # never leaves this module
+class _Unreadable(Exception):
+    """Never leaves this module."""
+
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
 

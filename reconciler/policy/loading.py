@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -18,6 +19,9 @@ from reconciler.policy.schema import schema
 from reconciler.policy.units import TimeZone
 
 T = TypeVar("T")
+
+MOST_FAULTS: Final = 100
+"""That many of a kind are told; who has more has another kind of file, and each costs a search for what may have been meant."""
 
 
 def read(path: Path, kinds: Kinds) -> Policy:
@@ -45,7 +49,8 @@ def load(text: bytes, kinds: Kinds, *, path: Path) -> Policy:
     from reconciler.policy.checking import check
 
     root, faults = parse(text, str(path))
-    faults = [*faults, *check(root, schema(kinds)), *disagreements(root)]
+    faults += islice(check(root, schema(kinds)), MOST_FAULTS)
+    faults += islice(disagreements(root), MOST_FAULTS)
     if faults:
         raise BadPolicy(findings(str(path), faults))
     document = plain(root)

@@ -50,10 +50,11 @@ class Schedule:
         if not any(self._matches(_PROBE[0] + timedelta(days=day)) for day in range((_PROBE[1] - _PROBE[0]).days)):
             raise ValueError(_NEVER)
 
-    @classmethod
-    def parse(cls, text: str) -> "Schedule":
-        """Read a schedule. Raises ValueError with the reason."""
-        return cls(text)
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def parse(text: str) -> "Schedule":
+        """Read a schedule, each text once. Raises ValueError with the reason."""
+        return Schedule(text)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schedule) and self.text == other.text

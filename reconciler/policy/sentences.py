@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from reconciler.policy.secret import REFERENCE_RULE
+from reconciler.policy.spelling import nearest
 
 _KINDS: Final = {
     "object": "a mapping (lines of key: value)",
@@ -50,10 +50,15 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean "retention"?`, or nothing."""
-    close = get_close_matches(name, list(known), n=1)
-    return f'did you mean "{close[0]}"?' if close else ""
+def repeated(items: Iterable[object]) -> object:
+    """The first item that is there a second time; None if each is there once."""
+    seen: set[str] = set()
+    for item in items:
+        text = json.dumps(item, sort_keys=True)
+        if text in seen:
+            return item
+        seen.add(text)
+    return None
 
 
 def _type(error: Miss) -> Iterator[Said]:
@@ -123,8 +128,7 @@ def _few(error: Miss) -> Iterator[Said]:
 
 
 def _unique(error: Miss) -> Iterator[Said]:
-    twice = next((item for place, item in enumerate(error.instance) if item in error.instance[:place]), "")
-    yield Said(what=f"{shown(twice)} stands twice", cure="each is named once")
+    yield Said(what=f"{shown(repeated(error.instance))} stands twice", cure="each is named once")
 
 
 SENTENCES: Final[Mapping[str, Callable[[Any], Iterable[Said]]]] = {
@@ -158,7 +162,8 @@ def _kind(value: object) -> str:
 
 def _example(schema: Mapping[str, Any]) -> str:
     examples = schema.get("examples")
-    return f", as {json.dumps(examples[0], ensure_ascii=False)}" if examples else ""
+    # A mapping on one line is no example of how anybody writes it.
+    return f", as {json.dumps(examples[0], ensure_ascii=False)}" if examples and not isinstance(examples[0], dict) else ""
 
 
 def _about(schema: Mapping[str, Any], name: str) -> str:

@@ -2,9 +2,10 @@
 
 import re
 from datetime import timedelta
-from difflib import get_close_matches
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from reconciler.policy.spelling import nearest
 
 _DURATION: Final = re.compile(r"(?:([0-9]+)w)?(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
 _SPAN: Final = re.compile(r"(?:([0-9]+)y)?(?:([0-9]+)mo)?(?:([0-9]+)w)?(?:([0-9]+)d)?(?:([0-9]+)h)?")
@@ -61,8 +62,8 @@ class TimeZone(str):
         except (ZoneInfoNotFoundError, ValueError, OSError):
             known = False
         if not known:
-            close = get_close_matches(text, available_timezones() - _MACHINE_ZONES, n=1)
-            raise ValueError(f"no such time zone; did you mean {close[0] if close else 'UTC'}?")
+            meant = nearest(text, sorted(available_timezones() - _MACHINE_ZONES))
+            raise ValueError(f"no such time zone; {meant or 'write one as UTC or Europe/Madrid'}")
         return cls(text)
 
 

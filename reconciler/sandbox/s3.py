@@ -6,6 +6,7 @@ boto3.client("s3", endpoint_url=server.endpoint, aws_access_key_id=server.access
 remove_server(folder)                                  # or stop_server(folder), which keeps the objects
 """
 
+import os
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -257,11 +258,16 @@ def _try_a_write(client: "S3Client") -> None:
 
 def _client(server: Server, *, seconds: int) -> "S3Client":
     import boto3
+    import botocore.session
     from botocore.config import Config
 
-    # A session of its own with the keys given: the caller's profile and AWS_ keys are none of the sandbox's.
+    # The caller's profile, which may not even exist, and their files are none of the sandbox's.
+    nobodys = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
     session = boto3.session.Session(
-        aws_access_key_id=server.access_key_id, aws_secret_access_key=server.secret_access_key, region_name=REGION
+        aws_access_key_id=server.access_key_id,
+        aws_secret_access_key=server.secret_access_key,
+        region_name=REGION,
+        botocore_session=botocore.session.Session(session_vars=nobodys),
     )
     config = Config(
         connect_timeout=seconds,

@@ -76,6 +76,7 @@ _CHECKSUM_REFUSALS: Final = {
 _ABOUT_CHECKSUMS: Final = re.compile(r"checksum|trailer|aws-chunked|x-amz-sdk|header you provided implies", re.IGNORECASE)
 
 _NO_ANSWER: Final = (
+    boto.ConnectionError,
     boto.ConnectionClosedError,
     boto.ConnectTimeoutError,
     boto.HTTPClientError,

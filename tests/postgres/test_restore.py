@@ -120,16 +120,16 @@ def test_a_source_of_the_policy(postgres18: Server, open_source: Open, manners: 
         put(postgres18.url(source), taken, manners, sources=(taken.facts.source.identity,))
 
 
-@pytest.mark.parametrize("options", ["ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'", "LC_COLLATE 'POSIX' LC_CTYPE 'POSIX'"])
-def test_another_encoding_or_locale(postgres18: Server, open_source: Open, manners: Manners, options: str) -> None:
+@pytest.mark.parametrize("differs", [{"encoding": "LATIN1"}, {"collate": "xx_XX.UTF-8"}, {"ctype": "xx_XX.UTF-8"}])
+def test_another_encoding_or_locale(postgres18: Server, open_source: Open, manners: Manners, differs: dict[str, str]) -> None:
     """Text would be refused or sorted otherwise: the sentence says how to make a database that fits."""
     taken = take(open_source(postgres18.url(postgres18.new_database())))
-    target = postgres18.new_database(options=f"TEMPLATE template0 {options}")
+    foreign = taken._replace(facts=msgspec.structs.replace(taken.facts, **differs))
 
     with pytest.raises(Refused, match="encoding") as refusal:
-        put(postgres18.url(target), taken, manners)
+        put(postgres18.url(postgres18.new_database()), foreign, manners)
 
-    assert f"ENCODING 'UTF8' LC_COLLATE '{taken.facts.collate}'" in refusal.value.cure
+    assert f"ENCODING '{foreign.facts.encoding}' LC_COLLATE '{foreign.facts.collate}'" in refusal.value.cure
 
 
 @pytest.mark.parametrize("survive", [1, -1], ids=["first chunk", "all but the last"])

@@ -130,7 +130,7 @@ class TestPlace:
             lambda: target.delete(key),
             lambda: target.abort(Upload(key=key, upload_id="20251025T120000Z-" + "0" * 32, begun=MovedClock().now())),
         ]
-        for use in uses[: 4 if not key.startswith(HIDDEN) else 3]:
+        for use in uses:
             with pytest.raises(Refused, match="is no key"):
                 use()
         assert [] == list(tmp_path.iterdir())
@@ -227,7 +227,8 @@ class TestTheDiskSaysNo:
         """A real file system of 1 MiB runs full: older objects stay, and what was begun is freed."""
         disk = tmp_path / "disk"
         disk.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
             pytest.skip("mounting is not allowed here")
         try:
             target = LocalTarget("disk", disk / "backups", clock=MovedClock())
@@ -240,7 +241,7 @@ class TestTheDiskSaysNo:
             assert () == target.unfinished("")
             target.write("hotel/new", [bytes(400_000)])
         finally:
-            subprocess.run(["umount", disk], check=True)
+            subprocess.run(["umount", disk], check=True)  # noqa: S607 - wherever the system has it
 
     @pytest.mark.parametrize("mode", [0o500, 0o000])
     def test_no_right_to_write(self, outsider: Path, mode: int) -> None:
@@ -310,9 +311,12 @@ class TestTheDiskSaysNo:
     def test_the_lock_is_never_let_go(self, tmp_path: Path) -> None:
         """Whoever holds it for long is not waited for without end."""
         clock = MovedClock()
-        with locked(tmp_path / "lock", SystemClock()):
-            with pytest.raises(Unreachable, match="has been locked"), locked(tmp_path / "lock", clock):
-                pass
+        with (
+            locked(tmp_path / "lock", SystemClock()),
+            pytest.raises(Unreachable, match="has been locked"),
+            locked(tmp_path / "lock", clock),
+        ):
+            pass
 
         assert LOCK_SECONDS < clock.monotonic() < LOCK_SECONDS + 1
 

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -17,8 +19,6 @@ from reconciler.sandbox.postgres import FAST, remove_cluster, start_cluster, sto
 from reconciler.sandbox.s3 import running_server, start_server, stop_server
 from reconciler.sandbox.status import Status, status
 from reconciler.sandbox.up import up
-
-from .conftest import kill
 
 Sandbox = tuple[Path, Status]
 
@@ -57,7 +57,7 @@ def test_stale_pid_was_given_to_somebody_else(sandbox: Sandbox) -> None:
     pid_file = (folder / "postgres").resolve() / "data" / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
     owner = pid_file.parent.stat()
-    with subprocess.Popen(["sleep", "60"], user=owner.st_uid if os.geteuid() == 0 else None) as other:
+    with subprocess.Popen(["/bin/sleep", "60"], user=owner.st_uid if os.geteuid() == 0 else None) as other:
         pid_file.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
 
         after = up(folder, tell=lambda _: None)
@@ -134,3 +134,17 @@ def test_port_was_taken_meanwhile(tmp_path: Path) -> None:
         stop_server(tmp_path / "s3")
         remove_cluster(tmp_path / "pg")
     assert running_server(tmp_path / "s3") is None
+
+
+def kill(pid: int | None) -> None:
+    """As `kill -9`, and wait until the system has cleared it away."""
+    assert pid is not None
+    victim = next(found for found in _living() if found.pid == pid)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not process.is_alive(victim), seconds=10, what=f"process {pid} to be gone")
+
+
+def _living() -> Iterator[process.Process]:
+    for pid, _ in process._command_lines():
+        if found := process._look_at(pid):
+            yield found

