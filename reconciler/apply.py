@@ -1,14 +1,14 @@
 """Agreed steps → outcomes, round by round: first what changes and creates, then what deletes, under the lease."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import msgspec
 
 from reconciler.backups import layout
 from reconciler.backups.claim import Claim, ClaimRecord, Watch, beating, take
 from reconciler.backups.fence import Fenced
-from reconciler.errors import ReconcilerError, Refused, Stopped, Unreachable
+from reconciler.errors import Corrupt, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.planning.plan import Consent, Outcome, Plan, Step, agree
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.events import Began, Ended, Waiting
@@ -35,7 +35,8 @@ def apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent:
     if not agree(consent, first).steps:
         return Applied(outcomes=(), not_approved=agree(consent, first).not_approved, after=first)
     with _lease(world, want, watch) as lease:
-        outcomes = _create(world, want, look, consent, first)
+        # What the first look asked for may have been done by whoever held the lease before us.
+        outcomes = _create(world, want, look, consent, first if isinstance(lease, Unreachable) else look())
         if any(outcome.result == "failed" for outcome in outcomes):
             last = look()
             skipped = [_skipped(step, "something failed before it") for step in agree(consent, last).steps if _deletes(step)]
@@ -121,12 +122,13 @@ def _lease(world: World, want: DatabasePolicy, watch: Watch) -> Iterator[Claim |
                 lambda seconds: world.clock.wait(seconds, world.stop),
                 lambda says: world.tell(Waiting(database=want.name, says=says)),
             )
-        except (Unreachable, Refused) as error:
+        except (Unreachable, Refused, Corrupt) as error:
             yield Unreachable(error.what, cure=error.cure)
             return
-        with beating(claim):
-            yield claim
-        with suppress(ReconcilerError):
+        try:
+            with beating(claim):
+                yield claim
+        finally:
             claim.give_back()
     finally:
         world.process.end(owner)

@@ -1,6 +1,7 @@
 """One listing and the manifests not seen before → the state of every backup that a target holds."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -70,9 +71,7 @@ class Reader:
 
     def _with_manifest(self, seen: Seen, stored: Stored) -> Seen:
         try:
-            text = self._cached(stored)
-            manifest = decode(text, backup=seen.held.id)
-            check_inside(manifest)
+            manifest = self._manifest(seen.held.id, stored)
         except Refused as error:
             return msgspec.structs.replace(seen, unreadable=error.what, newer=True)
         except Corrupt as error:
@@ -82,15 +81,25 @@ class Reader:
             return msgspec.structs.replace(seen, unreadable="the manifest went away while we looked")
         return msgspec.structs.replace(seen, manifest=manifest)
 
-    def _cached(self, stored: Stored) -> bytes:
-        """Manifests never change, so a content once read under an ETag is read no more."""
+    def _manifest(self, backup: str, stored: Stored) -> Manifest:
+        """Manifests never change, so a content once read under an ETag is read no more. What the cache spoilt is read afresh."""
         name = f"{self._target.place}\n{stored.key}\n{stored.etag}\n{stored.version}"
         text = self._cache.get(name)
-        if text is None:
-            text, read = read_whole(self._target, stored.key)
-            if read.etag == stored.etag:
-                self._cache.put(name, text)
-        return text
+        if text is not None:
+            with suppress(Corrupt, Refused):
+                return self._decode(text, backup)
+        text, read = read_whole(self._target, stored.key)
+        manifest = self._decode(text, backup)
+        if read.etag == stored.etag:
+            self._cache.put(name, text)
+        return manifest
+
+    def _decode(self, text: bytes, backup: str) -> Manifest:
+        manifest = decode(text, backup=backup)
+        check_inside(manifest)
+        if manifest.database != self._database:
+            raise Corrupt(f"the manifest of {backup} says that it is of database {manifest.database}")
+        return manifest
 
     def _with_intent(self, seen: Seen, stored: Stored) -> Seen:
         name = f"{self._target.name}:{stored.key}"
@@ -159,10 +168,13 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
 
 def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[State | None, str]:
     held = seen.held
+    if seen.manifest is not None and repository is not None and seen.manifest.repository != repository.id:
+        # Before any tombstone: whoever put that one there, it is not for us to carry out.
+        return "foreign", f"it belongs to repository {seen.manifest.repository}"
     if held.tombstones:
         return _dying(seen, now)
     if seen.manifest is not None:
-        return _with_valid_manifest(seen.manifest, held.data, repository, now)
+        return _with_valid_manifest(seen.manifest, held.data, now)
     if seen.newer:
         return "foreign", seen.unreadable
     if layout.MANIFEST in held.objects:
@@ -188,11 +200,7 @@ def _dying(seen: Seen, now: datetime) -> tuple[State | None, str]:
     return "being_deleted", reason
 
 
-def _with_valid_manifest(
-    manifest: Manifest, data: Mapping[str, Stored], repository: Repository | None, now: datetime
-) -> tuple[State, str]:
-    if repository is not None and manifest.repository != repository.id:
-        return "foreign", f"it belongs to repository {manifest.repository}"
+def _with_valid_manifest(manifest: Manifest, data: Mapping[str, Stored], now: datetime) -> tuple[State, str]:
     if manifest.instant > now + AHEAD:
         return "impossible", f"its instant {manifest.instant:%Y-%m-%d %H:%MZ} lies in the future"
     for stored in manifest.objects:

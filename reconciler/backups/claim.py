@@ -1,8 +1,7 @@
 """Owner and heartbeat, one piece for lease and intent: a small object that says who, and is renewed while they live."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import contextmanager, suppress
 from threading import Event, Lock, Thread
 
 import msgspec
@@ -10,7 +9,7 @@ import msgspec
 from reconciler.backups.manifest import decode_record, encode
 from reconciler.backups.records import read_whole
 from reconciler.errors import Absent, Conflict, Corrupt, ReconcilerError, Unreachable
-from reconciler.world.facts import Owner
+from reconciler.world.facts import Instant, Owner
 from reconciler.world.ports import ABSENT, Clock, Process, Target
 
 RENEW_SECONDS = 30.0
@@ -26,10 +25,10 @@ class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True):
     owner: Owner | None
     """None: given back."""
     counter: int
-    since: datetime
+    since: Instant
     for_what: str
     """For the reader, e.g. `dump of slot 2025-10-25T02:00:00Z`."""
-    slot: datetime | None = None
+    slot: Instant | None = None
     kind: str | None = None
     repository: str | None = None
 
@@ -76,6 +75,9 @@ class Claim:
             return
         if record is not None and record.owner == self.record.owner:
             self._etag = etag
+            # That one is of some time ago; only a renewal confirmed now covers us.
+            with suppress(ReconcilerError):
+                self.write(etag)
         else:
             self._lost = f"it was taken over by {describe(record)}"
 

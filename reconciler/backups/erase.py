@@ -16,7 +16,7 @@ def erase(target: Target, database: str, backup: str) -> int:
         raise Refused(f"{target.name}: {backup} is on hold", cure="release it first")
     for upload in target.unfinished(root):
         target.abort(upload)
-    doomed = [item for item in sorted(items, key=_rank) if not _name(item).startswith("tombstone-")]
+    doomed = [item for item in sorted(items, key=_rank) if not layout.is_tombstone(item.key)]
     for item in doomed:
         target.delete(item.key, version=item.version)
     return len(doomed)
@@ -36,7 +36,7 @@ def erase_tombstones(target: Target, database: str, backup: str) -> None:
     """The last trace, every version."""
     root = layout.backup_root(database, backup)
     for item in target.list(root, versions=target.versioned).items:
-        if _name(item).startswith("tombstone-"):
+        if layout.is_tombstone(item.key):
             target.delete(item.key, version=item.version)
 
 

@@ -49,7 +49,7 @@ def from_first_good(
     use: Callable[[Target], None],
     told: Callable[[str, ReconcilerError], None],
 ) -> str:
-    """Use the first copy that holds, and say which. One that is damaged or can't be reached is told of, and the next one is tried."""
+    """Use the first copy that holds, and say which. One that is damaged or out of reach is told of before the next is tried."""
     last: ReconcilerError | None = None
     for name in names:
         try:

@@ -80,12 +80,9 @@ def is_backup_id(text: str) -> bool:
     return True
 
 
-def due_of(tombstone_key: str) -> datetime:
-    """When the deletion that a tombstone announces may be carried out."""
-    found = _TOMBSTONE.fullmatch(tombstone_key.rpartition("/")[2])
-    if found is None:
-        raise ValueError(tombstone_key)
-    return from_compact(found[1])
+def is_tombstone(key: str) -> bool:
+    """Whether a key under a backup's id, or a name within it, is of a tombstone."""
+    return _TOMBSTONE.fullmatch(key.rpartition("/")[2]) is not None
 
 
 def root(database: str) -> str:

@@ -1,18 +1,18 @@
 """manifest.json: what makes a dump a backup. Written last, removed first, copied byte for byte."""
 
 from collections.abc import Mapping
-from datetime import datetime
-from hashlib import sha256
 from typing import Literal, TypeVar
 
 import msgspec
 
 from reconciler.errors import Corrupt, Refused
-from reconciler.world.facts import DumpFacts, Identity, SourceFacts
+from reconciler.world.facts import DumpFacts, Identity, Instant, SourceFacts
 
 FORMAT = 1
 LARGEST = 16 * 1024 * 1024
 """A manifest is read whole; nothing that calls itself one may fill our memory."""
+PART_BYTES = 64 * 1024 * 1024
+"""The most that reading back holds in memory before it may be used."""
 
 Kind = Literal["scheduled", "manual", "imported", "before_recovery"]
 
@@ -72,10 +72,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     repository: str
     database: str
     kind: Kind
-    slot: datetime | None
-    instant: datetime
-    started: datetime
-    finished: datetime
+    slot: Instant | None
+    instant: Instant
+    started: Instant
+    finished: Instant
     lsn_before: str | None
     lsn_after: str | None
     source: SourceRecord
@@ -88,7 +88,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     restore_by_hand: str
     """A command line with the real programs; a test runs it."""
     labels: Mapping[str, str] = {}
-    keep_until: datetime | None = None
+    keep_until: Instant | None = None
     recipients: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
 
@@ -128,6 +128,9 @@ class _Version(msgspec.Struct):
 
 T = TypeVar("T")
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""The last for what is nested without end."""
+
 
 def encode(value: msgspec.Struct) -> bytes:
     """Pretty JSON: it is read by people at 3 a.m."""
@@ -138,7 +141,7 @@ def decode(text: bytes, *, backup: str) -> Manifest:
     """Raises Corrupt for what is no manifest of that backup, and Refused for a format that is newer than this program."""
     try:
         version = msgspec.json.decode(text, type=_Version).format
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise Corrupt(f"the manifest of {backup} cannot be read: {error}") from error
     if version > FORMAT:
         raise Refused(f"the manifest of {backup} has format {version}, this program reads {FORMAT}", cure="use a newer reconcile")
@@ -152,7 +155,7 @@ def decode_record(text: bytes, kind: type[T], what: str) -> T:
     """Any of our JSON records; `what` names it in the sentence. Raises Corrupt. Unknown fields are let through."""
     try:
         return msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise Corrupt(f"{what} cannot be read: {error}") from error
 
 
@@ -161,13 +164,12 @@ def check_inside(manifest: Manifest) -> None:
     for stored in manifest.objects:
         if "/" in stored.name or stored.name.startswith("."):
             raise Corrupt(f"the manifest of {manifest.id} names an object outside of it: {stored.name}")
+        if any(not 0 <= part.size <= PART_BYTES for part in stored.parts):
+            raise Corrupt(f"the manifest of {manifest.id} names a part of {stored.name} of a size that no part has")
         if sum(part.size for part in stored.parts) != stored.stored_bytes:
             raise Corrupt(f"the manifest of {manifest.id} does not add up for {stored.name}")
     if sum(stored.stored_bytes for stored in manifest.objects) != manifest.stored_bytes:
         raise Corrupt(f"the manifest of {manifest.id} does not add up")
+    if len({stored.name for stored in manifest.objects}) != len(manifest.objects):
+        raise Corrupt(f"the manifest of {manifest.id} names an object twice")
     manifest.object_of("dump")
-
-
-def fingerprint_of(text: bytes) -> str:
-    """Names a manifest's very bytes, for caches."""
-    return sha256(text).hexdigest()

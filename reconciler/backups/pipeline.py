@@ -8,12 +8,10 @@ from typing import IO, cast
 import zstandard
 
 from reconciler.backups.layout import object_key
-from reconciler.backups.manifest import Manifest, Part, StoredObject
+from reconciler.backups.manifest import PART_BYTES, Manifest, Part, StoredObject
 from reconciler.errors import Corrupt, Stopped
 from reconciler.world.ports import Target
 
-PART_BYTES = 64 * 1024 * 1024
-"""The most that reading back holds in memory before it may be used."""
 CHUNK_BYTES = 1024 * 1024
 
 Progress = Callable[[int], None]
@@ -127,14 +125,15 @@ class _Exactly:
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
-        self._rest = b""
+        self._rest = memoryview(b"")
 
     def take(self, count: int) -> bytes:
         """Fewer at the end only."""
         pieces, missing = [], count
         while missing:
             if not self._rest:
-                self._rest = next(self._chunks, b"")
+                # A view, since cutting a long chunk into many pieces would else copy its rest each time.
+                self._rest = memoryview(next((chunk for chunk in self._chunks if chunk), b""))
                 if not self._rest:
                     break
             piece, self._rest = self._rest[:missing], self._rest[missing:]
@@ -149,8 +148,12 @@ def open_object(target: Target, manifest: Manifest, stored: StoredObject, *, mov
     """Read, checked and decompressed; the raw length compared at the end. Raises Corrupt."""
     what = f"{target.name}: {stored.name} of {manifest.id}"
     total = 0
-    for chunk in decompress(read_checked(target, manifest, stored, moved=moved), what):
+    checked = read_checked(target, manifest, stored, moved=moved)
+    for chunk in decompress(checked, what):
         total += len(chunk)
         yield chunk
+    # The decompressor asks for no more than its frame; what lies behind it must be checked too.
+    if any(checked):
+        raise Corrupt(f"{what}: there is more after the end of what zstd wrote")
     if total != stored.raw_bytes:
         raise Corrupt(f"{what}: {total} bytes came out instead of {stored.raw_bytes}")

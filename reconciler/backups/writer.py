@@ -8,7 +8,7 @@ import msgspec
 
 from reconciler import __version__
 from reconciler.backups import layout
-from reconciler.backups.claim import Claim, ClaimRecord, beating
+from reconciler.backups.claim import Claim, ClaimRecord, beating, read_claim
 from reconciler.backups.erase import erase, erase_object
 from reconciler.backups.manifest import (
     FORMAT,
@@ -61,6 +61,16 @@ class Draft:
     def __init__(self, world: World, target: Target, database: str, backup: str, claim: Claim) -> None:
         self._world, self.target, self._database, self.id, self._claim = world, target, database, backup, claim
         self.sealing = False
+        self._alone = False
+
+    def begin(self) -> None:
+        """Put the intent down. Raises Conflict where something lies under this id already: a backup, or another's work."""
+        self._claim.write(ABSENT)
+        root = layout.backup_root(self._database, self.id)
+        others = [item.key for item in self.target.list(root).items if item.key != self._claim.key]
+        if others:
+            raise Conflict(f"{self.target.name}: {others[0]} is there already, so nothing is written beside it")
+        self._alone = True
 
     def put(self, name: str, chunks: Iterable[bytes]) -> None:
         """One object of it, whole or not at all."""
@@ -73,6 +83,16 @@ class Draft:
         self._claim.check()
         self.sealing = True
         self.target.write(self._key(layout.MANIFEST), [manifest], expect=ABSENT)
+
+    def withdraw(self) -> None:
+        """Remove what was written, as far as it is ours: what another wrote, or took over from us, is not touched."""
+        record, _ = read_claim(self.target, self._claim.key)
+        if record is None or record.owner != self._claim.record.owner:
+            return
+        if self._alone:
+            erase(self.target, self._database, self.id)
+        else:
+            erase_object(self.target, self._claim.key)
 
     def _key(self, name: str) -> str:
         return layout.object_key(self._database, self.id, name)
@@ -97,7 +117,7 @@ def drafting(
     claim = Claim(target, key, record, world.clock)
     draft = Draft(world, target, database, backup, claim)
     try:
-        claim.write(ABSENT)
+        draft.begin()
         with beating(claim):
             yield draft
         # It is a backup now; an intent that stays is removed by a later turn.
@@ -107,7 +127,7 @@ def drafting(
         # Once the manifest may be there, only a fresh look may say what this is.
         if not draft.sealing:
             with suppress(ReconcilerError):
-                erase(target, database, backup)
+                draft.withdraw()
         raise
     finally:
         world.process.end(owner)
@@ -115,15 +135,15 @@ def drafting(
 
 def write_dump(draft: Draft, dump: Dump, order: Order, world: World, *, moved: Progress) -> Manifest:
     """Roles, archive, manifest, in this order. Raises what source and target raise; then there is no such backup."""
-    roles = _put(draft, layout.GLOBALS, "globals", [encode(dump.globals)], order)
-    archive = _put(draft, layout.DUMP, "dump", dump.chunks(), order, moved)
+    roles = _put(draft, layout.GLOBALS, "globals", [encode(dump.globals)], order=order)
+    archive = _put(draft, layout.DUMP, "dump", dump.chunks(), order=order, moved=moved)
     manifest = _manifest(order, dump.facts, (archive, roles), dump.lsn_after(), world.clock.now())
     draft.seal(encode(manifest))
     return manifest
 
 
 def _put(
-    draft: Draft, name: str, content: str, chunks: Iterable[bytes], order: Order, moved: Progress = lambda _: None
+    draft: Draft, name: str, content: str, chunks: Iterable[bytes], *, order: Order, moved: Progress = lambda _: None
 ) -> StoredObject:
     tally = Tally()
     packed = compress(tally.count_raw(chunks, moved), level=order.level, threads=order.threads)

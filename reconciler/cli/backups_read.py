@@ -145,7 +145,7 @@ def restore(call: Call) -> int:
 
 def _restored(found: Found, origin: str, roles: tuple[str, ...], left_out: tuple[str, ...]) -> str:
     lines = [f"{found.backup.id} from {origin}: restored"]
-    lines += [f"  roles created, without passwords: {', '.join(roles)}"] if roles else []
+    lines += [f"  roles created: {', '.join(roles)}"] if roles else []
     lines += [f"  left out: {says}" for says in left_out]
     return "\n".join(plain(line) for line in lines)
 

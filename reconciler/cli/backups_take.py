@@ -79,17 +79,19 @@ def _taken(applied: Applied) -> bool:
 def _looker(
     world: World, want: DatabasePolicy, watch: Watch, labels: Mapping[str, str], keep_until: datetime | None
 ) -> Callable[[], Plan]:
-    """Plans the dump once, and after it nothing but the copies of what is new since."""
+    """Plans the dump until something new is there, and then nothing but the copies of what is new."""
     before: set[str] | None = None
 
     def now_due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
         nonlocal before
+        there = {backup.id for backup in have.backups() if backup.state == "whole"}
         if before is None:
-            before = {backup.id for backup in have.backups()}
-            step, finding = plan_dump(want, have, slot=None, kind="manual", labels=labels, keep_until=keep_until)
-            return Due(steps=(step,) if step else (), findings=(finding,) if finding else ())
-        asked = copies.due(want, have, now)
-        return Due(steps=tuple(step for step in asked.steps if _is_new(step, before)))
+            before = there
+        if there - before:
+            asked = copies.due(want, have, now)
+            return Due(steps=tuple(step for step in asked.steps if _is_new(step, before)))
+        step, finding = plan_dump(want, have, slot=None, kind="manual", labels=labels, keep_until=keep_until)
+        return Due(steps=(step,) if step else (), findings=(finding,) if finding else ())
 
     duty = Duty(name="take", lane="keep", due=now_due, actions=(TakeDump, CopyBackup))
     return lambda: plan((duty,), want, observe(world, want, watch), world.clock.now(), policy_digest=world.policy_digest)

@@ -4,6 +4,7 @@ examples:
   reconcile schema > backup-policy.v1.schema.json
   reconcile schema plan
   reconcile schema --write schemas/           all of them, one file each
+  reconcile schema --reference > docs/policy.md
 """
 
 import argparse
@@ -21,12 +22,16 @@ def register(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     parser.add_argument("name", nargs="?", default="policy", choices=sorted(SCHEMAS), help="which one (default: policy)")
     parser.add_argument("--write", metavar="FOLDER", type=Path, help="write all of them into a folder")
+    parser.add_argument("--reference", action="store_true", help="print the policy's keys for people instead, as Markdown")
 
 
 def run(call: Call) -> int:
     """Made from the structs that are encoded and decoded."""
     from reconciler.cli.files import write_whole
 
+    if call.arguments.reference:
+        call.answer(reference())
+        return 0
     if call.arguments.write is None:
         call.answer(text(call.arguments.name))
         return 0
@@ -44,6 +49,13 @@ def file_name(name: str) -> str:
 def text(name: str) -> str:
     """One schema, pretty."""
     return json.dumps(SCHEMAS[name](), indent=2, ensure_ascii=False) + "\n"
+
+
+def reference() -> str:
+    """The policy's keys, for people."""
+    from reconciler.policy.reference import markdown
+
+    return markdown(_policy())
 
 
 def _policy() -> Mapping[str, Any]:

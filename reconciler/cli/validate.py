@@ -73,7 +73,7 @@ def run(call: Call) -> int:
 
 def _firing(want: DatabasePolicy, now: datetime, count: int) -> Firing:
     upcoming = tuple(want.dumps.schedule.upcoming(now, want.timezone, count))
-    return Firing(database=want.name, what="dumps", schedule=str(want.dumps.schedule), timezone=want.timezone, next=upcoming)
+    return Firing(database=want.name, what="dumps", schedule=str(want.dumps.schedule), timezone=str(want.timezone), next=upcoming)
 
 
 def _text(path: Path, findings: Sequence[Finding], firings: Sequence[Firing], databases: int, targets: int) -> str:

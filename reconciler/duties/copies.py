@@ -46,14 +46,16 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     """Nothing is copied that retention does not keep or that a tombstone names."""
     known = have.known()
     going = {stone.id for catalogue in known.values() for stone in catalogue.tombstones if stone.counts}
+    buried = {(target, stone.id) for target, catalogue in known.items() for stone in catalogue.tombstones}
     stays = kept(want, have, now)
     steps = [
         _step(want, have, backup, target)
         for backup in have.backups()
         if backup.id in stays and backup.id not in going and backup.state == "whole"
         for target in want.dumps.targets
-        # Whatever lies there under this id, in whatever state, is not written over.
-        if target in known and target not in backup.copies
+        # Whatever lies there under this id, in whatever state, is not written over. A tombstone, even one that buried mere
+        # debris, would condemn the copy that was put beside it.
+        if target in known and target not in backup.copies and (target, backup.id) not in buried
     ]
     return Due(steps=tuple(steps))
 

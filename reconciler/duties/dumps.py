@@ -86,7 +86,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     schedule, zone = want.dumps.schedule, want.timezone
     slot = schedule.latest(now, zone)
     next_at = schedule.next(now, zone)
-    if slot is None or not have.known() or slot <= (newest_slot(have) or datetime.min.replace(tzinfo=now.tzinfo)):
+    if slot is None or not have.known() or slot <= (newest_slot(have, now) or datetime.min.replace(tzinfo=now.tzinfo)):
         return Due(next_at=next_at)
     step, finding = plan_dump(want, have, slot=slot)
     if step is None:
@@ -102,15 +102,20 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     return Due(steps=(msgspec.structs.replace(step, shown=msgspec.structs.replace(step.shown, why=why)),), next_at=next_at)
 
 
-def newest_slot(have: Observation) -> datetime | None:
-    """The newest slot that counts as done: named by a manifest, a tombstone or a living intent, on any known target."""
+def newest_slot(have: Observation, now: datetime) -> datetime | None:
+    """The newest slot that counts as done: named by a manifest, a tombstone or a living intent, on any known target.
+
+    One that lies ahead was named under a wrong clock. If it counted, no dump would be taken until then.
+    """
     slots = []
     for catalogue in have.known().values():
-        slots += [
-            copy.slot for copy in catalogue.copies if copy.slot and copy.state in ("whole", "being_written", "deleted", "damaged")
-        ]
-        slots += [stone.slot for stone in catalogue.tombstones if stone.slot]
-    return max(slots, default=None)
+        slots += [copy.slot for copy in catalogue.copies if copy.state in _DONE]
+        slots += [stone.slot for stone in catalogue.tombstones if stone.counts]
+    return max((slot for slot in slots if slot is not None and slot <= now), default=None)
+
+
+_DONE = ("whole", "being_written", "deleted", "damaged")
+"""States of a copy whose slot needs no other dump. Debris frees its own; of what is being deleted, the tombstone tells."""
 
 
 def plan_dump(

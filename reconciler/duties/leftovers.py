@@ -1,19 +1,22 @@
 """Leftovers: what a death left behind, and deletions whose grace has passed."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
 from reconciler.backups import layout
+from reconciler.backups.claim import ClaimRecord, describe, read_claim
 from reconciler.backups.erase import erase, erase_object, erase_tombstones
 from reconciler.backups.manifest import encode
 from reconciler.backups.records import read_tombstone
 from reconciler.duties.retention import FLOOR
 from reconciler.errors import Conflict, Finding, Refused
+from reconciler.planning.guard import IMPOSSIBLE_CURE
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
-from reconciler.planning.text import instant
+from reconciler.planning.text import age, counted, instant
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Catalogue, Copy, Observation, Tombstone
-from reconciler.world.ports import ABSENT, World
+from reconciler.world.ports import ABSENT, Target, World
 
 REMEMBERED = timedelta(days=30)
 """How long a tombstone outlives what it buried: no late copy brings it back."""
@@ -30,6 +33,8 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """Ends its sessions, then data and intent, through a tombstone that names no slot: the slot is free again."""
         target, now = world.targets[self.target], world.clock.now().replace(microsecond=0)
+        # Only once no writer can seal it any more does the absence of a manifest mean something.
+        self._take_over(world, target)
         if layout.MANIFEST in {item.key.rpartition("/")[2] for item in target.list(self._root()).items}:
             raise Conflict(f"{self.target}: {self.backup} has a manifest by now")
         ended = world.provider.source().end_sessions(self.backup)
@@ -39,6 +44,17 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
         count = erase(target, self.database, self.backup)
         erase_tombstones(target, self.database, self.backup)
         return f"{self.backup} on {self.target}: {count} objects removed" + (f", {ended} sessions ended" if ended else "")
+
+    def _take_over(self, world: World, target: Target) -> None:
+        """Claim the intent: a writer who only slept meets Conflict before its manifest, and seals nothing that we remove."""
+        record, etag = read_claim(target, layout.object_key(self.database, self.backup, layout.INTENT))
+        if record is not None and record.owner is not None and world.process.is_gone(record.owner) is False:
+            raise Conflict(f"{self.target}: {self.backup} is being written by {describe(record)}")
+        owner = world.process.begin()
+        ours = ClaimRecord(owner=owner, counter=0, since=world.clock.now(), for_what=f"sweeping {self.backup}")
+        target.write(layout.object_key(self.database, self.backup, layout.INTENT), [encode(ours)], expect=etag)
+        # Should we die now, the next turn sees at once that nobody is at it.
+        world.process.end(owner)
 
     def _root(self) -> str:
         return layout.backup_root(self.database, self.backup)
@@ -56,7 +72,7 @@ class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
         """Rests on the tombstones themselves, read afresh."""
         target, now = world.targets[self.target], world.clock.now()
         root = layout.backup_root(self.database, self.backup)
-        keys = [item.key for item in target.list(root).items if item.key.startswith(root + "tombstone-")]
+        keys = [item.key for item in target.list(root).items if layout.is_tombstone(item.key)]
         stones = [read_tombstone(target, key, backup=self.backup) for key in keys]
         if not stones or max(stone.due for stone in stones) > now:
             raise Refused(f"{self.target}: {self.backup} may not be removed yet")
@@ -92,7 +108,7 @@ class ForgetTombstone(Action, frozen=True, kw_only=True, tag="forget_tombstone")
         """Only where nothing else is left under the id."""
         target = world.targets[self.target]
         root = layout.backup_root(self.database, self.backup)
-        if any(not item.key.startswith(root + "tombstone-") for item in target.list(root).items):
+        if any(not layout.is_tombstone(item.key) for item in target.list(root).items):
             raise Conflict(f"{self.target}: something lies under {self.backup} again")
         erase_tombstones(target, self.database, self.backup)
         return f"{self.backup} on {self.target}: forgotten"
@@ -102,34 +118,53 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     """Only ever as the table of states says; everything else is reported."""
     steps: list[Step] = []
     findings: list[Finding] = []
+    held = {backup.id for backup in have.backups() if any(copy.held for copy in backup.copies.values())}
     last_good = sum(backup.state == "whole" for backup in have.backups()) < FLOOR
     for target, catalogue in have.known().items():
-        for copy in catalogue.copies:
-            if copy.state == "being_deleted" and last_good:
-                findings.append(_spared(target, copy))
-            else:
-                steps += _steps(have.database, target, copy)
-            findings += _findings(target, copy)
+        lost = {stone.id for stone in catalogue.tombstones if stone.counts}
+        for copy in sorted(catalogue.copies, key=lambda copy: copy.id, reverse=True):
+            spared = _spared(target, copy, held=copy.id in held, last_good=last_good and copy.id in lost)
+            steps += _steps(have.database, target, copy) if spared is None else []
+            findings += [spared] if spared is not None else _findings(target, copy)
         steps += _forgettable(have, target, catalogue, now)
-        findings += [
-            Finding(
-                severity="warning",
-                where=target,
-                what=f"{key} is nothing that this program wrote",
-                cure="move it away; it is never touched",
-            )
-            for key in catalogue.strays
-        ]
-    ends = (copy.due for catalogue in have.known().values() for copy in catalogue.copies if copy.due and copy.due > now)
-    return Due(steps=tuple(steps), findings=tuple(findings), next_at=min(ends, default=None))
+        findings += _recoverable(target, catalogue.copies)
+        findings += [_stray(target, key) for key in sorted(catalogue.strays)]
+    return Due(steps=tuple(steps), findings=tuple(findings), next_at=_next_end(have, now))
 
 
-def _spared(target: str, copy: Copy) -> Finding:
-    """A deletion decided when there were more: what it would take now may be the last good one."""
-    what = f"backup {copy.id} stays though its grace has passed: fewer than {FLOOR} whole backups are left"
-    return Finding(
-        severity="error", where=target, what=what, cure="find out where the others went; it goes once there are newer ones"
-    )
+def _next_end(have: Observation, now: datetime) -> datetime | None:
+    """When the first grace ends, or the first tombstone may be forgotten."""
+    graces = [copy.due for catalogue in have.known().values() for copy in catalogue.copies if copy.due is not None]
+    memories = [stone.due + REMEMBERED for catalogue in have.known().values() for stone in catalogue.tombstones if stone.counts]
+    return min((end for end in (*graces, *memories) if end > now), default=None)
+
+
+def _spared(target: str, copy: Copy, *, held: bool, last_good: bool) -> Finding | None:
+    """Why what would go stays: a hold, or a deletion decided when there were more, that now would take the last good one."""
+    if held and copy.state in ("being_deleted", "debris"):
+        what = f"backup {copy.id} is {copy.state.replace('_', ' ')} and stays: it is on hold"
+        return Finding(severity="warning", where=target, what=what, cure="take the hold away once nobody needs it")
+    if last_good and copy.state == "being_deleted":
+        what = f"backup {copy.id} stays though its grace has passed: fewer than {FLOOR} whole backups are left"
+        cure = "find out where the others went; it goes once there are newer ones"
+        return Finding(severity="error", where=target, what=what, cure=cure)
+    return None
+
+
+def _recoverable(target: str, copies: Iterable[Copy]) -> list[Finding]:
+    """One note for all that is deleted and not gone yet: an hourly policy always has a hundred of them."""
+    deleted = sorted((copy for copy in copies if copy.state == "deleted"), key=lambda copy: (copy.instant, copy.id))
+    ends = min((copy.due for copy in deleted if copy.due is not None), default=None)
+    if not deleted:
+        return []
+    first, last = instant(deleted[0].instant), instant(deleted[-1].instant)
+    what = f"{counted(len(deleted), 'deleted backup')} can still come back: " + (first if first == last else f"{first} to {last}")
+    return [Finding(severity="note", where=target, what=what + (f"; the first goes {instant(ends)}" if ends else ""))]
+
+
+def _stray(target: str, key: str) -> Finding:
+    what = f"{key} is nothing that this program wrote"
+    return Finding(severity="warning", where=target, what=what, cure="move it away; it is never touched")
 
 
 def _steps(database: str, target: str, copy: Copy) -> list[Step]:
@@ -152,18 +187,29 @@ def _steps(database: str, target: str, copy: Copy) -> list[Step]:
 
 
 def _forgettable(have: Observation, target: str, catalogue: Catalogue, now: datetime) -> list[Step]:
-    """A trace may go once no target holds the id any more; while one is unknown, nobody can say so."""
-    left = {backup.id for backup in have.backups()}
-    ids = sorted({stone.id for stone in catalogue.tombstones if stone.due + REMEMBERED <= now and stone.id not in left})
+    """A trace may go once no target holds the id any more; while one is unknown, nobody can say so.
+
+    One that buried mere debris remembers no backup: a sweep that was cut short left it, and it would keep copies of the id away.
+    """
     if have.unknown():
         return []
-    return [
-        Step(
-            action=ForgetTombstone(database=have.database, backup=key, target=target),
-            shown=Shown(does="forget", to=f"on {target}", why="gone for 30 days", counted="tombstone|tombstones"),
-        )
-        for key in ids
+    left = {backup.id for backup in have.backups()}
+    here = {copy.id for copy in catalogue.copies}
+    lost: dict[str, datetime] = {}
+    for stone in catalogue.tombstones:
+        if stone.counts:
+            lost[stone.id] = max(stone.due, lost.get(stone.id, stone.due))
+    swept = {stone.id for stone in catalogue.tombstones} - lost.keys() - here
+    over = {key for key, due in lost.items() if due + REMEMBERED <= now and key not in left}
+    return [_forget(have.database, target, key, "its debris is swept") for key in sorted(swept)] + [
+        _forget(have.database, target, key, f"gone for {age(REMEMBERED)}") for key in sorted(over)
     ]
+
+
+def _forget(database: str, target: str, backup: str, why: str) -> Step:
+    action = ForgetTombstone(database=database, backup=backup, target=target)
+    shown = Shown(does="forget", to=f"on {target}", why=why, counted="tombstone|tombstones")
+    return Step(action=action, shown=shown)
 
 
 _CURES = {
@@ -171,19 +217,17 @@ _CURES = {
     "orphan": "nothing is done with it; look at what it is, and remove it by hand if nobody needs it",
     "hidden": "find out who deleted it; the object store still has it as a version",
     "foreign": "it neither counts nor is touched",
-    "impossible": "find out whose clock was wrong; nothing is pruned while it is there",
+    "impossible": IMPOSSIBLE_CURE,
 }
 
 
 def _findings(target: str, copy: Copy) -> list[Finding]:
     if copy.state in _CURES:
         severity = "error" if copy.state in ("damaged", "hidden", "impossible") else "warning"
-        what = f"backup {copy.id} is {copy.state}: {copy.why}"
+        what = f"backup {copy.id} is {'an ' if copy.state == 'orphan' else ''}{copy.state}: {copy.why}"
         return [Finding(severity="error" if severity == "error" else "warning", where=target, what=what, cure=_CURES[copy.state])]
     if copy.state == "being_written":
         return [Finding(severity="note", where=target, what=f"backup {copy.id} is being written {copy.why}")]
-    if copy.state == "deleted":
-        return [Finding(severity="note", where=target, what=f"backup of {instant(copy.instant)} is deleted: {copy.why}")]
     return []
 
 

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from reconciler.backups import layout
 from reconciler.backups.manifest import decode, encode
-from reconciler.backups.records import read_repository, read_whole
-from reconciler.errors import Conflict, Refused
+from reconciler.backups.records import read_repository, read_tombstone, read_whole
+from reconciler.errors import Absent, Conflict, Refused
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.retention import Kept, keep
 from reconciler.planning.text import age, instant
@@ -22,10 +22,13 @@ class PruneBackup(Action, frozen=True, kw_only=True, tag="prune_backup"):
     """Announce the deletion of a backup on every target that holds it; until its grace has passed, it can come back."""
 
     effect = "delete"
-    loses = True
 
     backup: str
     targets: tuple[str, ...]
+
+    @property
+    def loses(self) -> str:
+        return self.backup
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """Writes tombstones and removes nothing. Each manifest is read afresh: what is not ours is refused."""
@@ -40,31 +43,37 @@ class PruneBackup(Action, frozen=True, kw_only=True, tag="prune_backup"):
         manifest = decode(text, backup=self.backup)
         if manifest.repository != read_repository(target, layout.repository_key(self.database)).id:
             raise Refused(f"{target.name}: {self.backup} belongs to another repository")
+        if manifest.kind != "scheduled" and not (manifest.keep_until is not None and manifest.keep_until <= tombstone.at):
+            raise Refused(f"{target.name}: {self.backup} is {manifest.kind}, and its time to be kept is not over")
         record = Tombstone(id=tombstone.id, at=tombstone.at, due=tombstone.due, reason=tombstone.reason, slot=manifest.slot)
         key = layout.tombstone_key(self.database, self.backup, tombstone.due)
         try:
             target.write(key, [encode(record)], expect=ABSENT)
-        except Conflict:
-            return
+        except Conflict as lost:
+            # Met twice it is the same, as long as it is there: a lease that was lost is a conflict too.
+            try:
+                read_tombstone(target, key, backup=self.backup)
+            except Absent:
+                raise lost from None
 
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     """Backups that nothing keeps, oldest first."""
     stays = kept(want, have, now)
-    steps = []
-    for backup in reversed(have.backups()):
-        if backup.id in stays or not backup.whole_on:
-            continue
-        steps.append(_step(want, have, backup))
-    return Due(steps=tuple(steps))
+    whole = [backup for backup in have.backups() if backup.whole_on]
+    steps = [_step(want, have, backup) for backup in reversed(whole) if backup.id not in stays]
+    ends = (backup.keep_until for backup in whole if backup.keep_until is not None and backup.keep_until > now)
+    return Due(steps=tuple(steps), next_at=min(ends, default=None))
 
 
 def _step(want: DatabasePolicy, have: Observation, backup: Backup) -> Step:
     action = PruneBackup(database=have.database, backup=backup.id, targets=backup.whole_on)
+    reason = "not kept by retention" if backup.kind == "scheduled" else f"{backup.kind}, its time to be kept is over"
+    grace = _grace(want)
     shown = Shown(
         does="prune",
-        to="",
-        why=f"not kept by retention; can come back for {age(_grace(want))}",
+        to=f"on {', '.join(backup.whole_on)}",
+        why=f"{reason}; " + (f"can come back for {age(grace)}" if grace else "cannot come back: no grace"),
         counted="backup|backups",
         bytes=backup.stored_bytes * len(backup.whole_on),
     )

@@ -1,80 +1,132 @@
-"""What holds deletions back: things unknown, a wrong clock, an identity that isn't ours, and losing much at once."""
+"""What holds deletions back: things unknown, a wrong clock, a freeze, an impossible date, and losing much at once."""
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 
-from reconciler.planning.plan import Blocked, Step
+import msgspec
+
+from reconciler.errors import Finding
+from reconciler.planning.plan import Blocked, Rule, Step
 from reconciler.planning.text import age, counted
 from reconciler.world.facts import Known, Observation, Unknown
 
 WINDOW = timedelta(hours=24)
-SHARE = 0.3
-"""Of the backups that were there before the window, what may go within it. Ordinary policies need less; a slip takes more."""
+PERCENT = 30
+"""Of the backups that were there before the window, so many may go within it. Ordinary policies need less; a slip takes more."""
 SKEW = timedelta(seconds=60)
 """Beyond this, an age computed here is not to be trusted with a deletion."""
+FRESH = timedelta(minutes=15)
+"""No deletion rests on what was seen longer ago: a turn looks for minutes at most, unless its machine slept meanwhile."""
 
-Reason = tuple[str, str, str]
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why something may not go."""
+
+    by: Rule
+    why: str
+    cure: str = ""
+
+
+class Allowance(msgspec.Struct, frozen=True, kw_only=True):
+    """How many backups may be lost in the 24 hours until now, and which were."""
+
+    may_go: int
+    gone: frozenset[str]
 
 
 def hold_back(steps: Iterable[Step], have: Observation, now: datetime) -> tuple[tuple[Step, ...], tuple[Blocked, ...]]:
     """The steps that may be done, and those that a rule blocks. Creations are never blocked here."""
     steps = tuple(steps)
     deletions = [step for step in steps if step.action.effect == "delete"]
-    if not deletions:
+    reason = _nothing_may_go(have, now)
+    held = deletions if reason else [step for step in deletions if step.action.loses is not None]
+    reason = reason or _losing(held, have, now)
+    if reason is None:
         return steps, ()
-    reason = _nothing_may_go(have)
-    if reason is not None:
-        by, why, cure = reason
-        held = deletions
-    else:
-        held, by, why, cure = _losing(deletions, have, now)
-    blocked = tuple(Blocked(step=step, by=by, why=why, cure=cure) for step in held)  # type: ignore[arg-type]  # literals from below
-    return tuple(step for step in steps if step not in held), blocked
+    ids = {step.action.id for step in held}
+    blocked = tuple(Blocked(step=step, by=reason.by, why=reason.why, cure=reason.cure) for step in held)
+    return tuple(step for step in steps if step.action.id not in ids), blocked
 
 
-def _nothing_may_go(have: Observation) -> Reason | None:
+def findings(have: Observation) -> tuple[Finding, ...]:
+    """What holds back any deletion and no duty speaks of: said also while there is nothing to delete."""
+    clocks = (Finding(severity="error", where=name, what=why, cure=_CLOCK_CURE) for name, why in _skewed(have))
+    freezes = (Finding(severity="warning", where=name, what=why, cure=_FREEZE_CURE) for name, why in _frozen(have))
+    return (*clocks, *freezes)
+
+
+IMPOSSIBLE_CURE = "find out whose clock was wrong; nothing is deleted while it is there"
+_CLOCK_CURE = "set the clock of this machine (NTP); nothing is deleted meanwhile"
+_FREEZE_CURE = "look into the reason, then lift the freeze; nothing is deleted meanwhile"
+
+
+def _nothing_may_go(have: Observation, now: datetime) -> Reason | None:
     """Why no deletion at all may happen, or None."""
     unseen: dict[str, Unknown] = dict(have.unknown())
     if isinstance(have.source, Unknown):
         unseen["the source"] = have.source
     if unseen:
-        return "unknown", f"{', '.join(unseen)} unknown", "; ".join(seen.cure for seen in unseen.values() if seen.cure)
-    for name, seen in have.catalogues.items():
-        if isinstance(seen, Known) and abs(seen.value.store_time - seen.at) > SKEW:
-            skew = age(abs(seen.value.store_time - seen.at))
-            return "clock", f"our clock and that of {name} differ by {skew}", "set the clock of this machine (NTP)"
-    for name, catalogue in have.known().items():
-        if catalogue.frozen:
-            return "freeze", f"frozen on {name}: {catalogue.frozen}", ""
+        cures = dict.fromkeys(seen.cure for seen in unseen.values() if seen.cure)
+        return Reason(by="unknown", why=f"{', '.join(unseen)} unknown", cure="; ".join(cures))
+    for name, why in _stale(have, now):
+        return Reason(by="unknown", why=f"{name} was {why}", cure="plan again")
+    for _, why in _skewed(have):
+        return Reason(by="clock", why=why, cure=_CLOCK_CURE)
+    for name, why in _frozen(have):
+        return Reason(by="freeze", why=f"{name}: {why}", cure=_FREEZE_CURE)
     impossible = [backup.id for backup in have.backups() if any(copy.state == "impossible" for copy in backup.copies.values())]
     if impossible:
-        return (
-            "impossible",
-            f"{impossible[0]} is dated in the future",
-            "find out whose clock was wrong; until then nothing is pruned",
-        )
+        return Reason(by="impossible", why=f"{impossible[0]} is dated in the future", cure=IMPOSSIBLE_CURE)
     return None
 
 
-def _losing(deletions: list[Step], have: Observation, now: datetime) -> tuple[list[Step], str, str, str]:
+def _stale(have: Observation, now: datetime) -> Iterator[tuple[str, str]]:
+    for name, seen in [*sorted(have.catalogues.items()), ("the source", have.source)]:
+        if now - seen.at > FRESH:
+            yield name, f"seen {age(now - seen.at)} ago"
+
+
+def _skewed(have: Observation) -> Iterator[tuple[str, str]]:
+    for name, seen in sorted(have.catalogues.items()):
+        if isinstance(seen, Known) and abs(seen.value.store_time - seen.at) > SKEW:
+            yield name, f"our clock and that of {name} differ by {age(abs(seen.value.store_time - seen.at))}"
+
+
+def _frozen(have: Observation) -> Iterator[tuple[str, str]]:
+    for name, catalogue in have.known().items():
+        if catalogue.frozen:
+            yield name, f"deletions are frozen: {catalogue.frozen}"
+
+
+def _losing(losses: Sequence[Step], have: Observation, now: datetime) -> Reason | None:
     """All of this plan's losses are held back when they exceed what may go in a day: then a person looks."""
-    losses = [step for step in deletions if step.action.loses]
-    allowed, gone = allowance(have, now)
-    if len(losses) <= max(0, allowed - gone):
-        return [], "guard", "", ""
+    allowance = allow(have, now)
+    gone = len(allowance.gone)
+    # A prune that a death cut short is planned again: what one target already counts as gone is no second loss.
+    more = {step.action.loses for step in losses} - allowance.gone
+    if not more or len(more) + gone <= allowance.may_go:
+        return None
     already = f", {gone} already gone" if gone else ""
-    why = f"would lose {counted(len(losses), 'backup')}, at most {allowed} in 24h may go{already}"
-    return losses, "guard", why, "check the policy's retention; if this is meant, allow just these with --allow-destructive"
+    why = f"would lose {counted(len(more), 'backup')}, at most {allowance.may_go} in 24h may go{already}"
+    return Reason(by="guard", why=why, cure="check the policy's retention")
 
 
-def allowance(have: Observation, now: datetime) -> tuple[int, int]:
-    """How many backups may be lost in the 24 hours until now, and how many were: distinct ids, over all known targets."""
+def allow(have: Observation, now: datetime) -> Allowance:
+    """As many as were born in the window, and a share of those that were there before: distinct ids, over all known targets."""
     since = now - WINDOW
-    ids = {
-        backup.id: backup.instant for backup in have.backups() if backup.state in ("whole", "deleted", "damaged", "being_deleted")
-    }
-    tombstones = {stone.id: stone.at for catalogue in have.known().values() for stone in catalogue.tombstones if stone.counts}
-    gone = {key for key, at in tombstones.items() if at > since}
-    born = {key for key, instant in ids.items() if instant > since}
-    before = {key for key in ids if key not in born and not (key in tombstones and tombstones[key] <= since)}
-    return len(born) + max(1, int(SHARE * len(before | (gone - born)))), len(gone)
+    backups = {backup.id for backup in have.backups() if backup.state in ("whole", "deleted", "being_deleted")}
+    # Of several tombstones the latest tells when the last copy was given up.
+    lost: dict[str, datetime] = {}
+    for catalogue in have.known().values():
+        for stone in catalogue.tombstones:
+            if stone.counts:
+                lost[stone.id] = max(stone.at, lost.get(stone.id, stone.at))
+    gone = frozenset(key for key, at in lost.items() if at > since)
+    there = {key for key in backups if key not in lost} | gone
+    born = {key for key in there if key > _id_at(since)}
+    return Allowance(may_go=len(born) + max(1, PERCENT * len(there - born) // 100), gone=gone)
+
+
+def _id_at(instant: datetime) -> str:
+    """Ids begin with the instant of birth, so they sort by it; one that was erased tells it nowhere else."""
+    return instant.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")

@@ -30,12 +30,15 @@ def disagreement(have: Observation) -> Finding | None:
     if len(ids) > 1:
         what = f"the targets hold different repositories under {have.database}/: {', '.join(sorted(ids))}"
         return Finding(severity="error", where=have.database, what=what, cure=CURE)
-    if not isinstance(have.source, Known):
-        return None
-    seen = have.source.value.identity
-    for target, catalogue in have.known().items():
-        kept = catalogue.repository
-        if kept is not None and kept.identity != seen:
-            what = f"{have.database}/ on {target} holds the backups of {kept.identity}, and the source is {seen}"
-            return Finding(severity="error", where=have.database, what=what, cure=CURE)
+    begun = {name: catalogue.repository for name, catalogue in have.known().items() if catalogue.repository is not None}
+    if isinstance(have.source, Known):
+        seen = have.source.value.identity
+        for target, kept in begun.items():
+            if kept.identity != seen:
+                what = f"{have.database}/ on {target} holds the backups of {kept.identity}, and the source is {seen}"
+                return Finding(severity="error", where=have.database, what=what, cure=CURE)
+    elif len({kept.identity for kept in begun.values()}) > 1:
+        said = "; ".join(f"{target} of {kept.identity}" for target, kept in begun.items())
+        what = f"the targets hold the backups of different sources under {have.database}/: {said}"
+        return Finding(severity="error", where=have.database, what=what, cure=CURE)
     return None

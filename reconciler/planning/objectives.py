@@ -28,21 +28,21 @@ def _judge_rpo(
 ) -> Condition:
     """`met` rests on Known facts alone: a target that can't be seen may only take away, never give."""
     newest = newest_restore_point(have.backups(), within)
-    unseen = sorted(within & set(have.unknown()))
+    unseen = ", ".join(sorted(within & set(have.unknown())))
     status: Status
-    if newest is not None and now - newest.instant <= rpo:
-        status = "at_risk" if _runs_out(newest, rpo, want, now) else "met"
-        says = f"newest restore point {instant(newest.instant)}, {age(now - newest.instant)} old"
-        if status == "at_risk":
-            says += "; the next dump may come too late"
-    elif newest is not None:
-        status = "violated"
-        says = f"newest {'copy outside the failure domain' if name != 'rpo' else 'restore point'} {age(now - newest.instant)} old"
-        says += f"; {', '.join(unseen)} unknown" if unseen else ""
-    elif unseen:
-        status, says = "unproven", f"{', '.join(unseen)} unknown"
+    if newest is None:
+        status, says = ("unproven", f"{unseen} unknown") if unseen else ("violated", _nothing(name, have, within))
     else:
-        status, says = "violated", _nothing(name, have, within)
+        what = "restore point" if name == "rpo" else f"copy outside {have.source_domain}"
+        says = f"newest {what} {instant(newest.instant)}, {age(now - newest.instant)} old"
+        if now - newest.instant > rpo:
+            status = "violated"
+            says += f"; {unseen} unknown" if unseen else ""
+        elif _runs_out(newest, rpo, want, now):
+            status = "at_risk"
+            says += f"; the objective ends {instant(newest.instant + rpo)}, before the next dump can be there"
+        else:
+            status = "met"
     return Condition(
         name="rpo" if name == "rpo" else "disaster_rpo",
         status=status,
@@ -65,8 +65,13 @@ def newest_restore_point(backups: Iterable[Backup], within: set[str]) -> Copy | 
 
 
 def _runs_out(newest: Copy, rpo: timedelta, want: DatabasePolicy, now: datetime) -> bool:
-    """Whether the RPO ends before the next due dump could mend it, its usual duration and one retry counted."""
+    """Whether the RPO ends before the next due dump could mend it, its usual duration and one retry counted.
+
+    While the newest slot has no restore point here, its dump (or its copy) is what is due, and that is now.
+    """
     started, finished = newest.started, newest.finished
     usual = finished - started if started is not None and finished is not None else timedelta(0)
-    next_slot = want.dumps.schedule.next(now, want.timezone)
-    return newest.instant + rpo < next_slot + 2 * usual
+    slot = want.dumps.schedule.latest(now, want.timezone)
+    overdue = slot is not None and (newest.slot or newest.instant) < slot
+    chance = now if overdue else want.dumps.schedule.next(now, want.timezone)
+    return newest.instant + rpo < chance + 2 * usual

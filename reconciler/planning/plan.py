@@ -1,9 +1,9 @@
 """What a plan is: steps, what blocks some of them, how the objectives stand. Data only; the same world gives the same bytes."""
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ from reconciler.world.ports import World
 Effect = Literal["change", "create", "delete"]
 EFFECTS: tuple[Effect, ...] = ("change", "create", "delete")
 Lane = Literal["keep", "prove"]
+Rule = Literal["guard", "unknown", "identity", "clock", "freeze", "impossible"]
 Status = Literal["met", "at_risk", "violated", "unproven"]
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
@@ -24,15 +25,23 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """One thing to do. Its fields are its identity: no reasons, ages or sizes among them."""
 
     effect: ClassVar[Effect]
-    loses: ClassVar[bool] = False
-    """Whether the database has one backup fewer afterwards: what the guard counts."""
 
     database: str
 
     @property
     def id(self) -> str:
         """Digest of kind, database and parameters; a golden file holds it."""
-        return sha256(_ENCODER.encode(self)).hexdigest()[:16]
+        return sha256(_ENCODER.encode(self.parameters)).hexdigest()[:16]
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Kind, database and the rest, with instants in UTC whatever zone they came in."""
+        return {name: _in_utc(value) for name, value in msgspec.to_builtins(self, builtin_types=(datetime,)).items()}
+
+    @property
+    def loses(self) -> str | None:
+        """The backup that the database no longer has afterwards: what the guard counts."""
+        return None
 
     @property
     def kind(self) -> str:
@@ -42,6 +51,10 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """Do it, and say in a sentence what came of it. Raises the typed errors."""
         raise NotImplementedError
+
+
+def _in_utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +80,7 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
     """A step that a safety rule holds back."""
 
     step: Step
-    by: Literal["guard", "unknown", "identity", "clock", "freeze", "impossible"]
+    by: Rule
     why: str
     cure: str = ""
 
@@ -113,6 +126,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     next_at: datetime | None
     blind: bool = False
     """Not one target could be seen: this plan knows nothing."""
+    foreign: bool = False
+    """What lies on the targets belongs to another source: nothing is done, and a person must look."""
 
     @property
     def to_approve(self) -> frozenset[str]:
@@ -145,7 +160,9 @@ def blocked_digest(plan: Plan) -> str | None:
 def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
     """Change, create, delete; within these by kind and then oldest first, as ids of backups sort by instant."""
     return tuple(
-        sorted(steps, key=lambda step: (EFFECTS.index(step.action.effect), step.action.kind, _ENCODER.encode(step.action)))
+        sorted(
+            steps, key=lambda step: (EFFECTS.index(step.action.effect), step.action.kind, _ENCODER.encode(step.action.parameters))
+        )
     )
 
 
@@ -164,12 +181,13 @@ class Agreed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def agree(consent: Consent, fresh: Plan) -> Agreed:
-    """Done is what is approved *and* freshly planned. Creations need no approval."""
-    steps: Sequence[Step] = fresh.steps
+    """Done is what is approved *and* freshly planned. Creations need no approval; the guard's digest approves what it names."""
+    released: tuple[Step, ...] = ()
     if consent.allow_destructive is not None and consent.allow_destructive == blocked_digest(fresh):
-        steps = in_order([*steps, *(held.step for held in fresh.blocked if held.by == "guard")])
-    allowed = consent.approved
-    if allowed is None:
-        return Agreed(steps=tuple(steps), not_approved=())
-    yes = tuple(step for step in steps if step.action.effect == "create" or step.action.id in allowed)
-    return Agreed(steps=yes, not_approved=tuple(step for step in steps if step not in yes))
+        released = tuple(held.step for held in fresh.blocked if held.by == "guard")
+    agreed: list[Step] = list(released)
+    left: list[Step] = []
+    for step in fresh.steps:
+        yes = consent.approved is None or step.action.effect == "create" or step.action.id in consent.approved
+        (agreed if yes else left).append(step)
+    return Agreed(steps=in_order(agreed), not_approved=tuple(left))

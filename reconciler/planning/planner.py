@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from reconciler.errors import Finding
+from reconciler.planning.guard import findings as holding_back
 from reconciler.planning.guard import hold_back
 from reconciler.planning.identity import disagreement
 from reconciler.planning.objectives import judge
@@ -11,18 +12,20 @@ from reconciler.planning.plan import Blocked, Condition, Due, Duty, Plan, in_ord
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Observation, Unknown
 
+FOREIGN = "what lies on the targets belongs to another source"
+
 
 def plan(duties: Iterable[Duty], want: DatabasePolicy, have: Observation, now: datetime, *, policy_digest: str) -> Plan:
     """What is missing, what is too much, and how the objectives stand."""
     dues = [duty.due(want, have, now) for duty in duties]
     steps = in_order(step for due in dues for step in due.steps)
     conditions = judge(want, have, now)
-    findings = [*_unseen(have), *(finding for due in dues for finding in due.findings)]
+    findings = [*_unseen(have), *holding_back(have), *(finding for due in dues for finding in due.findings)]
     quarrel = disagreement(have)
     if quarrel is not None:
-        blocked = tuple(Blocked(step=step, by="identity", why=quarrel.what, cure=quarrel.cure) for step in steps)
+        blocked = tuple(Blocked(step=step, by="identity", why=FOREIGN, cure=quarrel.cure) for step in steps)
         steps, findings = (), [quarrel, *findings]
-        conditions = tuple(_violated(condition, quarrel) for condition in conditions)
+        conditions = tuple(_violated(condition) for condition in conditions)
     else:
         steps, blocked = hold_back(steps, have, now)
     return Plan(
@@ -35,16 +38,17 @@ def plan(duties: Iterable[Duty], want: DatabasePolicy, have: Observation, now: d
         findings=tuple(findings),
         next_at=_soonest(dues),
         blind=not have.known(),
+        foreign=quarrel is not None,
     )
 
 
-def _violated(condition: Condition, quarrel: Finding) -> Condition:
+def _violated(condition: Condition) -> Condition:
     """What lies there belongs to somebody else: nothing of it is a restore point of ours, and that must page."""
-    return Condition(name=condition.name, status="violated", objective=condition.objective, says=quarrel.what)
+    return Condition(name=condition.name, status="violated", objective=condition.objective, says=FOREIGN)
 
 
 def _unseen(have: Observation) -> list[Finding]:
-    parts = [("source", have.source), *have.catalogues.items()]
+    parts = [("source", have.source), *sorted(have.catalogues.items())]
     return [
         Finding(severity="error", where=name, what=seen.reason, cure=seen.cure)
         for name, seen in parts

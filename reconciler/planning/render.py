@@ -14,6 +14,10 @@ from reconciler.policy.units import format_duration
 SIGNS: Mapping[Effect, str] = {"change": "~", "create": "+", "delete": "-"}
 _NAMES = {"rpo": "rpo", "disaster_rpo": "disaster rpo"}
 
+_SEVERITIES = ("error", "warning", "note")
+ALIKE = 3
+"""So many findings of one kind are told one by one; a bucket that lost its data has hundreds, and they would hide the rest."""
+
 PLAN_FORMAT = 1
 
 Row = tuple[str, str, str, str]
@@ -27,13 +31,15 @@ def text(plans: Sequence[Plan]) -> str:
 def _block(plan: Plan) -> str:
     lines = [f"{plan.database}  ({plain(plan.place)})"]
     lines += [f"  {_condition(condition)}" for condition in plan.conditions]
-    rows = [*_rows(plan), *(_finding_row(finding) for finding in plan.findings)]
-    lines += _aligned(rows)
-    if not plan.steps and not plan.blocked:
-        lines.append("  nothing to do")
+    lines += _aligned(_rows(plan))
     digest = blocked_digest(plan)
     if digest is not None:
-        lines.append(f"    if all that is blocked by the guard is meant: reconcile apply --allow-destructive={digest}")
+        lines.append(
+            f"    if just these are meant to go: reconcile apply --database {plan.database} --allow-destructive={digest}"
+        )
+    if not plan.steps and not plan.blocked:
+        lines.append("  nothing can be planned: no target could be seen" if plan.blind else "  nothing to do")
+    lines += _findings(plan.findings)
     return "\n".join(lines)
 
 
@@ -43,10 +49,12 @@ def _condition(condition: Condition) -> str:
 
 def _rows(plan: Plan) -> list[Row]:
     rows = [_row(SIGNS[group[0].action.effect], group, group[0].shown.why) for group in _groups(plan.steps)]
-    for by in dict.fromkeys((held.why, held.cure) for held in plan.blocked):
-        steps = [held.step for held in plan.blocked if (held.why, held.cure) == by]
-        why = f"blocked: {by[0]}" + (f"; {by[1]}" if by[1] else "")
-        rows += [_row("!", group, why) for group in _groups(steps)]
+    said = {finding.cure for finding in plan.findings}
+    for why, cure in dict.fromkeys((held.why, held.cure) for held in plan.blocked):
+        steps = [held.step for held in plan.blocked if (held.why, held.cure) == (why, cure)]
+        # What a finding below already advises is not said twice.
+        text = f"blocked: {why}" + (f"; {cure}" if cure and cure not in said else "")
+        rows += [_row("!", group, text) for group in _groups(steps)]
     return rows
 
 
@@ -77,8 +85,20 @@ def _row(sign: str, group: Sequence[Step], why: str) -> Row:
     return sign, does, where, why
 
 
-def _finding_row(finding: Finding) -> Row:
-    return "?", finding.where, "", finding.what + (f"; {finding.cure}" if finding.cure else "")
+def _findings(findings: Sequence[Finding]) -> list[str]:
+    """The worst first; those that have one cure in one place together, the first few of them in full, and the cure below them."""
+    groups: dict[object, list[Finding]] = {}
+    for finding in sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity)):
+        groups.setdefault((finding.severity, finding.where, finding.cure), []).append(finding)
+    width = min(28, max((len(plain(finding.where)) for finding in findings), default=0))
+    lines = []
+    for group in groups.values():
+        sign, where, cure = ("·" if group[0].severity == "note" else "?"), plain(group[0].where), plain(group[0].cure)
+        said = [plain(finding.what) for finding in group[:ALIKE]]
+        said += [f"and {len(group) - ALIKE} more like that"] if len(group) > ALIKE else []
+        lines += [f"  {sign} {where:<{width}}  {what}" for what in said]
+        lines += [f"    {'':<{width}}  {cure}"] if cure else []
+    return lines
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:
@@ -90,16 +110,15 @@ def _aligned(rows: Sequence[Row]) -> list[str]:
 
 
 def summary(plans: Sequence[Plan]) -> str:
-    """`Plan: 1 to change, 1 to create, 4 to delete, 2 blocked, 1 unknown.`"""
+    """`Plan: 1 to create, 4 to delete, 2 blocked, 1 problem.`"""
     effects = [step.action.effect for plan in plans for step in plan.steps]
     blocked = sum(len(plan.blocked) for plan in plans)
     errors = sum(finding.severity == "error" for plan in plans for finding in plan.findings)
-    parts = [f"{effects.count(effect)} to {effect}" for effect in SIGNS]
+    parts = [f"{effects.count(effect)} to {effect}" for effect in SIGNS if effect in effects]
     parts += [f"{blocked} blocked"] if blocked else []
-    parts += [f"{counted(errors, 'problem')}"] if errors else []
-    if not effects and not blocked:
-        return "Plan: nothing to do." if not errors else f"Plan: nothing to do, {counted(errors, 'problem')}."
-    return "Plan: " + ", ".join(parts) + "."
+    parts = parts or ["nothing known" if plans and all(plan.blind for plan in plans) else "nothing to do"]
+    parts += [counted(errors, "problem")] if errors else []
+    return f"Plan: {', '.join(parts)}."
 
 
 def applied(outcomes: Sequence[Outcome], not_approved: Sequence[Step], after: Plan) -> str:
@@ -215,7 +234,7 @@ def seconds(span: timedelta) -> int:
 
 def step_view(step: Step) -> StepView:
     """As JSON shows it."""
-    parameters = msgspec.to_builtins(step.action)
+    parameters = dict(step.action.parameters)
     return StepView(
         id=step.action.id,
         kind=parameters.pop("kind"),

@@ -1,8 +1,9 @@
 """What the parts of a policy must agree on and no schema can say: names that refer to something, what defaults may supply."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
-from reconciler.policy.nodes import Fault, Node, Path, child, merge
+from reconciler.policy.nodes import Fault, Node, Path, child, merge, spell_key
 from reconciler.policy.sentences import shown
 from reconciler.policy.spelling import nearest
 
@@ -50,7 +51,9 @@ def _unknown_targets(section: Node, path: Path, targets: Mapping[str, Node]) -> 
 
 
 def _unknown(node: Node, path: Path, targets: Mapping[str, Node]) -> Fault:
-    cure = nearest(str(node.value), targets) or (f"declared are {', '.join(targets)}" if targets else "declare it under targets")
+    cure = nearest(str(node.value), targets) or (
+        f"declared are {', '.join(map(spell_key, islice(targets, 12)))}" if targets else "declare it under targets"
+    )
     return Fault(place=node.place, path=path, what=f"{shown(node.value)} is not a target", cure=cure)
 
 

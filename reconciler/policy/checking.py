@@ -18,8 +18,8 @@ from reconciler.policy.fields import FIELDS, Field
 from reconciler.policy.nodes import Fault, Node, Path, Place, child, plain
 from reconciler.policy.sentences import SENTENCES, Said, repeated
 
-MOST_ERRORS: Final = 400
-"""Nobody mends more in one go, and each costs a search for what may have been meant."""
+MOST_ERRORS: Final = 1000
+"""A hostile text has more; looking on would only take time."""
 
 
 def check(root: Node, schema: Mapping[str, Any]) -> Iterator[Fault]:
@@ -27,7 +27,8 @@ def check(root: Node, schema: Mapping[str, Any]) -> Iterator[Fault]:
     errors = list(islice(_validator(schema).iter_errors(plain(root)), MOST_ERRORS))
     # A field of ours is read as a whole, and its own sentence is the one to show: what lies beneath it says the same again.
     whole = {tuple(error.absolute_path) for error in errors if error.validator == "format"}
-    for error in errors:
+    # jsonschema has its own order; where only the first faults are told, they are the text's first.
+    for error in sorted(errors, key=lambda error: _nearest(root, error.absolute_path).place):
         path = tuple(error.absolute_path)
         if error.validator != "format" and any(path[:length] in whole for length in range(len(path) + 1)):
             continue
@@ -42,7 +43,9 @@ def _validator(schema: Mapping[str, Any]) -> Validator:
     types = Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     )
-    strict: Any = extend(Draft202012Validator, {"uniqueItems": _unique_items}, type_checker=types)  # type: ignore[no-untyped-call]  # its stub has none
+    strict: Any = extend(
+        Draft202012Validator, {"uniqueItems": _unique_items, "additionalProperties": _additional}, type_checker=types
+    )  # type: ignore[no-untyped-call]  # its stub has none
     validator: Validator = strict(schema, format_checker=formats)
     return validator
 
@@ -51,6 +54,16 @@ def _unique_items(_: Validator, wanted: bool, instance: Any, __: Any) -> Iterato
     """jsonschema's own compares each with each: fifteen thousand small mappings took it minutes."""
     if wanted and isinstance(instance, list) and repeated(instance) is not None:
         yield ValidationError("")
+
+
+def _additional(validator: Any, allowed: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+    """jsonschema's own goes through a set, so that which of very many faults are the first ones would be chance."""
+    extra = [key for key in instance if key not in schema.get("properties", {})] if isinstance(instance, Mapping) else []
+    if allowed is False and extra:
+        yield ValidationError("")
+    elif allowed is not False:
+        for key in extra:
+            yield from validator.descend(instance[key], allowed, path=key)
 
 
 def _accepts(field: Field) -> Callable[[object], bool]:
@@ -73,7 +86,12 @@ def _faults(root: Node, path: Path, error: ValidationError) -> Iterable[Fault]:
 
 def _place(root: Node, path: Path, said: Said) -> Place:
     """Of a key where the sentence is about one that is written, else of the value."""
+    node = _nearest(root, path)
+    return node.keys.get(said.key or "", node.place)
+
+
+def _nearest(root: Node, path: Iterable[str | int]) -> Node:
     node = root
     for step in path:
         node = child(node, step) or node
-    return node.keys.get(said.key or "", node.place)
+    return node

@@ -23,7 +23,7 @@ MOST_NODES: Final = 100_000
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where the wheel has it: thirty times as fast
 _UNPRINTABLE: Final = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_BYTE_ORDER_MARKS: Final = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_BYTE_ORDER_MARKS: Final = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 _SYNTAX: Final = {
     "mapping values are not allowed": ("a ':' can't stand here", "put the value in quotes, or mend the indentation"),
     "did not find expected key": ("does not fit the lines above it", "mend the indentation, or quote the value above"),
@@ -35,6 +35,7 @@ _SYNTAX: Final = {
         "a value can't begin like this",
         "indent with spaces, not tabs, and quote values that begin with @ ` or %",
     ),
+    "maximum nesting depth": (f"is nested deeper than {DEEPEST} levels", "flatten it"),
     "unexpected end of stream": ("the text ends inside quotes", "close them"),
 }
 _FIRST: Final = Place(1, 1)
@@ -176,9 +177,8 @@ def _decoded(text: bytes, file: str) -> str:
     """The text, if it is UTF-8 of a reasonable length without control characters. Raises BadPolicy."""
     if len(text) > LARGEST_BYTES:
         raise _refused(file, _FIRST, "is larger than 1 MiB", "a policy is a small text; is this the right file?")
-    encoding = _BYTE_ORDER_MARKS.get(text[:2])
-    if encoding:
-        raise _refused(file, _FIRST, f"is {encoding} text", "save it as UTF-8")
+    if text.startswith(_BYTE_ORDER_MARKS):
+        raise _refused(file, _FIRST, "is UTF-16 or UTF-32 text", "save it as UTF-8")
     try:
         decoded = text.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,13 +1,13 @@
 """The kinds of value that are written as text and mean more: how each is read, and how the schema describes it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from reconciler.policy.schedule import Schedule
 from reconciler.policy.secret import Secret, Text
-from reconciler.policy.units import ByteSize, Duration, Span, TimeZone
+from reconciler.policy.units import ByteSize, Duration, Span, TimeZone, time_zones
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +18,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     parse: Callable[[Any], Any]
     """Raises ValueError with a reason that is fit to be shown."""
     keywords: Mapping[str, Any]
+    known: Callable[[], Sequence[str]] | None = None
+    """All right values, where they can be listed: one of them may have been meant."""
 
 
 _FILE: Final = {
@@ -43,7 +45,7 @@ FIELDS: Final[Mapping[type, Field]] = {
     ),
     ByteSize: Field(format="reconciler-size", parse=ByteSize.parse, keywords=_TEXT),
     Schedule: Field(format="reconciler-schedule", parse=Schedule.parse, keywords=_TEXT),
-    TimeZone: Field(format="reconciler-timezone", parse=TimeZone.parse, keywords=_TEXT),
+    TimeZone: Field(format="reconciler-timezone", parse=TimeZone.parse, keywords=_TEXT, known=time_zones),
     Text: Field(format="reconciler-text", parse=Text.parse, keywords={"type": ["string", "object"], "minLength": 1, **_FILE}),
     Secret: Field(
         format="reconciler-secret",

@@ -52,7 +52,10 @@ def load(text: bytes, kinds: Kinds, *, path: Path) -> Policy:
     faults += islice(check(root, schema(kinds)), MOST_FAULTS)
     faults += islice(disagreements(root), MOST_FAULTS)
     if faults:
-        raise BadPolicy(findings(str(path), faults))
+        found = findings(str(path), faults)
+        if len(faults) >= MOST_FAULTS:
+            found.append(Finding(severity="error", where=str(path), what="has more faults than these", cure="mend these first"))
+        raise BadPolicy(found)
     document = plain(root)
     databases = child(root, "databases")
     return Policy(

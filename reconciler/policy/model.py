@@ -114,7 +114,7 @@ class Dumps(Section, frozen=True, kw_only=True):
         ),
     ]
     targets: Annotated[
-        tuple[Name, ...],
+        tuple[str, ...],
         Meta(
             description="Where backups lie: the dump lands on the first that can be reached, the others get copies.",
             examples=[["primary", "offsite"]],

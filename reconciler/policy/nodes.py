@@ -14,7 +14,7 @@ Path = tuple[str | int, ...]
 _PLAIN_KEY: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./<")
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, order=True):
     """A place in a text; both count from 1, as editors do."""
 
     line: int
@@ -92,7 +92,7 @@ def merge(under: Node | None, over: Node | None) -> Node | None:
 
 def findings(file: str, faults: Iterable[Fault]) -> list[Finding]:
     """The faults in the order of the text, each of them once."""
-    ordered = sorted(faults, key=lambda fault: (fault.place.line, fault.place.column, spell(fault.path)))
+    ordered = sorted(faults, key=lambda fault: (fault.place, spell(fault.path)))
     found = [
         Finding(severity="error", where=where(file, fault.place, fault.path), what=fault.what, cure=fault.cure)
         for fault in ordered

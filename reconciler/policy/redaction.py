@@ -8,6 +8,8 @@ from typing import Final
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 _KEYWORD: Final = re.compile(r"(?i)(?:password|passwd|sslpassword|secret|token)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)")
+_HOST: Final = re.compile(r"[^:]*(:[0-9]*)?([/?].*)?")
+"""`host:5432/database`, after a scheme. What has something else for a port has lost its `@host`, and that is a password."""
 _SHORT: Final = 4
 """Secrets below this length are replaced as whole words only: `a` would else take every a of a message."""
 
@@ -24,32 +26,35 @@ class Redactor:
         self._lock = Lock()
         self._known: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+        """Of all that is known, made when it is needed: hundreds of secrets are learned in a row."""
 
     def learn(self, value: str) -> None:
         """Hide this value from now on: as it is, percent-encoded and decoded, quoted; of a URL its password too."""
         with self._lock:
             for piece in _pieces(value):
                 self._known.update(form for form in _forms(piece) if form.strip())
-            alternatives = sorted(self._known, key=lambda form: (-len(form), form))
-            self._pattern = re.compile("|".join(_alternative(form) for form in alternatives)) if alternatives else None
+            self._pattern = None
 
     def redact(self, text: str) -> str:
         """The text with every known secret replaced by `***`."""
-        pattern = self._pattern
-        return text if pattern is None else pattern.sub(HIDDEN, text)
+        with self._lock:
+            if self._pattern is None:
+                # The longest first, so that a secret within another doesn't leave the rest of it standing.
+                known = sorted(self._known, key=lambda form: (-len(form), form))
+                self._pattern = re.compile("|".join(_alternative(form) for form in known) or r"(?!)")
+            pattern = self._pattern
+        return pattern.sub(HIDDEN, text)
 
 
 def _pieces(value: str) -> Iterator[str]:
     yield value
     # A malformed URL can't be parsed, and is just what libraries quote in their errors: take every reading of `user:password@`.
     _, scheme, rest = value.partition("://")
-    if scheme:
-        for userinfo in {
-            rest.rpartition("@")[0],
-            rest.split("/")[0].rpartition("@")[0],
-            rest.partition("@")[0] if "@" in rest else "",
-        }:
+    if scheme and "@" in rest:
+        for userinfo in (rest.rpartition("@")[0], rest.split("/")[0].rpartition("@")[0], rest.partition("@")[0]):
             yield userinfo.partition(":")[2]
+    elif scheme and not _HOST.fullmatch(rest):
+        yield rest.partition(":")[2]
     for match in _KEYWORD.finditer(value):
         yield match[1].strip("'")
 

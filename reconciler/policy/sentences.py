@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from reconciler.policy.fields import FIELDS
 from reconciler.policy.secret import REFERENCE_RULE
 from reconciler.policy.spelling import nearest
 
@@ -45,8 +46,8 @@ def shown(value: object) -> str:
     """A value as a message may show it: in quotes, on one line, and not too long. Never for what lies in a secret's field."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     # What names a user or a host is no schedule and no duration: it is an address in the wrong place, maybe with its password.
-    if "://" in text or "@" in text:
-        return "this"
+    if "://" in text or "@" in text.lstrip('"@'):
+        return "what stands here"
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
@@ -75,7 +76,9 @@ def _enum(error: Miss) -> Iterator[Said]:
     if isinstance(error.instance, int) and not isinstance(error.instance, bool):
         yield Said(what=f"{error.instance} is not known here", cure=f"write {_either(allowed)}")
         return
-    if isinstance(error.instance, str) and error.instance:
+    if isinstance(error.instance, str) and error.instance in allowed:
+        what, cure = "is text", f"write {error.instance} without quotes"
+    elif isinstance(error.instance, str) and error.instance:
         what, cure = f"{shown(error.instance)} is not known here", nearest(error.instance, allowed)
     else:
         what, cure = f"is {_kind(error.instance)}", ""
@@ -108,7 +111,9 @@ def _format(error: Miss) -> Iterator[Said]:
     if error.schema.get("x-secret"):
         yield Said(what=str(error.cause) if isinstance(error.instance, str | dict) else REFERENCE_RULE)
     elif isinstance(error.instance, str) and error.instance:
-        yield Said(what=f"{shown(error.instance)}: {error.cause}")
+        known = next(field.known for field in FIELDS.values() if field.format == error.validator_value)
+        cure = (nearest(error.instance, known()) or f"write one{_example(error.schema)}") if known else ""
+        yield Said(what=f"{shown(error.instance)}: {error.cause}", cure=cure)
     else:
         yield Said(what=f"is {_kind(error.instance)}", cure=f"text belongs here{_example(error.schema)}")
 
@@ -127,6 +132,15 @@ def _few(error: Miss) -> Iterator[Said]:
     yield Said(what="is empty", cure=f"at least one belongs here{_example(error.schema)}")
 
 
+def _length(error: Miss) -> Iterator[Said]:
+    low, high, length = error.schema.get("minLength", 0), error.schema.get("maxLength"), len(error.instance)
+    if length == 0:
+        yield Said(what="is empty", cure=f"text belongs here{_example(error.schema)}")
+    else:
+        cure = f"{low} or more" if high is None else f"{low} to {high}"
+        yield Said(what=f"{shown(error.instance)} has {length} character{'s' * (length != 1)}", cure=f"it has {cure}")
+
+
 def _unique(error: Miss) -> Iterator[Said]:
     yield Said(what=f"{shown(repeated(error.instance))} stands twice", cure="each is named once")
 
@@ -143,7 +157,8 @@ SENTENCES: Final[Mapping[str, Callable[[Any], Iterable[Said]]]] = {
     "minimum": _bound,
     "maximum": _bound,
     "minItems": _few,
-    "minLength": _few,
+    "minLength": _length,
+    "maxLength": _length,
     "minProperties": _few,
     "uniqueItems": _unique,
 }
@@ -152,7 +167,7 @@ SENTENCES: Final[Mapping[str, Callable[[Any], Iterable[Said]]]] = {
 
 def _kind(value: object) -> str:
     if isinstance(value, bool):
-        return "true or false"
+        return str(value).lower()
     if isinstance(value, int | float):
         return "a whole number" if isinstance(value, int) else "a number with a fraction"
     if isinstance(value, str):

@@ -56,7 +56,7 @@ class Database(Section, frozen=True, kw_only=True):
         ),
     ]
     home: Annotated[
-        Name | None,
+        str | None,
         Meta(description="The target for lease and records; the first of dumps.targets if not said.", examples=["primary"]),
     ] = None
     timezone: _Zone = msgspec.field(default_factory=lambda: TimeZone("UTC"))

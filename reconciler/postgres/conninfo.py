@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from urllib.parse import quote
 
 from psycopg.conninfo import make_conninfo
 
+from reconciler.policy.redaction import Redactor
 from reconciler.postgres.environment import child_environment
 
 DEFAULTS = {
@@ -80,11 +80,10 @@ class Conninfo:
         return ChildAddress(make_conninfo(**seen, **({"options": merged} if merged else {})), child_environment(password))
 
     def redact(self, text: str) -> str:
-        """The text with the password, raw or percent-encoded, replaced."""
-        password = self._parameters.get("password")
-        for secret in {password, quote(password, safe="")} if password else ():
-            text = text.replace(secret, "***")
-        return text
+        """The text with the password, in whatever form, replaced."""
+        redactor = Redactor()
+        redactor.learn(self._parameters.get("password", ""))
+        return redactor.redact(text)
 
 
 def is_local(host: str) -> bool:

@@ -97,7 +97,7 @@ class PostgresDump:
                 holders = self._connection.execute(HOLDERS).fetchall() if "LOCK TABLE" in said else []
         except psycopg.Error:
             return Unreachable(f"the server went away while {self._conninfo.place} was dumped", cure="it will be tried again")
-        if "LOCK TABLE" in said and "permission" not in said:
+        if "lock timeout" in said or holders:  # the server may speak another language than ours
             who = (
                 "; ".join(f"{table} is locked by {name} (pid {pid})" for table, pid, name in holders)
                 or "the lock's holder is gone by now"

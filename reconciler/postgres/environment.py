@@ -11,7 +11,7 @@ def forget_libpq_environment(environ: MutableMapping[str, str] | None = None) ->
     """Remove every `PG*` variable, so that a session is what its url says and nothing else.
 
     libpq would otherwise fill each parameter that the url leaves open: a stray PGOPTIONS or PGSSLMODE changes what is dumped,
-    and how safely.
+    and how safely. A policy may refer to such a variable by name: its references are resolved from a copy made before.
     """
     variables = os.environ if environ is None else environ
     for name in [name for name in variables if name.startswith("PG")]:

@@ -11,21 +11,24 @@ from reconciler.postgres.conninfo import Conninfo
 
 SHOWN_CHARACTERS = 300
 PROGRAM = re.compile(r"^pg_(?:dump|restore): ")
-GONE = (
+PASSING = (
     "server closed the connection", "terminating connection", "could not receive data", "could not send data",
     "no connection to the server", "connection has been closed unexpectedly", "Connection refused", "Connection reset",
     "timeout expired", "could not translate host name", "is starting up", "is shutting down", "in recovery mode",
     "SSL SYSCALL error", "connection to server was lost", "the connection is lost", "connection is bad",
-    "connection timeout", "unexpected eof", "snapshot", "not yet accepting connections",
+    "failed to resolve host", "connection to server at", "connection to server on", "connection failed",
+    "connection timeout", "unexpected eof", "snapshot", "not yet accepting connections", "Name or service not known",
+    "too many clients", "too many connections", "connection slots are reserved", "lock timeout",
 )  # fmt: skip
-"""Signs that the server, the way to it, or our snapshot's session is gone: worth another try."""
+"""Signs that the server, the way to it, a free place on it or our snapshot's session is gone: worth another try."""
 CURES = (
-    (r"password authentication failed|no password supplied", "check user and password in the url"),
+    (r"authentication failed|no password supplied|not permitted to log in", "check user and password in the url"),
     (r'role "?.*"? does not exist', "create the role, or correct the user in the url"),
     (r'database "?.*"? does not exist', "create the database, or correct its name in the url"),
     (r"no pg_hba\.conf entry", "let this machine in, in the server's pg_hba.conf"),
     (r"does not support SSL", "switch TLS on in the server, or choose another sslmode in the url"),
     (r"root certificate|certificate verify|server certificate", "give the authority's certificate as sslrootcert in the url"),
+    (r"bad value for|^invalid \w+ value|bad: invalid", "correct that parameter in the url"),
     (r"invalid connection option", "install a newer client, or leave that parameter out of the url"),
     (r"server version mismatch", "install the client of the server's major, or name its folder as client_bin"),
     (r"must be able to SET ROLE|must be member|must be superuser|must be owner", "restore as a superuser, or as a role that may"),
@@ -67,9 +70,7 @@ def from_words(said: str, conninfo: Conninfo, doing: str) -> ReconcilerError:
     cure = _cure(said)
     if cure:
         return Refused(sentence, cure=cure)
-    if any(
-        sign in said for sign in (*GONE, "too many clients", "connection slots are reserved", "lock timeout", "connection failed")
-    ):
+    if any(sign in said for sign in (*PASSING, "too many clients", "connection slots are reserved", "lock timeout")):
         return Unreachable(sentence, cure="check that the server is up and can be reached from here; it will be tried again")
     return Refused(sentence)
 

@@ -41,10 +41,11 @@ def die_with_parent(parent: int) -> None:
             os._exit(127)
 
 
-def watch(lifeline: int, child: int) -> None:
+def watch(lifeline: int, child: int, alone: threading.Event) -> None:
     """End the child once the other end of the lifeline is closed: politely, then with our whole process group."""
     while os.read(lifeline, 1):
         pass
+    alone.set()
     os.kill(child, signal.SIGTERM)
     threading.Event().wait(GRACE_SECONDS)
     os.killpg(0, signal.SIGKILL)
@@ -66,9 +67,12 @@ def main() -> None:
     child = start(argv, lifeline)
     os.close(0)
     os.close(1)
-    threading.Thread(target=watch, args=(lifeline, child), daemon=True).start()
+    alone = threading.Event()
+    threading.Thread(target=watch, args=(lifeline, child, alone), daemon=True).start()
     # Not reaped: while the zombie is there its number is not given away, and the watcher cannot hit a stranger.
     ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    if alone.is_set():
+        os.killpg(0, signal.SIGKILL)  # the program is gone; what it may have started need not be asked
     if ended is not None:
         exit_like(ended.si_code, ended.si_status)
 

@@ -16,7 +16,10 @@ UNSEEN = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_serve
 FOREIGN = ("pgbouncer", "connection_limit", "pool_timeout", "schema", "sslaccept", "statement_cache_size")
 """Parameters of other libraries' urls, which libpq refuses. Only these are named:
 an unknown word may be part of a password."""
-SHAPE = "write it as postgres://user:password@host:5432/database, with @ : / ? % in the password written as %40 %3A %2F %3F %25"
+SHAPE = (
+    "write it as postgres://user:password@host:5432/database, "
+    "with @ : / ? % in the password as %40 %3A %2F %3F %25, and = in options as %3D"
+)
 
 
 def parse(text: str, *, field: str) -> Conninfo:
@@ -79,10 +82,18 @@ def _refuse_unfit(parameters: Mapping[str, str], field: str) -> None:
 def _refuse_misread(parameters: Mapping[str, str], field: str) -> None:
     """Refuse hosts and ports that are none: most likely a password's special characters were not percent-encoded."""
     hosts = parameters.get("host", "").split(",")
-    if any(re.search(r"[\s@%?#=]", host) for host in hosts if not host.startswith(("/", "@"))):
+    if not all(host.startswith(("/", "@")) or _is_host(host) for host in hosts):
         _refuse(field, "has a host that is no host name")
     if not all(_is_port(port) for port in parameters.get("port", "").split(",")):
         _refuse(field, "has a port that is not a number from 1 to 65535")
+
+
+def _is_host(text: str) -> bool:
+    try:
+        text.encode("idna")  # as the resolver will, which raises this very error in the middle of connecting
+    except UnicodeError:
+        return False
+    return re.search(r"[\s@%?#=]", text) is None
 
 
 def _is_port(text: str) -> bool:

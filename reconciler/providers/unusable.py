@@ -25,11 +25,11 @@ class UnusableProvider:
         """Raises."""
         self._fail()
 
-    def dump(self, backup_id: str, *, expect: Identity | None) -> AbstractContextManager[Dump]:  # noqa: ARG002 - the port's
+    def dump(self, backup_id: str, *, expect: Identity | None) -> AbstractContextManager[Dump]:
         """Raises."""
         self._fail()
 
-    def end_sessions(self, backup_id: str) -> int:  # noqa: ARG002 - the port's
+    def end_sessions(self, backup_id: str) -> int:
         """Raises."""
         self._fail()
 

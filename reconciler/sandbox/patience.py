@@ -9,7 +9,7 @@ from reconciler.world.clock import SystemClock
 
 T = TypeVar("T")
 
-_LOOK_EVERY_SECONDS = 0.02
+_LOOK_EVERY_SECONDS = 0.05
 
 
 def wait_for(look: Callable[[], T | None], *, seconds: float, what: str, cure: str = "") -> T:

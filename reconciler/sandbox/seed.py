@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 10
 _RECOVERY_SECONDS = 20
+_END_MILLISECONDS = 10_000
+_APPLICATION = "reconcile sandbox up"
 _CURE = "`reconcile sandbox down --purge` and `up` make it anew"
 
 
@@ -54,7 +56,11 @@ def _make(cluster: Cluster, admin: "psycopg.Connection") -> None:
     from psycopg import sql
 
     partial, whole = sql.Identifier(f"{DATABASE}.partial"), sql.Identifier(DATABASE)
-    # Of an earlier try that was killed.
+    # Of an earlier try that was killed: its sessions may work on, and what they made may be there.
+    admin.execute(
+        "select pg_terminate_backend(pid, %s) from pg_stat_activity where application_name = %s and pid <> pg_backend_pid()",
+        [_END_MILLISECONDS, _APPLICATION],
+    )
     admin.execute(sql.SQL("drop database if exists {} with (force)").format(partial))
     admin.execute(sql.SQL("create database {}").format(partial))
     with _connect(cluster, f"{DATABASE}.partial") as hotel:
@@ -71,7 +77,9 @@ def _connect(cluster: Cluster, database: str) -> "psycopg.Connection":
 
     def look() -> "psycopg.Connection | None":
         try:
-            return psycopg.connect(cluster.url(database), autocommit=True, connect_timeout=_CONNECT_SECONDS)
+            return psycopg.connect(
+                cluster.url(database), autocommit=True, connect_timeout=_CONNECT_SECONDS, application_name=_APPLICATION
+            )
         except psycopg.OperationalError as error:
             refusals.append(error)
             return None

@@ -13,9 +13,6 @@ from reconciler.sandbox.seed import seed
 from reconciler.sandbox.status import Status, status
 from reconciler.world.clock import token
 
-_SETTINGS = {"synchronous_commit": "off"}
-"""The last instants before a crash of the machine may be lost, and no more."""
-
 
 def up(folder: Path, *, tell: Callable[[str], None]) -> Status:
     """Start what does not run, make what is missing, repair what was killed; all as it was is fine. Raises Refused, Unreachable.
@@ -38,7 +35,7 @@ def up(folder: Path, *, tell: Callable[[str], None]) -> Status:
 
 
 def _postgres(folder: Path, binaries: Path, tell: Callable[[str], None]) -> tuple[Cluster, str]:
-    cluster = start_cluster(binaries, folder / "postgres", settings=_SETTINGS, log=folder / "log" / "postgres.log")
+    cluster = start_cluster(binaries, folder / "postgres", log=folder / "log" / "postgres.log")
     password = remembered_backup_password(folder) or token(16)
     if seed(cluster, backup_password=password):
         tell("made the hotel database")

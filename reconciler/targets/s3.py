@@ -46,7 +46,7 @@ class S3Settings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
         ),
     ] = "sha256"
     domain: Annotated[
-        str | None,
+        Annotated[str, Meta(min_length=1)] | None,
         Meta(
             description="What fails together with this bucket; default: the endpoint's host, s3:aws, or this machine.",
             examples=["aws-backups"],

@@ -76,10 +76,16 @@ class Bucket:
         return Stored(
             key=key,
             size=size,
-            etag=str(answer["ETag"]).strip('"'),
+            etag=self.told(answer, "ETag").strip('"'),
             modified=modified.astimezone(UTC) if modified else self.time_of(answer),
             version=answer.get("VersionId"),
         )
+
+    def told(self, answer: Mapping[str, Any], field: str) -> str:
+        """What every S3 store answers. Raises Refused where it is missing: a router's page has the status of a success, too."""
+        if field not in answer:
+            raise Refused(f"{self.target}: {self.endpoint} does not answer like an S3 store", cure="correct `endpoint`")
+        return str(answer[field])
 
     def time_of(self, answer: Mapping[str, Any]) -> datetime:
         """The store's own clock. Raises Refused where the answer does not tell it: nothing could be dated by it then."""

@@ -122,8 +122,10 @@ class S3Target:
         while True:
             with translated(doing):
                 page: Mapping[str, Any] = getattr(self._client, operation)(**request)
+            # An answer that is no listing must not pass for an empty one.
+            self._bucket.told(page, "IsTruncated")
             yield page
-            if not page.get("IsTruncated"):
+            if not page["IsTruncated"]:
                 return
             following = {field: page[mark] for field, mark in _MARKS[operation].items() if page.get(mark)}
             if not following or following.items() <= request.items():

@@ -17,7 +17,7 @@ import msgspec
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.targets.retrying import persist
 from reconciler.targets.s3_bucket import Bucket
-from reconciler.targets.s3_errors import translated
+from reconciler.targets.s3_errors import Doing, translated
 from reconciler.world.clock import token
 from reconciler.world.pool import ThreadPool
 from reconciler.world.ports import ABSENT, Stored
@@ -92,10 +92,10 @@ class _Write:
         self._marked = {**bucket.at(key), "Metadata": {WRITE_ID: self._id}}
         self._condition: dict[str, Any] = {}
         if expect is not None:
-            self._condition = {"IfNoneMatch": "*"} if expect == ABSENT else {"IfMatch": expect}
+            self._condition = {"IfNoneMatch": "*"} if expect == ABSENT else {"IfMatch": f'"{expect}"'}
 
     def at_once(self, body: bytearray) -> Stored:
-        request = {**self._marked, **self._condition, **self._bucket.checksum(body), "Body": bytes(body)}
+        request = {**self._marked, **self._condition, **self._bucket.checksum(body), "Body": body}
         return self._take_effect(lambda: self._client.put_object(**request), size=len(body))
 
     def in_parts(self, parts: Iterable[bytearray]) -> Stored:
@@ -117,7 +117,7 @@ class _Write:
         """Repeated blindly: a second upload whose id was lost holds nothing, and is swept with what is unfinished."""
         algorithm = {"ChecksumAlgorithm": "SHA256"} if self._bucket.checksums == "sha256" else {}
         answer = self._persist(lambda: self._client.create_multipart_upload(**self._marked | algorithm))
-        return str(answer["UploadId"])
+        return self._bucket.told(answer, "UploadId")
 
     def _send_all(self, upload: Mapping[str, Any], parts: Iterable[bytearray], over: Event) -> list[_Part]:
         pool = ThreadPool(IN_FLIGHT)
@@ -143,9 +143,9 @@ class _Write:
         return sorted(sent, key=lambda part: part.number)
 
     def _send(self, upload: Mapping[str, Any], number: int, part: bytearray, over: Event) -> _Part:
-        request = {**upload, **self._bucket.checksum(part), "PartNumber": number, "Body": bytes(part)}
+        request = {**upload, **self._bucket.checksum(part), "PartNumber": number, "Body": part}
         answer = self._persist(lambda: self._client.upload_part(**request), may_retry=lambda: not over.is_set())
-        return _Part(number=number, size=len(part), etag=answer["ETag"], sha256=answer.get("ChecksumSHA256"))
+        return _Part(number=number, size=len(part), etag=self._bucket.told(answer, "ETag"), sha256=answer.get("ChecksumSHA256"))
 
     def _take_effect(self, request: Callable[[], Mapping[str, Any]], *, size: int) -> Stored:
         """The request by which the object comes to be, repeated where needed, and looked for where its answer is not clear."""
@@ -175,11 +175,9 @@ class _Write:
     def _find(self, size: int) -> Stored | None:
         """The object, if it is there by this very write."""
 
-        def look() -> Mapping[str, Any]:
-            return self._client.head_object(**self._bucket.at(self._key))
-
+        looking = self._bucket.doing("look at", self._key, "GetObject")
         try:
-            answer = self._persist(look)
+            answer = self._persist(lambda: self._client.head_object(**self._bucket.at(self._key)), doing=looking)
         except Absent:
             return None
         own = answer.get("Metadata", {}).get(WRITE_ID) == self._id and answer["ContentLength"] == size
@@ -190,9 +188,11 @@ class _Write:
         with suppress(ReconcilerError):
             self._persist(lambda: self._client.abort_multipart_upload(**upload))
 
-    def _persist(self, request: Callable[[], Any], *, may_retry: Callable[[], bool] = lambda: True) -> Any:
+    def _persist(
+        self, request: Callable[[], Any], *, doing: Doing | None = None, may_retry: Callable[[], bool] = lambda: True
+    ) -> Any:
         def attempt() -> Any:
-            with translated(self._doing):
+            with translated(doing or self._doing):
                 return request()
 
         return persist(attempt, clock=self._bucket.clock, stop=self._bucket.stop, may_retry=may_retry)

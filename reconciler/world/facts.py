@@ -5,11 +5,16 @@ An unreachable service is `Unknown`, never empty. All instants are aware and in 
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from functools import cached_property
+from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 T = TypeVar("T")
+
+Instant = Annotated[datetime, Meta(tz=True)]
+"""As records are read: one without a zone can't be compared with any other, and is refused."""
 
 
 class Known(msgspec.Struct, Generic[T], frozen=True):
@@ -162,9 +167,9 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     """A deletion that was decided. Stays while any copy of the id is left, and 30 days."""
 
     id: str
-    at: datetime
-    due: datetime
-    slot: datetime | None = None
+    at: Instant
+    due: Instant
+    slot: Instant | None = None
     """Counts as done for the schedule; None for debris, whose slot is free again."""
     reason: str
     counts: bool = True
@@ -178,7 +183,7 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity
     targets: Mapping[str, str]
     home: str
-    created: datetime
+    created: Instant
 
 
 class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,7 +200,7 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing may be destroyed, or empty."""
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
+class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One database of the world, at one instant."""
 
     database: str
@@ -209,15 +214,20 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """Target → what fails together with it."""
 
     def known(self) -> Mapping[str, Catalogue]:
-        """The catalogues that could be read."""
-        return {name: seen.value for name, seen in self.catalogues.items() if isinstance(seen, Known)}
+        """The catalogues that could be read, by target's name: what follows from them must not depend on who answered first."""
+        return {name: seen.value for name, seen in sorted(self.catalogues.items()) if isinstance(seen, Known)}
 
     def unknown(self) -> Mapping[str, Unknown]:
         """The targets that could not be read, and why."""
-        return {name: seen for name, seen in self.catalogues.items() if isinstance(seen, Unknown)}
+        return {name: seen for name, seen in sorted(self.catalogues.items()) if isinstance(seen, Unknown)}
 
     def backups(self) -> tuple["Backup", ...]:
         """The union over all known targets, newest first."""
+        return self._union
+
+    # Every duty asks for it, and thousands of backups take their time: `dict=True` above gives it a place to stay.
+    @cached_property
+    def _union(self) -> tuple["Backup", ...]:
         found: dict[str, dict[str, Copy]] = {}
         for target, catalogue in self.known().items():
             for copy in catalogue.copies:
@@ -226,13 +236,13 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(sorted(merged, key=lambda backup: (backup.instant, backup.id), reverse=True))
 
 
-class Backup(msgspec.Struct, frozen=True, kw_only=True):
+class Backup(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A dump plus its manifest, wherever copies of it lie."""
 
     id: str
     copies: Mapping[str, Copy]
 
-    @property
+    @cached_property
     def _best(self) -> Copy:
         return min(self.copies.values(), key=lambda copy: STATES.index(copy.state))
 

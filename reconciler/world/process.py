@@ -36,9 +36,11 @@ class SystemProcess:
 
     def is_gone(self, owner: Owner) -> bool | None:
         """Proven only where boot and pid namespace are ours: elsewhere the same pid means another process."""
-        if not _boot_id() or (owner.boot, owner.pid_namespace) != (_boot_id(), _pid_namespace()):
+        if not (_boot_id() and _pid_namespace()) or (owner.boot, owner.pid_namespace) != (_boot_id(), _pid_namespace()):
             return None
         ticks = _start_ticks(owner.pid)
+        if ticks is None and _is_hidden(owner.pid):
+            return None
         if ticks is None or ticks != owner.start_ticks:
             return True
         return owner.pid == os.getpid() and owner.token not in self._live
@@ -69,3 +71,15 @@ def _start_ticks(pid: int) -> int | None:
     # The command's name may hold blanks and brackets; what follows the last bracket may not.
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether it lives though /proc shows nothing of it: mounted with `hidepid`, it shows a user only their own processes."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    else:
+        return False

@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from reconciler.targets.local import LocalTarget
+from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.retrying import Retrying
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_target import S3Target

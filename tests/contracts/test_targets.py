@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reconciler.errors import Absent, Conflict, ReconcilerError
+from reconciler.errors import Absent, Conflict, ReconcilerError, Refused
 from reconciler.world.ports import ABSENT, Target, Upload
 
 MANIFEST = "hotel/backups/20251025T020000Z-3f9c2a/manifest.json"
@@ -75,6 +75,13 @@ class TestWriteAndRead:
 
         assert [odd] == keys(target, "hotel/a b")
         assert b"x" == content(target, odd)
+
+    @pytest.mark.parametrize("key", ["", "../x", "/x", "a//b", "a/./b", "a/", "a\0b"])
+    def test_what_is_no_key(self, target: Target, key: str) -> None:
+        """A name that could mean another place in some store is refused by all of them."""
+        for use in (lambda: target.read(key), lambda: target.write(key, [b"x"]), lambda: target.delete(key)):
+            with pytest.raises(Refused, match="is no key"):
+                use()
 
     def test_reading_what_is_not_there(self, target: Target) -> None:
         """Absent is said as such, whether or not anything is near."""

@@ -91,9 +91,12 @@ class FaultProxy:
         self._rules: list[_Rule] = []
         self._for_connections: deque[Cut | Stall] = deque()
         self._sockets: set[socket.socket] = set()
+        self._doomed: set[socket.socket] = set()
         self._over = Event()
         self.seen: list[tuple[str, str]] = []
         """HTTP only: method and path of each request, in the order of arrival."""
+        self.heads: list[str] = []
+        """HTTP only: first line and fields of each request."""
         self._listener = self._listen(0)
         self.port: int = self._listener.getsockname()[1]
 
@@ -115,8 +118,7 @@ class FaultProxy:
         """Reset all connections that there are now."""
         with self._lock:
             here = list(self._sockets)
-        for each in here:
-            _reset(each)
+        self._reset(*here)
 
     def refuse(self) -> None:
         """From now on nobody can connect; what is connected is reset."""
@@ -167,10 +169,10 @@ class FaultProxy:
             pass
         finally:
             ends = [end for end in (client, server) if end is not None]
-            for end in ends:
-                _reset(end)
+            self._reset(*ends)
             with self._lock:
                 self._sockets -= set(ends)
+                self._doomed -= set(ends)
 
     def _serve_tcp(self, client: socket.socket, server: socket.socket) -> None:
         with self._lock:
@@ -185,10 +187,11 @@ class FaultProxy:
             while chunk := source.recv(65536):
                 self._pass(chunk, sink, fault, passed)
                 passed += len(chunk)
-            sink.shutdown(socket.SHUT_WR)
+            # What looks like an orderly end may be our own cut, which must not reach the other side as an orderly end.
+            if source not in self._doomed:
+                sink.shutdown(socket.SHUT_WR)
         except (OSError, _StruckError):
-            _reset(source)
-            _reset(sink)
+            self._reset(source, sink)
 
     def _pass(self, chunk: bytes, sink: socket.socket, fault: Fault | None, passed: int) -> None:
         """On to the sink, as far as the fault lets it."""
@@ -204,6 +207,7 @@ class FaultProxy:
         with client.makefile("rb") as from_client, server.makefile("rb") as from_server:
             while head := _head(from_client):
                 method, path, _ = head[0].split(" ", 2)
+                self.heads.append("\n".join(head))
                 fault = self._fault_for(method, path)
                 if _field(head, "expect"):
                     client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -217,6 +221,18 @@ class FaultProxy:
                     head, from_client, server, fault if isinstance(fault, Cut | Stall) and fault.side == "up" else None
                 )
                 self._answer(method, from_server, client, fault)
+
+    def _reset(self, *ends: socket.socket) -> None:
+        """Close them at once, the other sides getting an error and no orderly end."""
+        with self._lock:
+            self._doomed |= set(ends)
+        for end in ends:
+            with suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # Closing alone doesn't wake a thread that waits in recv on it.
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RD)
+            end.close()
 
     def _fault_for(self, method: str, path: str) -> Fault | None:
         with self._lock:
@@ -269,13 +285,3 @@ def _field(head: list[str], name: str) -> str:
 def _rendered(answer: Answer, *, with_body: bool) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} Fault", f"Content-Length: {len(answer.body)}", *answer.headers, "", ""]
     return "\r\n".join(lines).encode("latin-1") + (answer.body if with_body else b"")
-
-
-def _reset(end: socket.socket) -> None:
-    """Close at once, the other side getting an error and no orderly end."""
-    with suppress(OSError):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    # Closing alone doesn't wake a thread that waits in recv on it.
-    with suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
-    end.close()

@@ -1,16 +1,22 @@
 """A dump of a healthy database."""
 
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from reconciler.errors import Conflict
+from reconciler.errors import Conflict, Refused
+from reconciler.postgres.dump import Manners
 from reconciler.postgres.source import PostgresSource
+from reconciler.postgres.url import parse
+from reconciler.sandbox.postgres import FAST, remove_cluster, start_cluster, stop_cluster
 from reconciler.world.facts import Identity
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.processes import children, command_lines, sessions_end
-from tests.servers.postgres import Server
+from tests.postgres.taking import Taken, put
+from tests.servers.postgres import BINARIES, Server
 
 Open = Callable[[str], PostgresSource]
 
@@ -28,7 +34,7 @@ def test_a_database_with_everything_comes_back_by_plain_pg_restore(postgres: Ser
 
 def test_a_database_whose_own_name_is_odd(postgres18: Server, open_source: Open) -> None:
     """Quotes, blanks, signs of conninfo and unicode in a database's name reach pg_dump unharmed."""
-    name = "O'Hara \"x\" = \\ %41 ü host=evil"
+    name = 'O\'Hara "x" = \\ %41 ü host=evil'
     quoted = name.replace('"', '""')
     postgres18.execute(f'DROP DATABASE IF EXISTS "{quoted}"; ')
     postgres18.execute(f'CREATE DATABASE "{quoted}"')
@@ -158,3 +164,28 @@ def test_variables_of_the_caller_do_not_reach_pg_dump(
         archive = b"".join(dump.chunks())
 
     assert archive.startswith(b"PGDMP")
+
+
+def test_a_standby(manners: Manners) -> None:
+    """It can be dumped; the instant is what it has replayed, however late it is asked, and nothing is restored into it."""
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        home = Path(folder) / "18"
+        primary = Server(major=18, cluster=start_cluster(BINARIES[18], home, settings=FAST))
+        try:
+            database, empty = primary.new_database("CREATE TABLE t (v int)"), primary.new_database()
+            stop_cluster(home)
+            signal_file = primary.cluster.data / "standby.signal"
+            signal_file.touch()
+            signal_file.chmod(0o666)
+            standby = Server(major=18, cluster=start_cluster(BINARIES[18], home, settings=FAST))
+
+            with PostgresSource(parse(standby.url(database), field="url"), manners).dump("standby", expect=None) as dump:
+                archive = b"".join(dump.chunks())
+            with pytest.raises(Refused, match="is a standby"):
+                put(standby.url(empty), Taken([archive], dump.facts, dump.globals), manners)
+
+            (checkpoint,) = standby.execute("SELECT checkpoint_time FROM pg_control_checkpoint()")[0]
+            assert dump.facts.source.standby
+            assert checkpoint == dump.facts.instant
+        finally:
+            remove_cluster(home)

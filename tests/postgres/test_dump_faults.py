@@ -12,13 +12,15 @@ from pathlib import Path
 from threading import Event
 
 import msgspec
+import psycopg
 import pytest
 
-from reconciler.errors import Refused, ReconcilerError, Stopped, Unreachable
+from reconciler.errors import ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.source import PostgresSource
 from reconciler.postgres.url import parse
 from reconciler.sandbox.postgres import FAST, remove_cluster, start_cluster
+from tests.faults.proxy import Cut, FaultProxy, Stall
 from tests.postgres.processes import children, comes_true, is_blocked, is_running, sessions_end
 from tests.servers.postgres import BINARIES, PASSWORD, Server
 
@@ -56,10 +58,22 @@ def test_no_such_database(postgres: Server, open_source: Open) -> None:
         open_source(postgres.url("nowhere")).facts()
 
 
-def test_nobody_listens(postgres18: Server, open_source: Open) -> None:
-    """It may be up later."""
-    with pytest.raises(Unreachable, match="Connection refused"):
-        open_source("postgres://u:p@127.0.0.1:1/x").facts()
+@pytest.mark.parametrize(
+    ("host", "said"), [("127.0.0.1:1", "Connection refused"), ("no.such.host.invalid", "failed to resolve host")]
+)
+def test_nobody_is_there(open_source: Open, host: str, said: str) -> None:
+    """It may be up later, and a password of one letter does not garble the sentence."""
+    with pytest.raises(Unreachable, match=said):
+        open_source(f"postgres://u:p@{host}/x").facts()
+
+
+@pytest.mark.parametrize("parameter", ["sslmode=bogus", "connect_timeout=abc"])
+def test_a_parameter_without_sense(open_source: Open, parameter: str) -> None:
+    """Trying again is no use: the url is to be corrected."""
+    with pytest.raises(Refused) as refusal:
+        open_source(f"postgres://u:p@127.0.0.1:1/x?{parameter}").facts()
+
+    assert "in the url" in refusal.value.cure
 
 
 def test_tls_is_asked_of_a_server_without(postgres18: Server, open_source: Open) -> None:
@@ -122,7 +136,7 @@ def test_a_locked_table(postgres: Server, manners: Manners) -> None:
 
     with postgres.connect(database) as holder:
         holder.execute('BEGIN; LOCK TABLE "Locked One" IN ACCESS EXCLUSIVE MODE')
-        with pytest.raises(Unreachable, match='public."Locked One" is locked by .*pid'):
+        with pytest.raises(Unreachable, match=r'public\."Locked One" is locked by .*pid'):
             drain(PostgresSource(parse(postgres.url(database), field="url"), hasty))
 
     assert sessions_end(postgres, "reconciler/fault")
@@ -143,23 +157,6 @@ def test_pg_dump_is_killed(postgres18: Server, open_source: Open) -> None:
             list(chunks)
 
 
-def test_the_guardian_is_killed(postgres18: Server, open_source: Open) -> None:
-    """pg_dump goes with it, and the iteration ends with an error."""
-    source = open_source(postgres18.url(postgres18.new_database(LARGE)))
-    before = children()
-
-    with source.dump("guardian", expect=None) as dump:
-        chunks = dump.chunks()
-        next(chunks)
-        (guardian,) = children() - before
-        (pg_dump,) = children(guardian)
-        os.kill(guardian, signal.SIGKILL)
-        with pytest.raises(Unreachable, match="ended by signal 9"):
-            list(chunks)
-
-    assert comes_true(lambda: not is_running(pg_dump))
-
-
 def test_the_session_of_pg_dump_is_ended(postgres18: Server, open_source: Open) -> None:
     """A server that ends our session is gone for now, and may be back."""
     database = postgres18.new_database(LARGE)
@@ -167,7 +164,9 @@ def test_the_session_of_pg_dump_is_ended(postgres18: Server, open_source: Open) 
     with open_source(postgres18.url(database)).dump("ended", expect=None) as dump:
         chunks = dump.chunks()
         next(chunks)
-        postgres18.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}' AND query LIKE 'COPY%'")
+        postgres18.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}' AND query LIKE 'COPY%'"
+        )
         with pytest.raises(Unreachable):
             list(chunks)
 
@@ -189,6 +188,45 @@ def test_the_server_dies_on_the_way(manners: Manners) -> None:
                     list(chunks)
         finally:
             remove_cluster(cluster.folder)
+
+
+def test_the_connection_is_cut(postgres18: Server, open_source: Open) -> None:
+    """A network that breaks in the middle is unreachable, not an end of the dump."""
+    database = postgres18.new_database(LARGE)
+
+    with FaultProxy("127.0.0.1", postgres18.port) as proxy:
+        url = postgres18.url(database).replace(f":{postgres18.port}/", f":{proxy.port}/")
+        with open_source(url).dump("cut", expect=None) as dump:
+            chunks = dump.chunks()
+            next(chunks)
+            proxy.cut_all()
+            with pytest.raises(Unreachable):
+                list(chunks)
+
+    assert sessions_end(postgres18, "reconciler/cut")
+
+
+def test_only_the_connection_of_pg_dump_is_cut(postgres18: Server, open_source: Open) -> None:
+    """The snapshot's session being well does not make a broken dump whole."""
+    database = postgres18.new_database(LARGE)
+
+    with FaultProxy("127.0.0.1", postgres18.port) as proxy:
+        url = postgres18.url(database).replace(f":{postgres18.port}/", f":{proxy.port}/")
+        with open_source(url).dump("cut", expect=None) as dump:
+            proxy.next_connection(Cut(after=5_000_000, side="down"))
+            with pytest.raises(Unreachable):
+                list(dump.chunks())
+
+
+def test_the_server_never_answers(postgres18: Server, manners: Manners, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is open and silent holds nobody for ever."""
+    monkeypatch.setattr("reconciler.postgres.session.ANSWER_SECONDS", 0.5)
+
+    with FaultProxy("127.0.0.1", postgres18.port) as proxy:
+        url = postgres18.url("postgres").replace(f":{postgres18.port}/", f":{proxy.port}/")
+        proxy.next_connection(Stall(after=2_000, side="down"))
+        with pytest.raises(Unreachable):
+            drain(PostgresSource(parse(url, field="url"), manners))
 
 
 def test_a_wish_to_stop(postgres18: Server, open_source: Open, stop: Event) -> None:
@@ -213,7 +251,7 @@ def test_nothing_moves_any_more(postgres18: Server, manners: Manners) -> None:
 
     with postgres18.connect(database) as holder:
         holder.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(Unreachable, match="no byte moved for 0:00:00.5"):
+        with pytest.raises(Unreachable, match=r"no byte moved for 0:00:00\.5"):
             drain(PostgresSource(parse(postgres18.url(database), field="url"), hasty))
         assert sessions_end(postgres18, "reconciler/fault")
 
@@ -232,24 +270,27 @@ with source.dump("orphan", expect=None) as dump:
 """
 
 
-@pytest.mark.parametrize("whom", ["parent", "all"])
-def test_we_are_killed_behind_a_lock(postgres: Server, whom: str) -> None:
-    """Neither pg_dump nor its session outlives a `kill -9` of us, nor one of all three at once, though they wait for a lock."""
+@pytest.mark.parametrize("whom", [("parent",), ("guardian",), ("pg_dump",), ("parent", "guardian", "pg_dump")], ids="+".join)
+def test_a_kill_behind_a_lock(postgres: Server, whom: tuple[str, ...]) -> None:
+    """A `kill -9` of us, the guardian, pg_dump or all at once leaves no process and no session, though they wait for a lock."""
     database = postgres.new_database("CREATE TABLE t (v int)")
 
     with postgres.connect(database) as holder:
         holder.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
-        parent = subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()})
+        parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        )
         assert parent.stdin is not None
         parent.stdin.write(postgres.url(database).encode())
         parent.stdin.close()
         assert comes_true(lambda: is_blocked(postgres, "reconciler/orphan"))
         (guardian,) = children(parent.pid)
         (pg_dump,) = children(guardian)
-        for pid in (parent.pid, guardian, pg_dump) if whom == "all" else (parent.pid,):
-            os.kill(pid, signal.SIGKILL)
-        parent.wait(10)
+        pids = {"parent": parent.pid, "guardian": guardian, "pg_dump": pg_dump}
+        for name in whom:
+            os.kill(pids[name], signal.SIGKILL)
 
+        assert parent.wait(10) != 0
         assert comes_true(lambda: not is_running(guardian) and not is_running(pg_dump))
         assert sessions_end(postgres, "reconciler/orphan")
 
@@ -260,7 +301,6 @@ def test_sessions_that_were_left_behind_are_ended(postgres: Server, open_source:
     database = postgres.new_database()
     ours = f"{postgres.url(database, user=role)}?application_name="
     source = open_source(ours + "reconciler/x")
-    import psycopg
 
     with (
         psycopg.connect(ours + "reconciler/dead"),
@@ -278,7 +318,7 @@ def test_no_client_is_new_enough(postgres18: Server, manners: Manners) -> None:
     """The sentence says what was found where, and what to install."""
     old = msgspec.structs.replace(manners, client_bin=BINARIES[16])
 
-    with pytest.raises(Refused, match=f"found was 16.* in {BINARIES[16]}") as refusal:
+    with pytest.raises(Refused, match=rf"found was 16\..* in {BINARIES[16]}") as refusal:
         drain(PostgresSource(parse(postgres18.url("postgres"), field="url"), old))
 
     assert "postgresql-client-18" in refusal.value.cure

@@ -10,10 +10,20 @@ from reconciler.sandbox.status import Status
 from reconciler.sandbox.up import up
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Status]]:
-    """One that is up. Shared by the tests of a module: leave it up."""
+    """One that is up. Shared by a worker's tests: leave it up and whole."""
     folder = tmp_path_factory.mktemp("shared") / ".sandbox"
+    try:
+        yield folder, up(folder, tell=lambda _: None)
+    finally:
+        down(folder, purge=True)
+
+
+@pytest.fixture(scope="module")
+def worn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Status]]:
+    """One that is up, to kill parts of: other addresses, keys and processes than at first, after a while."""
+    folder = tmp_path_factory.mktemp("worn") / ".sandbox"
     try:
         yield folder, up(folder, tell=lambda _: None)
     finally:

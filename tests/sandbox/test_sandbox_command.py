@@ -1,6 +1,7 @@
 """`reconcile sandbox`, as it is typed."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,12 @@ Sandbox = tuple[Path, Status]
 
 def reconcile(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     program = "import sys; from reconciler.cli.main import main; sys.exit(main())"
-    root = Path(__file__).parents[2]
-    environment = {"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin", "AWS_PROFILE": "production", "PGHOST": "db.internal"}
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]),
+        "PATH": "/usr/bin:/bin",
+        "AWS_PROFILE": "production",
+        "PGHOST": "db.internal",
+    }
     return subprocess.run(
         [sys.executable, "-c", program, "sandbox", *arguments],
         capture_output=True,
@@ -100,7 +105,7 @@ def test_missing_extra_is_one_sentence(tmp_path: Path) -> None:
         text=True,
         check=False,
         cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]), "PATH": "/usr/bin:/bin"},
     )
 
     assert done.returncode == 1

@@ -15,7 +15,7 @@ KINDS = {
     "enum type": "select from pg_type where typtype = 'e'",
     "domain": "select from pg_type where typtype = 'd' and typnamespace = 'hotel'::regnamespace",
     "range and multirange column": (
-        "select from pg_type where oid in (select atttypid from pg_attribute) having count(*) filter (where typtype in ('r', 'm')) > 3"
+        "select from pg_attribute join pg_type t on t.oid = atttypid having count(*) filter (where typtype in ('r', 'm')) > 3"
     ),
     "composite column": "select from pg_attribute where atttypid = 'hotel.address'::regtype",
     "identity column": "select from pg_attribute where attidentity = 'a'",

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -9,54 +10,60 @@ import pytest
 
 from reconciler.errors import Refused, Unreachable
 from reconciler.sandbox import process
+from reconciler.sandbox.process import Process
+
+Start = Callable[[str], Process]
 
 
-def test_same_pid_other_start_is_another_process() -> None:
-    """What was started at another instant under this pid is neither alive nor hit by a signal."""
-    with subprocess.Popen(["/bin/sleep", "60"]) as child:
-        (found,) = [each for each in process.find("sleep", "60") if each.pid == child.pid]
-        earlier = msgspec.structs.replace(found, started="1")
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Runs a shell script until the test ends; its command line names the test's own folder."""
+    children: list[subprocess.Popen[bytes]] = []
 
-        process.end([earlier], signals=[(signal.SIGKILL, 1.0)])
-
-        assert not process.is_alive(earlier)
-        assert process.is_alive(found)
-        process.end([found], signals=[(signal.SIGTERM, 5.0)])
-    assert child.returncode == -signal.SIGTERM
-
-
-def test_deaf_process_gets_the_next_signal() -> None:
-    """Who ignores the polite signal is killed after the bound."""
-    with subprocess.Popen(
-        ["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done", "deaf-one"], stdout=subprocess.PIPE
-    ) as child:
+    def begin(script: str) -> Process:
+        child = subprocess.Popen(
+            ["/bin/sh", "-c", f"{script} echo ready; while :; do sleep 1; done", str(tmp_path)], stdout=subprocess.PIPE
+        )
+        children.append(child)
         assert child.stdout is not None
         child.stdout.readline()
-        (found,) = process.find("sh", "deaf-one")
+        (found,) = process.find("sh", str(tmp_path))
+        return found
 
-        process.end([found], signals=[(signal.SIGTERM, 0.1), (signal.SIGKILL, 5.0)])
-
-        assert not process.is_alive(found)
-
-
-def test_process_that_outlives_all_signals_is_told() -> None:
-    """Nothing is called ended that is not."""
-    with subprocess.Popen(["/bin/sleep", "61"]) as child:
-        (found,) = process.find("sleep", "61")
-
-        with pytest.raises(Unreachable, match=f"process {child.pid} does not end"):
-            process.end([found], signals=[(signal.SIGCONT, 0.05)])
+    yield begin
+    for child in children:
         child.kill()
+        child.communicate()
 
 
-def test_zombie_is_dead() -> None:
-    """One that ended and was not collected yet is not alive."""
-    with subprocess.Popen(["/bin/sleep", "62"]) as child:
-        (found,) = process.find("sleep", "62")
-        process.end([found], signals=[(signal.SIGKILL, 5.0)])
+def test_same_pid_other_start_is_another_process(start: Start) -> None:
+    """What was started at another instant under this pid is neither alive nor hit by a signal."""
+    found = start("")
+    earlier = msgspec.structs.replace(found, started="1")
 
-        assert not process.is_alive(found)
-        assert child.poll() is not None
+    process.end([earlier], signals=[(signal.SIGKILL, 1.0)])
+
+    assert not process.is_alive(earlier)
+    assert process.is_alive(found)
+
+
+def test_deaf_process_gets_the_next_signal(start: Start) -> None:
+    """Who ignores the polite signal is killed after the bound; a zombie, not yet collected, is dead."""
+    found = start("trap '' TERM;")
+
+    process.end([found], signals=[(signal.SIGTERM, 0.1), (signal.SIGKILL, 5.0)])
+
+    assert not process.is_alive(found)
+
+
+def test_process_that_outlives_all_signals_is_told(start: Start) -> None:
+    """Nothing is called ended that is not."""
+    found = start("trap '' TERM;")
+
+    with pytest.raises(Unreachable, match=f"process {found.pid} does not end"):
+        process.end([found], signals=[(signal.SIGTERM, 0.1)])
+
+    assert process.is_alive(found)
 
 
 def test_program_that_is_not_there(tmp_path: Path) -> None:

@@ -148,17 +148,6 @@ def test_down_ends_every_process(folder: Path) -> None:
         connection.execute("select from kept")
 
 
-def test_purge_leaves_nothing(folder: Path) -> None:
-    """After `down --purge` neither the folder nor what it links to is there."""
-    up(folder, tell=lambda _: None)
-    real = (folder / "postgres").resolve()
-
-    down(folder, purge=True)
-
-    assert not folder.exists()
-    assert not real.exists()
-
-
 def test_somebody_elses_folder_is_refused(tmp_path: Path) -> None:
     """A folder with other files is neither made a sandbox nor purged."""
     (tmp_path / "thesis.txt").write_text("years of work")
@@ -188,7 +177,7 @@ def test_status_of_nothing(tmp_path: Path) -> None:
 
 
 def test_two_sandboxes_side_by_side(sandbox: Sandbox, folder: Path) -> None:
-    """Two folders share neither port, key nor data, and ending one leaves the other."""
+    """Two folders share neither port, key nor data, and the purge of one leaves the other, and nothing of itself."""
     _, one = sandbox
 
     other = up(folder, tell=lambda _: None)
@@ -197,8 +186,11 @@ def test_two_sandboxes_side_by_side(sandbox: Sandbox, folder: Path) -> None:
     assert one.postgres.url != other.postgres.url
     assert one.s3.endpoint != other.s3.endpoint
     assert one.s3.secret_access_key != other.s3.secret_access_key
+    real = (folder / "postgres").resolve()
     down(folder, purge=True)
     assert one == status(sandbox[0])
+    assert not folder.exists()
+    assert not real.exists()
 
 
 def _listening(pid: int) -> list[str]:

@@ -46,7 +46,11 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     def url(self, database: str, *, user: str | None = None, password: str | None = None) -> str:
         """The superuser's, or that of a role made by `new_role`."""
-        account = f"postgres:{self.cluster.password}" if user is None else f"{quote(user, safe='')}:{quote(password or PASSWORD, safe='')}"
+        account = (
+            f"postgres:{self.cluster.password}"
+            if user is None
+            else f"{quote(user, safe='')}:{quote(password or PASSWORD, safe='')}"
+        )
         return f"postgresql://{account}@127.0.0.1:{self.port}/{quote(database, safe='')}"
 
     def connect(self, database: str = "postgres") -> "psycopg.Connection[tuple[Any, ...]]":
@@ -78,7 +82,12 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     def run(self, program: str, *arguments: str, database: str, stdin: bytes | None = None) -> bytes:
         """A client program of the server's own version; its output."""
         environment = child_environment(self.cluster.password)
-        argv = [str(BINARIES[self.major] / program), "-d", f"host=127.0.0.1 port={self.port} user=postgres dbname={database}", *arguments]
+        argv = [
+            str(BINARIES[self.major] / program),
+            "-d",
+            f"host=127.0.0.1 port={self.port} user=postgres dbname={database}",
+            *arguments,
+        ]
         done = subprocess.run(argv, env=environment, input=stdin, capture_output=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout

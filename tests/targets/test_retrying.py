@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 
 from reconciler.errors import Conflict, Corrupt, Refused, Stopped, Unreachable
-from reconciler.targets.local import LocalTarget
+from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.retrying import ATTEMPTS, LONGEST_WAIT_SECONDS, Retrying
 from reconciler.world.ports import ABSENT, Blob, Listing, Stored
 from tests.faults.clock import MovedClock

@@ -44,7 +44,7 @@ def bucket(s3_server: S3Server) -> str:
 def target(s3_server: S3Server, proxy: FaultProxy, bucket: str) -> S3Target:
     """Behind the proxy, with a clock that nobody waits for, and little patience for silence."""
     access = s3_server.access(bucket, endpoint=proxy.endpoint)
-    client = make_client("offsite", access, connect_seconds=2, read_seconds=1)
+    client = make_client("offsite", access, connect_seconds=3, read_seconds=3)
     return S3Target(Bucket("offsite", access, client, prefix="", clock=MovedClock(), stop=Event()), domain="s3:test")
 
 
@@ -87,7 +87,7 @@ class TestWriting:
 
         assert b"".join(stream(20)) == content(behind, DUMP)
         assert stored.etag == behind.list("").items[0].etag
-        assert 4 == sum("partNumber" in path for _, path in proxy.seen)
+        assert 2 <= sum("partNumber=2" in path for _, path in proxy.seen)
 
     def test_a_part_meets_lasting_trouble(self, target: S3Target, behind: S3Target, proxy: FaultProxy) -> None:
         """After a few attempts the write fails, and what had arrived is freed."""
@@ -363,10 +363,11 @@ def writer(s3_server: S3Server, bucket: str) -> Iterator[Callable[[int], "subpro
 
 
 class TestProcesses:
-    def test_killed_in_mid_write(self, behind: S3Target, writer: Callable[[int], "subprocess.Popen[str]"]) -> None:
-        """After `kill -9` the old object stands, the unfinished one is found, and can be freed."""
+    @pytest.mark.parametrize("arrived", [0, 1, 5])
+    def test_killed_in_mid_write(self, behind: S3Target, writer: Callable[[int], "subprocess.Popen[str]"], arrived: int) -> None:
+        """After `kill -9`, however many parts had arrived, the old object stands, and what is unfinished is found and freed."""
         child = writer(100_000)
-        wait_for(lambda: behind.unfinished(""), seconds=30, what="the upload to begin")
+        wait_for(lambda: parts_of(behind) >= arrived, seconds=30, what="the upload to begin")
         child.send_signal(signal.SIGKILL)
         child.wait()
 
@@ -378,13 +379,22 @@ class TestProcesses:
         assert () == behind.unfinished("")
 
     def test_memory_is_bounded(self, behind: S3Target, writer: Callable[[int], "subprocess.Popen[str]"]) -> None:
-        """300 MiB go through less than 100 MiB of memory."""
+        """300 MiB go through less than 70 MiB of memory (measured: 30)."""
         child = writer(300)
         assert child.stdout
         before, after = (int(line) for line in child.stdout)
 
         assert 300 * MIB == behind.list("").items[0].size
-        assert after - before < 100
+        assert after - before < 70
+
+
+def parts_of(target: S3Target) -> int:
+    """How many parts of the one unfinished write have arrived; -1 before it has begun."""
+    uploads = target.unfinished("")
+    if not uploads:
+        return -1
+    answer = target._client.list_parts(Bucket=target._bucket.name, Key=uploads[0].key, UploadId=uploads[0].upload_id)
+    return len(answer.get("Parts", []))
 
 
 def pages_of(target: S3Target, most: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.errors import Conflict, Refused
 from reconciler.targets.conditions import honours_conditions
-from reconciler.targets.local import LocalTarget
+from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.read_only import ReadOnly
 from reconciler.targets.telling import Telling
 from reconciler.world.events import Effect, Event

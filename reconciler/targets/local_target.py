@@ -1,0 +1,278 @@
+"""Objects as plain files in a folder.
+
+An object is a plain file. It comes by link or rename out of a hidden folder, so that nobody ever sees half of one:
+data is on the disk before the name is, and the name before `write` returns.
+"""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote
+
+from reconciler.errors import Absent, Conflict, Refused
+from reconciler.targets.keys import check_key
+from reconciler.targets.local_files import finish, locked, make_folder, remove_empty, sync_folder, translated, write_all
+from reconciler.world.clock import token
+from reconciler.world.ports import ABSENT, Blob, Clock, Listing, Stored, Upload
+
+HIDDEN: Final = ".reconciler"
+"""At the top of the root: unfinished writes and the lock. Never listed, and no key may begin with it."""
+
+CHUNK_BYTES: Final = 1 << 20
+
+_UPLOAD_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{32}")
+
+
+class LocalTarget:
+    """Implements the `Target` port. Writers on one machine exclude each other by `flock`; readers need no lock."""
+
+    versioned: Final = False
+
+    def __init__(self, name: str, root: Path, *, clock: Clock, domain: str = "host:localhost") -> None:
+        self.name: Final = name
+        self.domain: Final = domain
+        self._root: Final = root
+        self._clock = clock
+
+    @property
+    def place(self) -> str:
+        return str(self._root)
+
+    def list(self, prefix: str, *, versions: bool = False) -> Listing:
+        """Everything under `prefix`. What is no plain file (a link, a socket) is shown as itself and never followed."""
+        folder = prefix.rpartition("/")[0]
+        if folder:
+            _check(folder)
+        with self._translated(f"list {prefix or 'all'}"):
+            self._see_root()
+            found = [item for item in self._walk(folder) if item.key.startswith(prefix)]
+        return Listing(items=tuple(sorted(found, key=lambda item: item.key)), store_time=self._clock.now())
+
+    def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
+        path = self._path(key)
+        with self._translated(f"read {key}"):
+            self._see_root()
+            self._refuse_links(key)
+            if version is not None:
+                raise Absent(f"{self.name}: {key} has no version {version}: a folder keeps none")
+            try:
+                # Without O_NONBLOCK, opening a FIFO that somebody left here would wait for ever.
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError) as gone:
+                raise Absent(f"{self.name}: {key} is not in {self.place}") from gone
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                os.close(descriptor)
+                raise Absent(f"{self.name}: {path} is no plain file, so no object")
+            file = os.fdopen(descriptor, "rb", buffering=0)
+            file.seek(start)
+
+        def chunks() -> Iterator[bytes]:
+            with file:
+                while True:
+                    with self._translated(f"read {key}"):
+                        chunk = file.read(CHUNK_BYTES)
+                    if not chunk:
+                        return
+                    yield chunk
+
+        return Blob(_stored(key, status), chunks(), file.close)
+
+    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+        path = self._path(key)
+        with self._translated(f"write {key}"):
+            self._make_root()
+            self._refuse_links(key)
+            unfinished = self._unfinished_path(Upload(key=key, upload_id=_upload_id(self._clock), begun=self._clock.now()))
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0):
+                for chunk in chunks:
+                    with self._translated(f"write {key}"):
+                        write_all(descriptor, chunk)
+                with self._translated(f"write {key}"):
+                    status = finish(descriptor)
+            with self._translated(f"write {key}"), self._locked():
+                self._put_in_place(unfinished, path, key, expect)
+        finally:
+            # After a rename it is gone; after anything else it must not stay. A failure here must not hide the first one.
+            with suppress(OSError):
+                unfinished.unlink()
+        return _stored(key, status)
+
+    def delete(self, key: str, *, version: str | None = None) -> None:
+        path = self._path(key)
+        if version is not None:
+            return
+        with self._translated(f"delete {key}"):
+            self._see_root()
+            self._refuse_links(key)
+            if not os.path.lexists(path) or (path.is_dir() and not path.is_symlink()):
+                return
+            with self._locked():
+                with suppress(FileNotFoundError):
+                    path.unlink()
+                remove_empty(path.parent, below=self._root)
+
+    def unfinished(self, prefix: str) -> Sequence[Upload]:
+        with self._translated(f"list unfinished writes of {prefix or 'all'}"):
+            self._see_root()
+            try:
+                names = sorted(entry.name for entry in self._hidden.iterdir())
+            except FileNotFoundError:
+                return ()
+        uploads = (_upload(name) for name in names)
+        return tuple(upload for upload in uploads if upload is not None and upload.key.startswith(prefix))
+
+    def abort(self, upload: Upload) -> None:
+        _check(upload.key)
+        if not _UPLOAD_ID.fullmatch(upload.upload_id):
+            raise Refused(
+                f"{self.name}: {upload.upload_id!r} names no unfinished write of ours",
+                cure="take the names that `unfinished` gives",
+            )
+        with self._translated(f"abort {upload.key}"), suppress(FileNotFoundError):
+            self._unfinished_path(upload).unlink()
+
+    @property
+    def _hidden(self) -> Path:
+        return self._root / HIDDEN / "unfinished"
+
+    def _path(self, key: str) -> Path:
+        _check(key)
+        return self._root / key
+
+    def _unfinished_path(self, upload: Upload) -> Path:
+        return self._hidden / f"{upload.upload_id}.{quote(upload.key, safe=' ()+,=@')}"
+
+    def _see_root(self) -> None:
+        """A missing root is an empty target; where its surroundings are missing too, a disk is more likely not mounted."""
+        # In this order: somebody else may be making it at this very moment.
+        if os.path.lexists(self._root):
+            if self._root.is_dir():
+                return
+            raise Refused(
+                f"{self.name}: {self.place} is no folder" + (" (a link to nowhere)" if self._root.is_symlink() else ""),
+                cure="let `path` name a folder, or one that can be made",
+            )
+        if not self._root.parent.is_dir():
+            raise Refused(
+                f"{self.name}: the folder {self._root.parent} that should hold {self.place} is missing",
+                cure="mount the disk, correct `path`, or make that folder",
+            )
+
+    def _make_root(self) -> None:
+        self._see_root()
+        for folder in (self._root, self._root / HIDDEN, self._hidden):
+            make_folder(folder)
+
+    def _refuse_links(self, key: str) -> None:
+        folder = self._root
+        for segment in key.split("/")[:-1]:
+            folder = folder / segment
+            if folder.is_symlink():
+                raise Refused(
+                    f"{self.name}: {folder} is a link, and links inside a target are not followed",
+                    cure="put the folder itself there, or let `path` name the other place",
+                )
+
+    def _walk(self, folder: str) -> Iterator[Stored]:
+        if folder:
+            self._refuse_links(f"{folder}/x")
+        folders = [folder]
+        while folders:
+            here = folders.pop()
+            try:
+                entries = list(os.scandir(self._root / here))
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # removed meanwhile, or never there
+            for entry in entries:
+                key = f"{here}/{entry.name}" if here else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if key != HIDDEN:
+                        folders.append(key)
+                    continue
+                with suppress(FileNotFoundError):
+                    yield _stored(key, entry.stat(follow_symlinks=False))
+
+    def _put_in_place(self, unfinished: Path, path: Path, key: str, expect: str | None) -> None:
+        """Under the lock, so that no folder is removed as empty in between, and what is compared is what is replaced."""
+        if expect == ABSENT and os.path.lexists(path):
+            raise self._lost(key)
+        if expect not in (None, ABSENT) and self._etag(path, key) != expect:
+            raise self._lost(key)
+        for folder in reversed([parent for parent in path.parents if parent.is_relative_to(self._root)]):
+            make_folder(folder)
+        try:
+            if expect == ABSENT:
+                self._link(unfinished, path, key)
+            else:
+                unfinished.rename(path)
+        except FileNotFoundError as gone:
+            raise Conflict(f"{self.name}: the unfinished write of {key} was aborted by another before its end") from gone
+        sync_folder(path.parent)
+
+    def _link(self, unfinished: Path, path: Path, key: str) -> None:
+        """Refuses to replace by itself, where a rename would not, even against a writer that knows nothing of the lock."""
+        try:
+            os.link(unfinished, path)
+        except FileExistsError as taken:
+            raise self._lost(key) from taken
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            unfinished.rename(path)  # a file system without links (exFAT): the lock alone must do
+
+    def _etag(self, path: Path, key: str) -> str | None:
+        try:
+            return _stored(key, path.lstat()).etag
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _lost(self, key: str) -> Conflict:
+        return Conflict(f"{self.name}: {key} is there already, or has changed since it was looked at; nothing was written")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One placing or removing at a time on this root."""
+        make_folder(self._root / HIDDEN)
+        with locked(self._root / HIDDEN / "lock", self._clock):
+            yield
+
+    def _translated(self, doing: str) -> AbstractContextManager[None]:
+        return translated(f"{self.name}: cannot {doing} in {self.place}")
+
+
+def _check(key: str) -> None:
+    check_key(key)
+    if key == HIDDEN or key.startswith(f"{HIDDEN}/"):
+        raise Refused(f"{key!r} is no key of an object: {HIDDEN} holds what is not finished", cure="use another name")
+
+
+def _stored(key: str, status: os.stat_result) -> Stored:
+    # A name that is no UTF-8 can't be a key of ours; it is shown so that it can be reported.
+    shown = os.fsencode(key).decode("utf-8", "backslashreplace")
+    return Stored(
+        key=shown,
+        size=status.st_size,
+        etag=f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}",
+        modified=datetime.fromtimestamp(status.st_mtime_ns // 1_000_000_000, UTC),
+    )
+
+
+def _upload_id(clock: Clock) -> str:
+    return f"{clock.now():%Y%m%dT%H%M%SZ}-{token(16)}"
+
+
+def _upload(name: str) -> Upload | None:
+    upload_id, _, quoted = name.partition(".")
+    if not _UPLOAD_ID.fullmatch(upload_id):
+        return None
+    begun = datetime.strptime(upload_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return Upload(key=unquote(quoted), upload_id=upload_id, begun=begun)

@@ -1,0 +1,152 @@
+"""Reading a catalogue: whole or not at all, each manifest once, and never the worse for its cache."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from reconciler.backups.layout import object_key
+from reconciler.errors import Corrupt, Unreachable
+from reconciler.targets.local_target import LocalTarget
+from reconciler.targets.telling import Telling
+from reconciler.world.cache import FileCache
+from reconciler.world.pool import ThreadPool
+from reconciler.world.ports import Blob, Listing, World
+from tests.backups.faking import Counting, MovedClock, catalogue, make_world, manifest_of, silent, states, take
+from tests.building import HOUR
+
+
+class Seen:
+    """A world whose target counts what is read of it, and that lost or kept its cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = MovedClock()
+        self.target = Counting(LocalTarget("primary", folder / "primary", clock=self.clock))
+        self.folder = folder
+        self.cache = FileCache(folder / "cache")
+        self.world = make_world(folder, self.clock, targets={"primary": self.target}, cache=self.cache)
+        first = take(self.world)
+        self.clock.move(HOUR)
+        self.ids = {first, take(self.world, repository=manifest_of(self.world, first).repository)}
+        self.target.keys_read.clear()
+
+    def manifests_read(self) -> int:
+        """Since the last time it was asked."""
+        read = sum(key.endswith("manifest.json") for key in self.target.keys_read)
+        self.target.keys_read.clear()
+        return read
+
+    def cached(self) -> list[Path]:
+        return sorted((self.folder / "cache").iterdir())
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> Seen:
+    return Seen(tmp_path)
+
+
+def test_manifests_are_read_once(seen: Seen) -> None:
+    """Over as many looks as there are, and over processes."""
+    for _ in range(3):
+        assert {"whole"} == set(states(seen.world).values())
+    again = make_world(seen.folder, seen.clock, targets={"primary": seen.target}, cache=FileCache(seen.folder / "cache"))
+    states(again)
+
+    assert 0 == seen.manifests_read()
+    for file in seen.cached():
+        file.unlink()
+    states(seen.world)
+    assert 2 == seen.manifests_read()
+
+
+def test_a_manifest_that_changed_is_read_again(seen: Seen) -> None:
+    """Its ETag differs, so the cache knows nothing of it."""
+    one = min(seen.ids)
+    seen.target.write(object_key("hotel", one, "manifest.json"), [b"garbage"])
+
+    assert "damaged" == states(seen.world)[one]
+
+
+@pytest.mark.parametrize("text", [b"", b"0", b"garbage", b"\x00" * 500])
+def test_a_torn_cache_is_as_none(seen: Seen, text: bytes) -> None:
+    """It is read afresh, and mended."""
+    for file in seen.cached():
+        file.write_bytes(text)
+
+    assert {"whole"} == set(states(seen.world).values())
+    assert 2 == seen.manifests_read()
+    states(seen.world)
+    assert 0 == seen.manifests_read()
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"format": 1}', b'{"format": 99}', b'{"format": 1, "id": "another"}'])
+def test_a_poisoned_cache_hides_nothing(seen: Seen, text: bytes) -> None:
+    """A text under a right hash that is no manifest of that backup: what the target holds decides."""
+    poison(seen, text)
+
+    assert {"whole"} == set(states(seen.world).values())
+
+
+def test_the_manifest_of_another_in_the_cache_hides_nothing(seen: Seen) -> None:
+    """Two swapped entries neither swap the backups nor damage them."""
+    texts = [seen.target.read(object_key("hotel", each, "manifest.json")) for each in sorted(seen.ids)]
+    poison(seen, b"".join(texts[0]))
+
+    assert {"whole"} == set(states(seen.world).values())
+
+
+def poison(seen: Seen, text: bytes) -> None:
+    """Put it in the place of each cached manifest, under its right hash."""
+    for file in seen.cached():
+        file.write_bytes(sha256(text).hexdigest().encode() + b"\n" + text)
+
+
+def test_a_cache_that_can_be_neither_read_nor_written_hurts_nobody(seen: Seen) -> None:
+    """A file stands where its folder should be."""
+    (seen.folder / "in the way").write_bytes(b"")
+    world = make_world(
+        seen.folder, seen.clock, targets={"primary": seen.target}, cache=FileCache(seen.folder / "in the way" / "cache")
+    )
+
+    assert {"whole"} == set(states(world).values())
+
+
+def test_one_object_out_of_reach_makes_the_whole_unknown(seen: Seen) -> None:
+    """A catalogue with a hole would let somebody take what is not seen for absent."""
+
+    class Patchy(Telling):
+        def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
+            if key.endswith(f"{max(seen.ids)}/manifest.json"):
+                raise Unreachable("no answer")
+            return super().read(key, start=start, version=version)
+
+    world = make_world(seen.folder, seen.clock, targets={"primary": Patchy(seen.target, silent)}, pool=ThreadPool(4))
+
+    with pytest.raises(Unreachable):
+        catalogue(world)
+
+
+def test_a_torn_repository_record_makes_the_whole_unknown(seen: Seen) -> None:
+    """Whose catalogue it is can't be guessed."""
+    seen.target.write("hotel/repository.json", [b"{"])
+
+    with pytest.raises(Corrupt):
+        catalogue(seen.world)
+
+
+def test_what_goes_away_between_listing_and_reading(seen: Seen) -> None:
+    """Is no fault of the whole: the others are told of as they are."""
+    one = min(seen.ids)
+
+    class Vanishing(Telling):
+        def list(self, prefix: str, *, versions: bool = False) -> Listing:
+            listing = super().list(prefix, versions=versions)
+            for name in ("manifest.json", "dump.zst"):
+                self._target.delete(object_key("hotel", one, name))
+            return listing
+
+    world: World = make_world(seen.folder, seen.clock, targets={"primary": Vanishing(seen.target, silent)})
+    found = {copy.id: copy for copy in catalogue(world).copies}
+
+    assert "whole" == found[max(seen.ids)].state
+    assert ("damaged", "the manifest went away while we looked") == (found[one].state, found[one].why)

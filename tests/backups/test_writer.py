@@ -1,0 +1,302 @@
+"""Writing a backup: whatever fails, nothing of it is listed as whole, and nothing that was there is touched."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from reconciler.backups import writer
+from reconciler.backups.claim import Claim, beating
+from reconciler.backups.layout import INTENT, backup_root, object_key
+from reconciler.backups.manifest import encode
+from reconciler.backups.writer import drafting
+from reconciler.duties.copies import CopyBackup
+from reconciler.duties.dumps import TakeDump
+from reconciler.errors import Conflict, Corrupt, ReconcilerError, Refused, Stopped, Unreachable
+from reconciler.world.events import Event
+from reconciler.world.ports import World
+from tests.backups.faking import (
+    ROWS,
+    FakeSource,
+    MovedClock,
+    Trouble,
+    at_effect,
+    bury,
+    claim_text,
+    content,
+    files,
+    make_world,
+    manifest_of,
+    states,
+    stranger,
+    take,
+)
+from tests.building import HOTEL, HOUR, NOW, policy, repository
+
+WANT = policy(targets=("primary", "offsite"))
+
+
+@pytest.fixture
+def clock() -> MovedClock:
+    return MovedClock()
+
+
+@pytest.fixture
+def source(clock: MovedClock) -> FakeSource:
+    return FakeSource(clock)
+
+
+@pytest.fixture
+def world(tmp_path: Path, clock: MovedClock, source: FakeSource) -> World:
+    return make_world(tmp_path, clock, source)
+
+
+@pytest.fixture
+def older(world: World, clock: MovedClock) -> str:
+    """A whole backup that was there before."""
+    backup = take(world)
+    clock.move(HOUR)
+    return backup
+
+
+def dump_again(world: World, older: str) -> None:
+    repository = manifest_of(world, older).repository
+    TakeDump(database="hotel", target="primary", slot=NOW, repository=repository, identity=HOTEL).perform(world, WANT)
+
+
+def copy_of(backup: str) -> CopyBackup:
+    return CopyBackup(database="hotel", backup=backup, origin="primary", target="offsite")
+
+
+class TestFailures:
+    @pytest.mark.parametrize("trouble", ["down", "at the start", "half-way", "just before the end"])
+    def test_a_producer_that_dies(self, world: World, source: FakeSource, older: str, tmp_path: Path, trouble: Trouble) -> None:
+        """At whatever point: the older backup is untouched, and no other file is there than before."""
+        before = files(tmp_path)
+        source.trouble = trouble
+
+        with pytest.raises(Unreachable):
+            dump_again(world, older)
+        assert before == files(tmp_path)
+        assert b"".join(ROWS) == content(world, older)
+
+    def test_another_source_than_the_expected_one(self, world: World, source: FakeSource, older: str, tmp_path: Path) -> None:
+        """Its bytes never get as far as a target."""
+        before = files(tmp_path)
+        source.identity = type(HOTEL)(provider="postgres", cluster="1", database="hotel")
+
+        with pytest.raises(Conflict):
+            dump_again(world, older)
+        assert before == files(tmp_path)
+
+    @pytest.mark.parametrize("number", range(13))
+    @pytest.mark.parametrize("error", [Refused("quota"), Unreachable("no answer")])
+    def test_a_target_that_fails_at_any_event(
+        self, world: World, clock: MovedClock, older: str, tmp_path: Path, number: int, error: ReconcilerError
+    ) -> None:
+        """Before an effect (it was refused) or after one (its answer was lost): what is left is either nothing or a backup."""
+
+        def fail() -> None:
+            raise error
+
+        before = files(tmp_path)
+        failing = make_world(tmp_path, clock, tell=at_effect(number, fail))
+        with pytest.raises(type(error)):
+            dump_again(failing, older)
+
+        left = {backup: state for backup, state in states(world).items() if backup != older}
+        assert left == {} or list(left.values()) == ["whole"]
+        assert bool(left) == (before != files(tmp_path))
+        assert b"".join(ROWS) == content(world, older)
+
+    def test_a_target_that_refuses_everything_from_some_effect_on(
+        self, world: World, clock: MovedClock, older: str, tmp_path: Path
+    ) -> None:
+        """What can't even be cleaned up is debris, for the next turn."""
+        effects: list[Event] = []
+
+        def fail(event: Event) -> None:
+            effects.append(event)
+            if len(effects) > 8:
+                raise Unreachable("no answer")
+
+        with pytest.raises(Unreachable):
+            dump_again(make_world(tmp_path, clock, tell=fail, process=world.process), older)
+
+        assert {"whole", "debris"} == set(states(world).values())
+        assert "whole" == states(world)[older]
+
+    def test_a_stop_in_the_middle(self, world: World, source: FakeSource, older: str, tmp_path: Path) -> None:
+        """Ends between two chunks, and leaves nothing."""
+        before = files(tmp_path)
+        source.trouble = "waits for stop"
+        failed: list[ReconcilerError] = []
+
+        def dump() -> None:
+            try:
+                dump_again(world, older)
+            except ReconcilerError as error:
+                failed.append(error)
+
+        thread = Thread(target=dump, daemon=True)
+        thread.start()
+        assert source.waiting.wait(30)
+        source.stop.set()
+        thread.join(30)
+
+        assert [Stopped] == [type(error) for error in failed]
+        assert before == files(tmp_path)
+
+    def test_an_interrupt(self, world: World, clock: MovedClock, older: str, tmp_path: Path) -> None:
+        """Ctrl-C is no reason to leave something behind."""
+        before = files(tmp_path)
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            dump_again(make_world(tmp_path, clock, tell=at_effect(7, interrupt)), older)
+        assert before == files(tmp_path)
+
+
+class TestSealing:
+    def put_all(self, world: World, *, seal: bool = True) -> Iterator[writer.Draft]:
+        with drafting(world, world.targets["primary"], "hotel", BACKUP, kind="manual", slot=None, repository="r") as draft:
+            draft.put("dump.zst", [b"data"])
+            yield draft
+            if seal:
+                draft.seal(b"{}")
+
+    def test_an_intent_that_was_taken_away(self, world: World) -> None:
+        """Somebody took us for dead and sweeps: no manifest is put over what they remove, and what is theirs is left to them."""
+        theirs = claim_text(stranger())
+        steps = self.put_all(world)
+        next(steps)
+        world.targets["primary"].write(object_key("hotel", BACKUP, INTENT), [theirs])
+
+        with pytest.raises(Conflict, match="taken over by process 17 on elsewhere"):
+            next(steps)
+        assert {"intent.json", "dump.zst"} == names(world, BACKUP)
+
+    def test_an_intent_that_is_gone(self, world: World) -> None:
+        """So was our data, perhaps: no manifest."""
+        steps = self.put_all(world)
+        next(steps)
+        world.targets["primary"].delete(object_key("hotel", BACKUP, INTENT))
+
+        with pytest.raises(Conflict, match="taken away"):
+            next(steps)
+        assert "manifest.json" not in names(world, BACKUP)
+
+    def test_a_store_that_lost_the_answer_to_the_manifest(self, tmp_path: Path, clock: MovedClock) -> None:
+        """After sealing was tried nothing is erased: it may be a backup, and here it is."""
+
+        def lose(event: Event) -> None:
+            if getattr(event, "key", "").endswith("manifest.json") and getattr(event, "phase", "") == "after":
+                raise Unreachable("the answer was lost")
+
+        with pytest.raises(Unreachable):
+            take(make_world(tmp_path, clock, tell=lose))
+        assert ["whole"] == list(states(make_world(tmp_path, clock)).values())
+
+
+BACKUP = "20251025T020000Z-3f9c2a"
+
+
+def names(world: World, backup: str, target: str = "primary") -> set[str]:
+    root = backup_root("hotel", backup)
+    return {item.key.removeprefix(root) for item in world.targets[target].list(root).items}
+
+
+class TestWhatIsThereAlready:
+    def test_a_copy_that_another_completed_meanwhile(self, world: World, older: str, tmp_path: Path) -> None:
+        """A plan of yesterday copies it again: the whole copy that is there stays whole."""
+        copy_of(older).perform(world, WANT)
+        before = files(tmp_path)
+
+        with pytest.raises(Conflict, match="is there already"):
+            copy_of(older).perform(world, WANT)
+        assert before == files(tmp_path)
+        assert b"".join(ROWS) == content(world, older, "offsite")
+
+    def test_a_copy_that_another_is_making(self, world: World, older: str) -> None:
+        """Its intent and what it has written so far are its own."""
+        offsite = world.targets["offsite"]
+        offsite.write(object_key("hotel", older, INTENT), [claim_text(stranger())])
+        offsite.write(object_key("hotel", older, "globals.json.zst"), [b"half"])
+
+        with pytest.raises(Conflict):
+            copy_of(older).perform(world, WANT)
+        assert {"intent.json", "globals.json.zst"} == names(world, older, "offsite")
+
+    def test_a_tombstone(self, world: World, older: str) -> None:
+        """Nothing is put beside it, for it would be condemned."""
+        bury(world, older, NOW + HOUR, "offsite")
+
+        with pytest.raises(Conflict):
+            copy_of(older).perform(world, WANT)
+        assert {"tombstone-20251025T121200Z.json"} == names(world, older, "offsite")
+
+
+class TestCopies:
+    def test_a_copy_is_the_same_backup(self, world: World, older: str) -> None:
+        """Byte for byte, the manifest too."""
+        copy_of(older).perform(world, WANT)
+
+        assert b"".join(ROWS) == content(world, older, "offsite")
+        assert manifest_of(world, older) == manifest_of(world, older, "offsite")
+
+    @pytest.mark.parametrize("name", ["dump.zst", "globals.json.zst"])
+    def test_a_bad_original_never_becomes_a_copy(self, world: World, older: str, tmp_path: Path, name: str) -> None:
+        """One flipped bit is enough, and nothing is left of the attempt but the repository's record."""
+        path = tmp_path / "primary" / object_key("hotel", older, name)
+        spoilt = bytearray(path.read_bytes())
+        spoilt[20] ^= 1
+        path.write_bytes(spoilt)
+
+        with pytest.raises(Corrupt, match=f"{name}, part 1 of 1"):
+            copy_of(older).perform(world, WANT)
+        assert {"hotel/repository.json", ".reconciler/lock"} == files(tmp_path / "offsite")
+
+    def test_a_target_of_another_repository(self, world: World, older: str, tmp_path: Path) -> None:
+        """Two repositories never come to share a target."""
+        world.targets["offsite"].write("hotel/repository.json", [encode(repository(id="another"))])
+        before = files(tmp_path)
+
+        with pytest.raises(Conflict, match="of repository another"):
+            copy_of(older).perform(world, WANT)
+        assert before == files(tmp_path)
+
+
+def test_the_heartbeat_renews_while_a_dump_runs(tmp_path: Path, clock: MovedClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A counter that others watch moves as long as we live."""
+
+    def quickly(claim: Claim) -> object:
+        return beating(claim, 0.001)
+
+    source = FakeSource(clock, trouble="waits for stop")
+    world = make_world(tmp_path, clock, source)
+    monkeypatch.setattr(writer, "beating", quickly)
+    counters: list[int] = []
+
+    def watch() -> None:
+        assert source.waiting.wait(30)
+        (intent,) = (tmp_path / "primary").rglob(INTENT)
+        while len(set(counters)) < 3:
+            counters.append(counter_of(intent))
+        source.stop.set()
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    with pytest.raises(Stopped):
+        TakeDump(database="hotel", target="primary", slot=None, repository=None, identity=HOTEL).perform(world, WANT)
+    thread.join(30)
+
+    assert sorted(counters) == counters
+    assert 3 == len(set(counters))
+
+
+def counter_of(intent: Path) -> int:
+    return int(json.loads(intent.read_bytes())["counter"])

@@ -1,0 +1,181 @@
+"""Policies and observations, built tersely. What a test does not mention is healthy: all Known, clocks agreeing, one source."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from reconciler.duties import DUTIES
+from reconciler.planning.plan import Plan
+from reconciler.planning.planner import plan
+from reconciler.policy.model import DatabasePolicy, Disaster, Dumps, Objectives, Retention
+from reconciler.policy.schedule import Schedule
+from reconciler.policy.units import Duration, Span, parse_span
+from reconciler.world.facts import (
+    Catalogue,
+    Copy,
+    Identity,
+    Known,
+    Observation,
+    Observed,
+    Repository,
+    SourceFacts,
+    State,
+    Tombstone,
+    Unknown,
+)
+
+NOW = datetime(2025, 10, 25, 11, 12, tzinfo=UTC)
+HOTEL = Identity(provider="postgres", cluster="7423905183641200011", database="hotel")
+REPOSITORY = "5f0c1d2e3a4b5968"
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+
+class NoSettings(msgspec.Struct, frozen=True):
+    """Of a source that nobody connects to."""
+
+
+def utc(text: str) -> datetime:
+    """`2025-10-25 02:00` in UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def id_of(instant: datetime, salt: str = "") -> str:
+    """As ids are: the instant, and six hex digits that follow from it and `salt`."""
+    text = instant.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{text}-{sha256((text + salt).encode()).hexdigest()[:6]}"
+
+
+def duration(text: str) -> Duration:
+    return Duration.parse(text)
+
+
+def retention(*, grace: str = "7d", **rules: int | str) -> Retention:
+    """Rules as the policy writes them."""
+    read: dict[str, int | Span] = {rule: parse_span(value) if isinstance(value, str) else value for rule, value in rules.items()}
+    return Retention(grace=duration(grace), **read)  # type: ignore[arg-type]  # rule names are checked by the struct
+
+
+def policy(
+    schedule: str = "0 2 * * *",
+    targets: Sequence[str] = ("primary",),
+    keep: Retention | None = None,
+    *,
+    rpo: str | None = None,
+    disaster: str | None = None,
+    timezone: str = "UTC",
+    name: str = "hotel",
+) -> DatabasePolicy:
+    """What is wanted of one database."""
+    objectives = Objectives(rpo=duration(rpo) if rpo else None, disaster=Disaster(rpo=duration(disaster)) if disaster else None)
+    dumps = Dumps(schedule=Schedule(schedule), targets=tuple(targets), retention=keep)
+    return DatabasePolicy(
+        name=name,
+        source=NoSettings(),
+        home=targets[0],
+        timezone=timezone,
+        encryption=None,
+        objectives=objectives,
+        dumps=dumps,
+    )
+
+
+def copy(instant: datetime, state: State = "whole", *, salt: str = "", **fields: Any) -> Copy:
+    """A scheduled backup of that instant, which is its slot too unless another is given."""
+    given: dict[str, Any] = {"id": id_of(instant, salt), "instant": instant, "slot": instant, "stored_bytes": 300 << 20}
+    if state in ("orphan", "hidden"):
+        given |= {"slot": None, "kind": "unknown"}
+    if state in ("deleted", "being_deleted"):
+        given |= {"has_tombstone": True}
+    if state == "being_written":
+        given |= {"writer": "alive"}
+    if state == "debris":
+        given |= {"writer": "gone"}
+    return Copy(state=state, **(given | {"repository": REPOSITORY} | fields))
+
+
+def tombstone(
+    of: Copy, at: datetime, *, grace: timedelta = 7 * DAY, counts: bool = True, slot: datetime | None = None
+) -> Tombstone:
+    """Of a deletion that was decided at that instant; one that counts names the slot that was done."""
+    slot = slot or (of.slot if counts else None)
+    return Tombstone(id=of.id, at=at, due=at + grace, slot=slot, reason="not kept by retention", counts=counts)
+
+
+def repository(identity: Identity = HOTEL, id: str = REPOSITORY) -> Repository:  # noqa: A002 - as the field is called
+    return Repository(id=id, identity=identity, targets={}, home="primary", created=utc("2025-01-01 00:00"))
+
+
+def catalogue(
+    copies: Iterable[Copy] = (),
+    tombstones: Iterable[Tombstone] = (),
+    *,
+    at: datetime = NOW,
+    skew: timedelta = timedelta(0),
+    whose: Repository | None = None,
+    begun: bool = True,
+    frozen: str = "",
+    strays: Sequence[str] = (),
+) -> Known[Catalogue]:
+    """What a target was seen to hold. `begun` False: it has no repository.json."""
+    ordered = tuple(sorted(copies, key=lambda item: (item.instant, item.id), reverse=True))
+    seen = Catalogue(
+        repository=(whose or repository()) if begun else None,
+        copies=ordered,
+        tombstones=tuple(tombstones),
+        store_time=at + skew,
+        strays=tuple(strays),
+        frozen=frozen,
+    )
+    return Known(seen, at)
+
+
+def source(identity: Identity = HOTEL, at: datetime = NOW) -> Known[SourceFacts]:
+    return Known(SourceFacts(identity=identity, server_version="18.1", major=18, clock=at), at)
+
+
+def unknown(reason: str = "403 AccessDenied on list", at: datetime = NOW, cure: str = "give the key s3:ListBucket") -> Unknown:
+    return Unknown(reason=reason, at=at, cure=cure)
+
+
+def observation(
+    source_seen: Observed[SourceFacts] | None = None,
+    *,
+    domain: str | None = "host:db.internal",
+    domains: Mapping[str, str] | None = None,
+    database: str = "hotel",
+    **catalogues: Observed[Catalogue],
+) -> Observation:
+    """One database, target by target; each target fails on its own unless `domains` says otherwise."""
+    return Observation(
+        database=database,
+        place=f"postgres db.internal/{database}",
+        source=source_seen or source(),
+        source_domain=domain,
+        catalogues=catalogues,
+        domains={name: f"place:{name}" for name in catalogues} | dict(domains or {}),
+    )
+
+
+def planned(want: DatabasePolicy, have: Observation, now: datetime = NOW) -> Plan:
+    """By the duties that there are."""
+    return plan(DUTIES, want, have, now, policy_digest="0" * 64)
+
+
+def kinds(found: Plan) -> list[str]:
+    """Of the steps that may be done, in their order."""
+    return [step.action.kind for step in found.steps]
+
+
+def blocked_kinds(found: Plan) -> list[str]:
+    """Of the steps that a rule holds back."""
+    return [held.step.action.kind for held in found.blocked]
+
+
+def daily(count: int, newest: datetime, step: timedelta = DAY) -> list[Copy]:
+    """So many whole backups, a step apart, newest first."""
+    return [copy(newest - number * step) for number in range(count)]

@@ -1,0 +1,124 @@
+"""The whole program against a whole sandbox: a policy of the test's own, its own prefix in the bucket, its own folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+
+from reconciler.sandbox.down import down
+from reconciler.sandbox.status import Status
+from reconciler.sandbox.up import up
+
+POLICY = """version: 1
+metadata: {{name: test, owner: nobody}}
+targets:
+  primary: {{type: s3, bucket: hotel-backups, prefix: "{prefix}/", endpoint: {{file: {box}/s3_endpoint}},
+            access_key_id: {{file: {box}/s3_access_key_id}}, secret_access_key: {{file: {box}/s3_secret_access_key}},
+            domain: elsewhere}}
+  disk: {{type: local, path: ./disk}}
+databases:
+  hotel:
+    source: {{provider: postgres, url: "${{SOURCE_URL}}"}}
+    encryption: none
+    objectives: {{rpo: 26h, disaster: {{rpo: 26h}}}}
+    dumps:
+      schedule: "0 2 * * *"
+      targets: [primary, disk]
+      retention: {{keep_last: 3}}
+"""
+
+
+class Stand(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder with a policy in it, and the servers that it names."""
+
+    folder: Path
+    status: Status
+    box: Path
+
+    @property
+    def policy(self) -> Path:
+        return self.folder / "backup-policy.yaml"
+
+    @property
+    def source_url(self) -> str:
+        assert self.status.postgres.url is not None
+        return self.status.postgres.url
+
+    @property
+    def admin_url(self) -> str:
+        assert self.status.postgres.admin_url is not None
+        return self.status.postgres.admin_url
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What a command is given: its own cache, and the source's url."""
+        return {**os.environ, "SOURCE_URL": self.source_url, "XDG_CACHE_HOME": str(self.folder / "cache"), **more}
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "reconciler.cli.main", *words]
+
+    def run(self, *words: str, expect: int | None = 0, **more: str) -> subprocess.CompletedProcess[str]:
+        """One command. `expect`: its exit code, None for any."""
+        ran = subprocess.run(
+            self.command(*words),
+            cwd=self.folder,
+            env=self.environment(**more),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert expect is None or ran.returncode == expect, f"exit {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
+        assert "Traceback" not in ran.stderr
+        return ran
+
+    def json(self, *words: str, expect: int | None = 0, **more: str) -> Any:
+        """The answer of a command, as data."""
+        return json.loads(self.run(*words, "--format", "json", expect=expect, **more).stdout)
+
+    def backups(self) -> list[dict[str, Any]]:
+        """What `backups list` shows."""
+        found: list[dict[str, Any]] = self.json("backups", "list")["backups"]
+        return found
+
+    def rewrite(self, old: str, new: str) -> None:
+        """Edit the policy."""
+        text = self.policy.read_text()
+        assert old in text
+        self.policy.write_text(text.replace(old, new))
+
+    def rewrite_prefix(self) -> None:
+        """Begin anew: an empty prefix in the bucket and an empty folder."""
+        shutil.rmtree(self.folder / "disk", ignore_errors=True)
+        self.policy.write_text(POLICY.format(prefix=token_hex(4), box=self.box))
+
+    def connect(self, database: str = "hotel") -> "psycopg.Connection[tuple[Any, ...]]":
+        """A superuser's session."""
+        return psycopg.connect(self.admin_url.rpartition("/")[0] + f"/{database}", autocommit=True)
+
+
+@pytest.fixture(scope="session")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Status]]:
+    """One sandbox a worker: leave it up and whole."""
+    folder = tmp_path_factory.mktemp("box") / ".sandbox"
+    try:
+        yield folder, up(folder, tell=lambda _: None)
+    finally:
+        down(folder, purge=True)
+
+
+@pytest.fixture
+def stand(tmp_path: Path, box: tuple[Path, Status]) -> Stand:
+    """Nothing was ever backed up here."""
+    folder, status = box
+    made = Stand(folder=tmp_path, status=status, box=folder)
+    made.policy.write_text(POLICY.format(prefix=token_hex(4), box=folder))
+    return made

@@ -1,0 +1,205 @@
+"""Death at any instant of a real turn, on real parts: the world that is left heals by itself, and loses nothing."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event as StopEvent
+from time import monotonic
+from typing import Any
+
+import boto3
+import pytest
+
+from reconciler.connect import KINDS, Means, connect
+from reconciler.duties import DUTIES
+from reconciler.planning.plan import Consent
+from reconciler.policy.loading import read
+from reconciler.policy.redaction import Redactor
+from reconciler.policy.secret import Surroundings
+from reconciler.turn import turn
+from reconciler.world.cache import FileCache
+from reconciler.world.clock import SystemClock, token
+from reconciler.world.events import Effect, Event
+from reconciler.world.pool import ThreadPool
+from reconciler.world.process import SystemProcess
+from tests.end_to_end.conftest import Stand
+
+MOST_EVENTS = 60
+"""A dump, its copy, a lease: some thirty effects. Not reaching the end within these would be an endless loop."""
+
+
+def _turn(stand: Stand, tell: Callable[[Event], None]) -> None:
+    policy = read(stand.policy, KINDS)
+    want = policy.databases["hotel"]
+    means = Means(
+        surroundings=Surroundings(base=stand.folder, environ=stand.environment(), redactor=Redactor()),
+        clock=SystemClock(),
+        process=SystemProcess(),
+        pool=ThreadPool(8),
+        cache=FileCache(stand.folder / "cache"),
+        stop=StopEvent(),
+        tell=tell,
+        token=token,
+    )
+    turn(connect(policy, want, means, writable=True), want, DUTIES, Consent())
+
+
+def _dies_at(stand: Stand, number: int) -> bool:
+    """Runs a turn in a child that kills itself at its n-th effect; False once it lived to the end."""
+    child = os.fork()
+    if child == 0:
+        left = [number]
+
+        def tell(event: Event) -> None:
+            if isinstance(event, Effect):
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            _turn(stand, tell)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def _leftovers(stand: Stand) -> list[str]:
+    """Whatever is neither a whole backup nor a record that stays."""
+    files = [str(path.relative_to(stand.folder)) for path in (stand.folder / "disk").rglob("*") if path.is_file()]
+    names = {"manifest.json", "dump.zst", "globals.json.zst", "repository.json", "lock"}
+    found = [name for name in files if Path(name).name not in names and not Path(name).name.startswith("lease-")]
+    s3 = stand.status.s3
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint,
+        aws_access_key_id=s3.access_key_id,
+        aws_secret_access_key=s3.secret_access_key,
+        region_name="us-east-1",
+    )
+    prefix = next(line for line in stand.policy.read_text().splitlines() if "prefix:" in line).split('"')[1]
+    keys = [each["Key"] for each in client.list_objects_v2(Bucket=s3.bucket, Prefix=prefix).get("Contents", [])]
+    found += [key for key in keys if Path(key).name not in names and not Path(key).name.startswith("lease-")]
+    uploads = client.list_multipart_uploads(Bucket=s3.bucket).get("Uploads", [])
+    return found + [each["Key"] for each in uploads if each["Key"].startswith(prefix)]
+
+
+def _sessions(stand: Stand) -> int:
+    with stand.connect() as admin:
+        row = admin.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'reconciler/2%'").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _waited(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    ends = monotonic() + seconds
+    while not condition():
+        if monotonic() > ends:
+            return False
+        StopEvent().wait(0.1)
+    return True
+
+
+def test_death_at_every_effect(stand: Stand) -> None:
+    """For every n, a turn that dies at its n-th effect leaves nothing torn listed; the next turn leaves nothing else at all."""
+    deaths = 0
+    for number in range(1, MOST_EVENTS):
+        stand.rewrite_prefix()
+        died = _dies_at(stand, number)
+        torn = [one for one in stand.backups() if one["state"] not in ("whole", "debris")]
+        _turn(stand, lambda _: None)
+        _turn(stand, lambda _: None)
+
+        assert torn == [], number
+        assert "nothing to do" in stand.run("--plan").stdout, number
+        assert [] == _leftovers(stand), number
+        if not died:
+            break
+        deaths += 1
+
+    assert deaths >= 20
+    assert not died
+    assert _waited(lambda: _sessions(stand) == 0)
+
+
+@pytest.fixture
+def blocked(stand: Stand) -> Iterator[None]:
+    """Somebody holds a lock that pg_dump has to wait behind."""
+    with stand.connect() as other, other.transaction():
+        other.execute("LOCK TABLE hotel.rooms IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def _begun(stand: Stand) -> "subprocess.Popen[str]":
+    """An apply whose pg_dump is waiting behind the lock."""
+    running = subprocess.Popen(
+        stand.command("apply", "--yes"),
+        cwd=stand.folder,
+        env=stand.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert _waited(lambda: _waiting(stand) == 1)
+    return running
+
+
+def _waiting(stand: Stand) -> int:
+    with stand.connect() as admin:
+        row = admin.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'reconciler/2%' AND wait_event_type = 'Lock'"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.usefixtures("blocked")
+def test_sigterm_ends_within_seconds_and_leaves_nothing(stand: Stand) -> None:
+    """Exit 1, no such backup, no session, no file."""
+    running = _begun(stand)
+    running.send_signal(signal.SIGTERM)
+    stdout, stderr = running.communicate(timeout=20)
+
+    assert running.returncode == 1
+    assert "stopped" in (stdout + stderr)
+    assert stand.backups() == []
+    assert [] == _leftovers(stand)
+    assert _waited(lambda: _sessions(stand) == 0)
+
+
+@pytest.mark.usefixtures("blocked")
+def test_kill_takes_pg_dump_and_its_session_along(stand: Stand) -> None:
+    """`kill -9` of the reconciler, its pg_dump waiting behind a lock: both it and its session on the server are gone soon."""
+    running = _begun(stand)
+    running.kill()
+    running.communicate(timeout=20)
+
+    assert _waited(lambda: _sessions(stand) == 0)
+    assert ["debris"] == [one["state"] for one in stand.backups()]
+
+
+def test_kill_at_random_instants_converges(stand: Stand) -> None:
+    """Wherever it is when it dies, older backups stay and the next runs finish the job."""
+    stand.run("backups", "take")
+    older = stand.backups()[0]["id"]
+    for delay in (0.35, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8):
+        running: Any = subprocess.Popen(
+            stand.command("apply", "--yes"),
+            cwd=stand.folder,
+            env=stand.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            running.wait(delay)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+    stand.run("apply", "--yes")
+    stand.run("apply", "--yes")
+
+    assert older in [one["id"] for one in stand.backups() if one["state"] == "whole"]
+    assert "nothing to do" in stand.run("--plan").stdout
+    assert [] == _leftovers(stand)

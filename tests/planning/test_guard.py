@@ -1,0 +1,246 @@
+"""The guard: what no deletion survives, and how much may be lost in a day."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.planning.guard import allow
+from reconciler.policy.model import Retention
+from reconciler.world.facts import Observation
+from tests.building import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NOW,
+    blocked_kinds,
+    catalogue,
+    copy,
+    daily,
+    kinds,
+    observation,
+    planned,
+    policy,
+    retention,
+    tombstone,
+    unknown,
+    utc,
+)
+from tests.worlds import PureWorld
+
+TODAY = utc("2025-10-25 02:00")
+FEW = retention(keep_last=3)
+FOUR = daily(4, TODAY)
+"""One more than `FEW` keeps."""
+
+
+@pytest.mark.parametrize(
+    ("have", "by", "says"),
+    [
+        (observation(primary=catalogue(FOUR), offsite=unknown()), "unknown", "offsite unknown"),
+        (observation(unknown("refused"), primary=catalogue(FOUR)), "unknown", "the source unknown"),
+        (observation(unknown("refused"), primary=catalogue(FOUR), b=unknown(), a=unknown()), "unknown", "a, b, the source unknown"),
+        (observation(primary=catalogue(FOUR, at=NOW - 16 * MINUTE)), "unknown", "primary was seen 16m ago"),
+        (observation(primary=catalogue(FOUR, skew=timedelta(seconds=61))), "clock", "our clock and that of primary differ by 1m"),
+        (observation(primary=catalogue(FOUR, skew=-timedelta(seconds=61))), "clock", "our clock and that of primary differ by 1m"),
+        (observation(primary=catalogue(FOUR), b=catalogue(frozen="a drill failed")), "freeze", "b: deletions are frozen: a drill failed"),
+        (
+            observation(primary=catalogue([*FOUR, copy(NOW + DAY, "impossible")])),
+            "impossible",
+            f"{copy(NOW + DAY).id} is dated in the future",
+        ),
+    ],
+    ids=["a target", "the source", "several", "seen long ago", "a clock ahead", "a clock behind", "a freeze", "a date to come"],
+)
+def test_nothing_may_go(have: Observation, by: str, says: str) -> None:
+    """One thing that is not sure holds back every deletion, and is named."""
+    plan = planned(policy(keep=FEW), have)
+
+    assert ["prune_backup"] == blocked_kinds(plan)
+    assert [(by, says)] == [(held.by, held.why) for held in plan.blocked]
+    assert [] == [kind for kind in kinds(plan) if kind != "copy_backup"]
+
+
+def test_clocks_nearly_agree() -> None:
+    """A minute between two clocks is no reason to keep what may go."""
+    plan = planned(policy(keep=FEW), observation(primary=catalogue(FOUR, skew=timedelta(seconds=60))))
+
+    assert ["prune_backup"] == kinds(plan)
+
+
+def test_creations_while_deletions_are_held_back() -> None:
+    """What holds deletions back never costs a dump."""
+    have = observation(primary=catalogue(daily(4, TODAY - DAY), frozen="a drill failed"))
+
+    plan = planned(policy(keep=FEW), have)
+
+    assert ["take_dump"] == kinds(plan)
+    assert ["prune_backup"] == blocked_kinds(plan)
+
+
+def hundred(keep: int) -> Observation:
+    """A hundred backups of the days before yesterday, so that `keep` of them leaves the rest to go."""
+    return observation(primary=catalogue(daily(100, TODAY - 2 * DAY)))
+
+
+@pytest.mark.parametrize(("keep", "blocked"), [(70, 0), (69, 31), (1, 98)])
+def test_share_of_a_hundred(keep: int, blocked: int) -> None:
+    """Of a hundred old backups thirty may go in a day; one more, and none does."""
+    plan = planned(policy("0 2 1 1 *", keep=retention(keep_last=keep)), hundred(keep))
+
+    assert blocked == len(plan.blocked)
+    assert 0 if blocked else 100 - keep == len(plan.steps)
+
+
+def test_one_may_always_go() -> None:
+    """Where thirty per cent is less than one backup, one may go all the same."""
+    have = observation(primary=catalogue(daily(3, TODAY - 3 * DAY)))
+
+    assert 1 == allow(have, NOW).may_go
+
+
+def test_what_was_born_today_may_be_lost_today() -> None:
+    """Hourly backups that roll off are no loss of what was there."""
+    born = daily(20, NOW - HOUR, HOUR)
+    have = observation(primary=catalogue(born))
+
+    assert 20 + 1 == allow(have, NOW).may_go
+
+
+def test_born_today_and_erased_today() -> None:
+    """With a short grace, what was born and erased within the day is known by its tombstone alone, and counts on both sides."""
+    erased = daily(20, NOW - HOUR, HOUR)
+    stones = [tombstone(one, NOW - 30 * MINUTE, grace=MINUTE) for one in erased]
+    have = observation(primary=catalogue(tombstones=stones))
+
+    assert (20 + 1, 20) == (allow(have, NOW).may_go, len(allow(have, NOW).gone))
+
+
+def test_one_id_with_tombstones_on_two_targets() -> None:
+    """A backup is lost once, however many targets tell of it."""
+    lost = daily(6, TODAY - 2 * DAY)
+    stones = [tombstone(one, NOW - HOUR) for one in lost]
+    have = observation(
+        primary=catalogue([msgspec.structs.replace(one, state="deleted") for one in lost], stones), offsite=catalogue([], stones)
+    )
+
+    assert 6 == len(allow(have, NOW).gone)
+
+
+def test_prune_that_a_death_cut_short() -> None:
+    """A backup that one target already buried is no second loss: the next turn finishes the prune."""
+    backups = daily(4, TODAY)
+    half = backups[3]
+    buried = catalogue(
+        [*backups[:3], msgspec.structs.replace(half, state="deleted", has_tombstone=True)], [tombstone(half, NOW - MINUTE)]
+    )
+    have = observation(primary=buried, offsite=catalogue(backups))
+
+    plan = planned(policy(targets=("primary", "offsite"), keep=FEW), have)
+
+    assert ["prune_backup"] == kinds(plan)
+    assert () == plan.blocked
+
+
+def test_damaged_ones_give_no_allowance() -> None:
+    """A bucket whose data is gone does not free the guard to let the last whole ones go with it."""
+    ruins = [copy(TODAY - number * DAY, "damaged") for number in range(10, 110)]
+    have = observation(primary=catalogue([*ruins, *daily(9, TODAY)]))
+
+    plan = planned(policy(keep=retention(keep_last=2)), have)
+
+    assert 7 == len(plan.blocked)
+
+
+def test_debris_is_no_loss() -> None:
+    """Sweeping what never was a backup goes on while the guard holds the prunes."""
+    have = observation(primary=catalogue([*daily(20, TODAY), copy(TODAY - HOUR, "debris")]))
+
+    plan = planned(policy(keep=retention(keep_last=2)), have)
+
+    assert ["sweep_debris"] == kinds(plan)
+    assert 18 == len(plan.blocked)
+
+
+edits = st.lists(st.tuples(st.sampled_from((1, 2, 5, 20, 60)), st.integers(1, 9)), min_size=2, max_size=12)
+
+
+@given(edits)
+@settings(max_examples=25, deadline=None)
+def test_losses_of_any_day(changes: list[tuple[int, int]]) -> None:
+    """Whatever the retention is edited to: at each loss, the 24 hours before lost no more than were born in them, plus
+    max(1, 30 %) of what was there."""
+    world = PureWorld(policy("0 * * * *"), utc("2025-01-01 00:05"), memory=2 * DAY)
+    for keep, hours in changes:
+        dumps = msgspec.structs.replace(world.want.dumps, retention=Retention(keep_last=keep, grace=retention(grace="2d").grace))
+        world.want = msgspec.structs.replace(world.want, dumps=dumps)
+        for _ in range(hours):
+            world.turn()
+            lost, born, before = world.lost_and_born(world.now)
+            if world.now in world.losses.values():
+                assert lost <= born + max(1, 30 * before // 100)
+            world.now += HOUR
+
+
+def test_a_slip_of_the_retention() -> None:
+    """After sixty days of daily backups, an edit from 60 to 2 is held back, whole and for good, until somebody allows it."""
+    world = PureWorld(policy(keep=retention(keep_last=60)), utc("2025-01-01 02:05"))
+    for _ in range(60):
+        world.turn()
+        world.now += DAY
+    slip = msgspec.structs.replace(world.want.dumps, retention=FEW)
+    world.want = msgspec.structs.replace(world.want, dumps=slip)
+
+    for _ in range(5):
+        plan = world.turn()
+        assert {"guard"} == {held.by for held in plan.blocked}
+        world.now += DAY
+
+    assert {} == world.losses
+
+
+ORDINARY = {
+    "hourly, days and hours": ("0 * * * *", retention(keep_hourly=24, keep_daily=7, grace="1d"), HOUR),
+    "hourly, no grace": ("0 * * * *", retention(keep_last=8, grace="0s"), HOUR),
+    "hourly, a short grace": ("0 * * * *", retention(keep_last=24, grace="2h"), HOUR),
+    "six-hourly": ("0 */6 * * *", retention(keep_last=8), 6 * HOUR),
+    "daily, weekly, monthly": ("0 2 * * *", retention(keep_daily=30, keep_weekly=8, keep_monthly=12), DAY),
+    "within two weeks": ("0 */6 * * *", retention(keep_within="14d"), 6 * HOUR),
+    "within, thinned out": ("0 */2 * * *", retention(keep_within="1d", keep_within_daily="14d", grace="1d"), 2 * HOUR),
+    "weekly": ("0 2 * * SUN", retention(keep_weekly=4), DAY),
+    "daily, only the last": ("0 2 * * *", retention(keep_last=1), DAY),
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_policy_over_ninety_days(name: str) -> None:
+    """A policy as people write it never meets the guard, and what it keeps stays within bounds."""
+    schedule, keep, step = ORDINARY[name]
+    world = PureWorld(policy(schedule, keep=keep), utc("2025-01-01 02:05"), memory=2 * DAY)
+    most = 0
+
+    for _ in range(90 * DAY // step):
+        assert () == world.turn().blocked
+        most = max(most, len(world.whole()))
+        world.now += step
+
+    assert 2 <= len(world.whole()) <= most < 60
+    assert world.losses
+
+
+@pytest.mark.parametrize("days", [1, 3, 10])
+def test_turns_that_did_not_run(days: int) -> None:
+    """After days without a turn, an ordinary policy catches up without a person."""
+    world = PureWorld(policy("0 * * * *", keep=retention(keep_hourly=24, keep_daily=7)), utc("2025-01-01 00:05"), memory=2 * DAY)
+    for _ in range(120):
+        world.turn()
+        world.now += HOUR
+    world.now += days * DAY
+
+    for _ in range(30):
+        assert () == world.turn().blocked
+        world.now += HOUR
+
+

@@ -1,0 +1,130 @@
+"""From what a policy says of a bucket to the bucket."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from reconciler.errors import Refused
+from reconciler.policy.redaction import Redactor
+from reconciler.policy.secret import Secret, Surroundings, Text
+from reconciler.targets import TARGETS
+from reconciler.targets.s3 import KIND, S3Settings
+from reconciler.targets.s3_target import S3Target
+from tests.faults.clock import MovedClock
+from tests.faults.proxy import FaultProxy
+from tests.servers.s3 import S3Server
+
+
+def connected(settings: S3Settings, environ: Mapping[str, str] | None = None) -> S3Target:
+    surroundings = Surroundings(base=Path("/nowhere"), environ=environ or {}, redactor=Redactor())
+    target: S3Target = KIND.connect("offsite", settings, surroundings=surroundings, clock=MovedClock(), stop=Event())
+    return target
+
+
+def of(server: S3Server, **more: Any) -> tuple[S3Settings, dict[str, str]]:
+    settings = S3Settings(
+        bucket=server.new_bucket(),
+        endpoint=Text.parse("${ENDPOINT}"),
+        access_key_id=Secret.parse("${KEY}"),
+        secret_access_key=Secret.parse("${SECRET}"),
+        **more,
+    )
+    return settings, {"ENDPOINT": server.endpoint, "KEY": server.access_key_id, "SECRET": server.secret_access_key}
+
+
+@pytest.mark.parametrize("prefix", ["", "backups", "backups/", "/a/b/"])
+def test_a_bucket_by_references(s3_server: S3Server, prefix: str) -> None:
+    """Endpoint and keys come from the environment; a prefix is a folder, however its slashes are written."""
+    settings, environ = of(s3_server, prefix=prefix)
+    target = connected(settings, environ)
+    target.write("hotel/x", [b"x"])
+
+    expected = "/".join([*prefix.strip("/").split("/"), "hotel/x"]).removeprefix("/")
+    assert [expected] == [each["Key"] for each in s3_server.client().list_objects_v2(Bucket=settings.bucket)["Contents"]]
+    assert f"s3://{settings.bucket}/{expected.removesuffix('hotel/x')}" == target.place
+
+
+def test_a_store_that_takes_no_new_checksums(s3_server: S3Server) -> None:
+    """With `checksums: md5` no x-amz-checksum header is sent, in small writes and in parts, and all arrives."""
+    settings, environ = of(s3_server, checksums="md5")
+    with FaultProxy("127.0.0.1", s3_server.port, http=True) as proxy:
+        target = connected(settings, environ | {"ENDPOINT": proxy.endpoint})
+        target.write("hotel/small", [b"x"])
+        target.write("hotel/large", (bytes([number]) * (1 << 20) for number in range(20)))
+        heads = "\n".join(proxy.heads).lower()
+
+    assert "content-md5:" in heads
+    assert "x-amz-checksum" not in heads
+    assert "x-amz-sdk-checksum" not in heads
+    with connected(settings, environ).read("hotel/large") as blob:
+        assert 20 << 20 == len(b"".join(blob))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "domain"),
+    [
+        (None, "s3:aws"),
+        ("https://s3.eu-west-1.amazonaws.com", "s3:aws"),
+        ("https://s3.eu-central-003.backblazeb2.com", "s3:s3.eu-central-003.backblazeb2.com"),
+        ("http://127.0.0.1:8333", "host:localhost"),
+        ("http://localhost:8333", "host:localhost"),
+        ("http://[::1]:8333", "host:localhost"),
+    ],
+)
+def test_what_fails_together(endpoint: str | None, domain: str) -> None:
+    """The endpoint's host; this machine where it is on loopback; a word of one's own wins."""
+    url = Text.parse(endpoint) if endpoint else None
+
+    assert domain == connected(S3Settings(bucket="backups", endpoint=url)).domain
+    assert "cellar" == connected(S3Settings(bucket="backups", endpoint=url, domain="cellar")).domain
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hunter2@store",
+        "hunter2",
+        "ftp://hunter2",
+        "https://",
+        "http://[hunter2",
+        "http://store:hunter2",
+        "//hunter2",
+    ],
+)
+def test_an_endpoint_that_is_none(url: str) -> None:
+    """Is refused without being shown, for it may hold a password."""
+    with pytest.raises(Refused, match=r"targets\.offsite\.endpoint is no URL") as caught:
+        connected(S3Settings(bucket="backups", endpoint=Text.parse("${URL}")), {"URL": url})
+    assert "hunter2" not in f"{caught.value} {caught.value.cure} {caught.value.__cause__} {caught.value.__context__}"
+
+
+def test_half_a_key() -> None:
+    """An id without its secret part is refused before anything is asked."""
+    with pytest.raises(Refused, match="go together"):
+        connected(S3Settings(bucket="backups", access_key_id=Secret.parse("${KEY}")), {"KEY": "x"})
+
+
+def test_a_reference_that_leads_nowhere() -> None:
+    """The field and the variable are named."""
+    with pytest.raises(Refused, match=r"targets\.offsite\.region.*S3_REGION"):
+        connected(S3Settings(bucket="backups", region=Text.parse("${S3_REGION}")))
+
+
+def test_a_profile_that_is_not_there() -> None:
+    """Is refused as such."""
+    with pytest.raises(Refused, match="ProfileNotFound") as caught:
+        connected(S3Settings(bucket="backups", profile="no-such-profile"))
+    assert "`profile`" in caught.value.cure
+
+
+def test_naming_the_kinds_is_cheap() -> None:
+    """Reading a policy imports no boto3: only a connected bucket does."""
+    code = "import sys, reconciler.targets; sys.exit(any(name in sys.modules for name in ('boto3', 'botocore', 'tenacity')))"
+
+    assert 0 == subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode
+    assert ("local", "s3") == tuple(kind.type for kind in TARGETS)
