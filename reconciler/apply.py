@@ -52,8 +52,10 @@ def _create(world: World, want: DatabasePolicy, look: Callable[[], Plan], consen
         steps = [step for step in agree(consent, fresh).steps if not _deletes(step) and step.action.id not in outcomes]
         if not steps:
             break
-        for step in steps:
-            outcomes[step.action.id] = _perform(world, want, step)
+        made = {step.action.id: _perform(world, want, step) for step in steps}
+        outcomes |= made
+        if not any(outcome.result == "done" for outcome in made.values()):
+            break
         fresh = look()
     return tuple(outcomes.values())
 

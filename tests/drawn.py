@@ -30,7 +30,9 @@ retentions = st.sampled_from(RETENTIONS)
 @st.composite
 def policies(draw: st.DrawFn) -> DatabasePolicy:
     schedule = draw(st.sampled_from(("0 2 * * *", "0 * * * *", "0 */6 * * *", "0 2 * * SUN")))
-    return policy(schedule, TARGETS, draw(retentions), rpo="26h", disaster="30h", timezone=draw(st.sampled_from(("UTC", "Asia/Tokyo"))))
+    return policy(
+        schedule, TARGETS, draw(retentions), rpo="26h", disaster="30h", timezone=draw(st.sampled_from(("UTC", "Asia/Tokyo")))
+    )
 
 
 @st.composite
@@ -87,5 +89,3 @@ def shuffled(draw: st.DrawFn, have: Observation) -> Observation:
             one = Known(msgspec.structs.replace(value, copies=tuple(copies), tombstones=tuple(stones)), one.at)
         seen[name] = one
     return msgspec.structs.replace(have, catalogues=seen)
-
-

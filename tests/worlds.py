@@ -65,7 +65,9 @@ class PureWorld:
     def _forget(self) -> None:
         if self.memory is not None:
             for target, stones in self.tombstones.items():
-                over = [key for key, stone in stones.items() if stone.due + self.memory < self.now and key not in self.copies[target]]
+                over = [
+                    key for key, stone in stones.items() if stone.due + self.memory < self.now and key not in self.copies[target]
+                ]
                 for key in over:
                     del stones[key]
 

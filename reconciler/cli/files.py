@@ -11,8 +11,11 @@ from reconciler.errors import Refused
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside it, on disk before it takes its place; gone when the body raises. Raises Refused where that can't be."""
+def replacing(path: Path, *, mode: int = 0o600) -> Iterator[IO[bytes]]:
+    """A file beside it, on disk before it takes its place; gone when the body raises. Raises Refused where that can't be.
+
+    `mode`: what comes out of a database is for its owner's eyes, if nothing else is said.
+    """
     try:
         with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as file:
             part = Path(file.name)
@@ -20,7 +23,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                part.chmod(0o600)
+                part.chmod(mode)
                 part.replace(path)
             finally:
                 part.unlink(missing_ok=True)
@@ -29,6 +32,6 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """All of it at once."""
-    with replacing(path) as file:
+    """All of it at once. What holds no data of a database may be read by everybody."""
+    with replacing(path, mode=0o644) as file:
         file.write(content)

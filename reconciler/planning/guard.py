@@ -123,10 +123,11 @@ def allow(have: Observation, now: datetime) -> Allowance:
                 lost[stone.id] = max(stone.at, lost.get(stone.id, stone.at))
     gone = frozenset(key for key, at in lost.items() if at > since)
     there = {key for key in backups if key not in lost} | gone
-    born = {key for key in there if key > _id_at(since)}
+    earliest = _as_in_ids(since)
+    born = {key for key in there if key.partition("-")[0] > earliest}
     return Allowance(may_go=len(born) + max(1, PERCENT * len(there - born) // 100), gone=gone)
 
 
-def _id_at(instant: datetime) -> str:
-    """Ids begin with the instant of birth, so they sort by it; one that was erased tells it nowhere else."""
+def _as_in_ids(instant: datetime) -> str:
+    """Ids begin with the instant of birth, to the second; of what was erased nothing else tells it."""
     return instant.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")

@@ -80,7 +80,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 
     def url(self, database: str = "postgres", *, user: str = SUPERUSER, password: str | None = None) -> str:
         """A connection URL; the superuser's unless both user and password are given."""
-        return f"postgresql://{quote(user, safe="")}:{quote(password or self.password, safe="")}@127.0.0.1:{self.port}/{quote(database, safe="")}"
+        role, secret, name = (quote(part, safe="") for part in (user, password or self.password, database))
+        return f"postgresql://{role}:{secret}@127.0.0.1:{self.port}/{name}"
 
 
 def start_cluster(

@@ -22,6 +22,9 @@ ATTEMPTS: Final = 5
 FIRST_WAIT_SECONDS: Final = 0.5
 LONGEST_WAIT_SECONDS: Final = 20.0
 
+SILENT_SECONDS: Final = 30.0
+"""How long a store that did not answer at all is asked without patience."""
+
 LONGEST_RETRY_AFTER: Final = timedelta(seconds=60)
 """A store that asks for more than this is left alone until the next turn."""
 
@@ -65,6 +68,7 @@ class Retrying:
         self._target = target
         self._clock = clock
         self._stop = stop
+        self._silent_until = 0.0
 
     @property
     def name(self) -> str:
@@ -117,7 +121,17 @@ class Retrying:
         self._persist(lambda: self._target.abort(upload))
 
     def _persist(self, work: Callable[[], T]) -> T:
-        return persist(work, clock=self._clock, stop=self._stop)
+        """A store that did not answer so often is asked just once for a while: a turn looks several times, and waits once."""
+        try:
+            result = persist(work, clock=self._clock, stop=self._stop, may_retry=self._has_hope)
+        except Unreachable:
+            self._silent_until = self._clock.monotonic() + SILENT_SECONDS
+            raise
+        self._silent_until = 0.0
+        return result
+
+    def _has_hope(self) -> bool:
+        return self._clock.monotonic() >= self._silent_until
 
     def _read_back(self, key: str, content: bytes) -> Stored | None:
         """What is stored, if it is these very bytes."""

@@ -1,8 +1,8 @@
 """A folder of small immutable texts. It may be deleted at any time, and nothing that fails here fails anything else."""
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -27,12 +27,23 @@ class FileCache:
         """Under its own hash, so that a torn file is seen."""
         with suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=self._folder, delete=False) as file:
+            with NamedTemporaryFile(dir=self._folder, delete=False) as file, _gone_on_failure(Path(file.name)):
                 file.write(sha256(value).hexdigest().encode() + b"\n" + value)
-            Path(file.name).replace(self._file(key))
+                file.flush()
+                Path(file.name).replace(self._file(key))
 
     def _file(self, key: str) -> Path:
         return self._folder / sha256(key.encode()).hexdigest()
+
+
+@contextmanager
+def _gone_on_failure(file: Path) -> Iterator[None]:
+    """On a full disk each attempt would else leave another file."""
+    try:
+        yield
+    except OSError:
+        file.unlink()
+        raise
 
 
 def default_folder(environ: Mapping[str, str]) -> Path:

@@ -94,7 +94,7 @@ class TestFailures:
     @pytest.mark.parametrize("number", range(13))
     @pytest.mark.parametrize("error", [Refused("quota"), Unreachable("no answer")])
     def test_a_target_that_fails_at_any_event(
-        self, world: World, clock: MovedClock, older: str, tmp_path: Path, number: int, error: ReconcilerError
+        self, world: World, older: str, tmp_path: Path, number: int, error: ReconcilerError
     ) -> None:
         """Before an effect (it was refused) or after one (its answer was lost): what is left is either nothing or a backup."""
 
@@ -102,7 +102,7 @@ class TestFailures:
             raise error
 
         before = files(tmp_path)
-        failing = make_world(tmp_path, clock, tell=at_effect(number, fail))
+        failing = make_world(tmp_path, world.clock, tell=at_effect(number, fail))
         with pytest.raises(type(error)):
             dump_again(failing, older)
 

@@ -41,11 +41,23 @@ FOUR = daily(4, TODAY)
     [
         (observation(primary=catalogue(FOUR), offsite=unknown()), "unknown", "offsite unknown"),
         (observation(unknown("refused"), primary=catalogue(FOUR)), "unknown", "the source unknown"),
-        (observation(unknown("refused"), primary=catalogue(FOUR), b=unknown(), a=unknown()), "unknown", "a, b, the source unknown"),
+        (
+            observation(unknown("refused"), primary=catalogue(FOUR), b=unknown(), a=unknown()),
+            "unknown",
+            "a, b, the source unknown",
+        ),
         (observation(primary=catalogue(FOUR, at=NOW - 16 * MINUTE)), "unknown", "primary was seen 16m ago"),
         (observation(primary=catalogue(FOUR, skew=timedelta(seconds=61))), "clock", "our clock and that of primary differ by 1m"),
-        (observation(primary=catalogue(FOUR, skew=-timedelta(seconds=61))), "clock", "our clock and that of primary differ by 1m"),
-        (observation(primary=catalogue(FOUR), b=catalogue(frozen="a drill failed")), "freeze", "b: deletions are frozen: a drill failed"),
+        (
+            observation(primary=catalogue(FOUR, skew=-timedelta(seconds=61))),
+            "clock",
+            "our clock and that of primary differ by 1m",
+        ),
+        (
+            observation(primary=catalogue(FOUR), b=catalogue(frozen="a drill failed")),
+            "freeze",
+            "b: deletions are frozen: a drill failed",
+        ),
         (
             observation(primary=catalogue([*FOUR, copy(NOW + DAY, "impossible")])),
             "impossible",
@@ -85,13 +97,12 @@ def hundred(keep: int) -> Observation:
     return observation(primary=catalogue(daily(100, TODAY - 2 * DAY)))
 
 
-@pytest.mark.parametrize(("keep", "blocked"), [(70, 0), (69, 31), (1, 98)])
-def test_share_of_a_hundred(keep: int, blocked: int) -> None:
+@pytest.mark.parametrize(("keep", "going", "blocked"), [(70, 30, 0), (69, 0, 31), (1, 0, 98)])
+def test_share_of_a_hundred(keep: int, going: int, blocked: int) -> None:
     """Of a hundred old backups thirty may go in a day; one more, and none does."""
     plan = planned(policy("0 2 1 1 *", keep=retention(keep_last=keep)), hundred(keep))
 
-    assert blocked == len(plan.blocked)
-    assert 0 if blocked else 100 - keep == len(plan.steps)
+    assert (blocked, going) == (len(plan.blocked), len(plan.steps))
 
 
 def test_one_may_always_go() -> None:
@@ -164,11 +175,11 @@ def test_debris_is_no_loss() -> None:
     assert 18 == len(plan.blocked)
 
 
-edits = st.lists(st.tuples(st.sampled_from((1, 2, 5, 20, 60)), st.integers(1, 9)), min_size=2, max_size=12)
+edits = st.lists(st.tuples(st.sampled_from((1, 2, 5, 20, 60)), st.integers(1, 9)), min_size=2, max_size=8)
 
 
 @given(edits)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_losses_of_any_day(changes: list[tuple[int, int]]) -> None:
     """Whatever the retention is edited to: at each loss, the 24 hours before lost no more than were born in them, plus
     max(1, 30 %) of what was there."""
@@ -242,5 +253,3 @@ def test_turns_that_did_not_run(days: int) -> None:
     for _ in range(30):
         assert () == world.turn().blocked
         world.now += HOUR
-
-

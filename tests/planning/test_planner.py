@@ -12,7 +12,22 @@ from reconciler.planning import render
 from reconciler.planning.plan import Plan
 from reconciler.policy.model import DatabasePolicy, Retention
 from reconciler.world.facts import Catalogue, Known, Observation, Unknown
-from tests.building import DAY, HOUR, MINUTE, NOW, catalogue, copy, daily, kinds, observation, planned, policy, retention, unknown, utc
+from tests.building import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NOW,
+    catalogue,
+    copy,
+    daily,
+    kinds,
+    observation,
+    planned,
+    policy,
+    retention,
+    unknown,
+    utc,
+)
 from tests.drawn import observations, policies, retentions, shuffled
 from tests.situations import CLONE, SITUATIONS
 from tests.worlds import PureWorld

@@ -27,8 +27,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         children.append(child)
         assert child.stdout is not None
         child.stdout.readline()
-        (found,) = process.find("sh", str(tmp_path))
-        return found
+        # A fork of it bears its name too, until it has become `sleep`.
+        return next(found for found in process.find("sh", str(tmp_path)) if found.pid == child.pid)
 
     yield begin
     for child in children:

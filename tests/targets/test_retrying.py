@@ -199,3 +199,24 @@ def test_the_object_changes_while_the_stream_is_broken(inside: Flaky, retrying: 
 
     with retrying.read("hotel/x") as blob, pytest.raises(Corrupt, match="at byte 3 of 10"):
         b"".join(blob)
+
+
+def test_a_store_that_never_answered_is_asked_once_for_a_while(inside: Flaky) -> None:
+    """A turn looks at a target several times: its patience is spent once, and comes back with the first answer or with time."""
+    clock = MovedClock()
+    target = Retrying(inside, clock=clock, stop=Event())
+
+    def attempts() -> int:
+        inside.lost = 100
+        with pytest.raises(Unreachable):
+            target.list("")
+        return 100 - inside.lost
+
+    first, second = attempts(), attempts()
+    clock.waits.append(31.0)
+    third = attempts()
+    inside.lost = 0
+    target.list("")
+
+    assert (ATTEMPTS, 1, ATTEMPTS) == (first, second, third)
+    assert attempts() == ATTEMPTS

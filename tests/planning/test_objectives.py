@@ -1,0 +1,158 @@
+"""How an objective stands, and that what can't be seen never makes it better."""
+
+from datetime import datetime
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.planning.objectives import judge
+from reconciler.planning.plan import Condition
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.facts import Observation, State
+from tests.building import DAY, HOUR, MINUTE, NOW, catalogue, copy, observation, policy, unknown, utc
+from tests.drawn import TARGETS, observations, policies
+
+TODAY = utc("2025-10-25 02:00")
+DAILY = policy(targets=("disk", "offsite"), rpo="26h", disaster="26h")
+HERE = {"disk": "host:db.internal"}
+
+
+def stand(have: Observation, want: DatabasePolicy = DAILY, now: datetime = NOW) -> dict[str, str]:
+    return {condition.name: condition.status for condition in judge(want, have, now)}
+
+
+def rpo(have: Observation, want: DatabasePolicy = DAILY, now: datetime = NOW) -> Condition:
+    return judge(want, have, now)[0]
+
+
+FRESH, OLD = copy(TODAY), copy(TODAY - DAY)
+STANDS = [
+    ("both fresh", [FRESH], [FRESH], "met", "met"),
+    ("the copy is late", [FRESH], [OLD], "met", "violated"),
+    ("both old", [OLD], [OLD], "violated", "violated"),
+    ("nothing anywhere", [], [], "violated", "violated"),
+    ("never copied", [FRESH], [], "met", "violated"),
+    ("only the copy is left", [], [FRESH], "met", "met"),
+    ("offsite unknown", [FRESH], None, "met", "unproven"),
+    ("disk unknown", None, [FRESH], "met", "met"),
+    ("old, and the rest unknown", [OLD], None, "violated", "unproven"),
+    ("old copy, and the rest unknown", None, [OLD], "violated", "violated"),
+    ("nothing, and the rest unknown", [], None, "unproven", "unproven"),
+    ("nothing offsite, and the rest unknown", None, [], "unproven", "violated"),
+    ("all unknown", None, None, "unproven", "unproven"),
+]
+
+
+@pytest.mark.parametrize(("disk", "offsite", "rpo", "disaster"), [row[1:] for row in STANDS], ids=[row[0] for row in STANDS])
+def test_objectives_stand(disk: list[object] | None, offsite: list[object] | None, rpo: str, disaster: str) -> None:
+    """`disk` fails together with the source, `offsite` does not."""
+    seen = {name: unknown() if held is None else catalogue(held) for name, held in (("disk", disk), ("offsite", offsite))}  # type: ignore[arg-type]
+
+    assert {"rpo": rpo, "disaster_rpo": disaster} == stand(observation(domains=HERE, **seen))
+
+
+def test_source_of_an_unknown_domain() -> None:
+    """Where nobody knows what fails together with the source, no copy is proven to survive it."""
+    have = observation(domain=None, disk=catalogue([FRESH]), offsite=catalogue([FRESH]))
+
+    assert {"rpo": "met", "disaster_rpo": "unproven"} == stand(have)
+
+
+def test_every_target_beside_the_source() -> None:
+    """A policy whose targets all fail with the source is told so."""
+    have = observation(
+        domains=dict.fromkeys(("disk", "offsite"), "host:db.internal"), disk=catalogue([FRESH]), offsite=catalogue([FRESH])
+    )
+
+    condition = judge(DAILY, have, NOW)[1]
+    assert ("violated", "every target fails together with the source (host:db.internal)") == (condition.status, condition.says)
+
+
+@pytest.mark.parametrize(
+    "state", ["being_written", "debris", "damaged", "orphan", "deleted", "being_deleted", "hidden", "foreign", "impossible"]
+)
+def test_no_restore_point(state: State) -> None:
+    """Only a whole copy is something to return to, however fresh another is."""
+    have = observation(
+        domains=HERE, disk=catalogue([copy(NOW - HOUR, state), OLD]), offsite=catalogue([copy(NOW - HOUR, state), OLD])
+    )
+
+    assert {"rpo": "violated", "disaster_rpo": "violated"} == stand(have)
+    assert OLD.instant == rpo(have).restore_point
+
+
+@pytest.mark.parametrize(("age", "status"), [(26 * HOUR, "met"), (26 * HOUR + MINUTE, "violated")])
+def test_objective_runs_from_the_instant(age: object, status: str) -> None:
+    """A dump that took twenty hours is as old as its snapshot, not as its end."""
+    begun = NOW - age  # type: ignore[operator]  # a timedelta
+    slow = copy(begun, started=begun, finished=begun + 20 * HOUR, slot=TODAY)
+    want = policy("0 12 * * *", rpo="26h")
+
+    status_now = rpo(observation(primary=catalogue([slow])), want).status
+    assert (status == "violated") == (status_now == "violated")
+
+
+HOURLY = policy("0 * * * *", rpo="90m")
+RISKS = [
+    # newest instant, minutes its dump took, now, what is so
+    ("well in time", "10:00", 5, "10:20", "met"),
+    ("the next one is in time, with a retry", "10:00", 14, "10:59", "met"),
+    ("a dump and its retry take too long", "10:00", 16, "10:20", "at_risk"),
+    ("the slot has passed, and its dump can still be in time", "10:00", 5, "11:15", "met"),
+    ("the slot has passed, and its dump comes too late", "10:00", 10, "11:15", "at_risk"),
+    ("too old", "10:00", 5, "11:31", "violated"),
+]
+
+
+@pytest.mark.parametrize(("newest", "took", "now", "status"), [row[1:] for row in RISKS], ids=[row[0] for row in RISKS])
+def test_objective_at_risk(newest: str, took: int, now: str, status: str) -> None:
+    """Met now, and no longer when the next dump, its usual duration and one retry counted, could be there."""
+    instant = utc(f"2025-10-25 {newest}")
+    have = observation(primary=catalogue([copy(instant, started=instant, finished=instant + took * MINUTE)]))
+
+    assert status == rpo(have, HOURLY, utc(f"2025-10-25 {now}")).status
+
+
+def test_schedule_too_rare_for_the_objective() -> None:
+    """A daily dump can't meet six hours: at risk from the moment that the dump is there."""
+    want = policy(rpo="6h")
+
+    assert "at_risk" == rpo(observation(primary=catalogue([FRESH])), want, TODAY + HOUR).status
+
+
+def test_policy_without_objectives() -> None:
+    """What is not asked for is not judged."""
+    assert () == judge(policy(), observation(primary=catalogue([FRESH])), NOW)
+
+
+@given(policies(), observations(), st.sampled_from(TARGETS))
+@settings(max_examples=80, deadline=None)
+def test_target_that_goes_out_of_sight(want: DatabasePolicy, have: Observation, name: str) -> None:
+    """What was not met is never met because a target can no longer be seen."""
+    hidden = msgspec.structs.replace(have, catalogues={**have.catalogues, name: unknown()})
+    holds = ("met", "at_risk")
+
+    seen, unseen = stand(have, want), stand(hidden, want)
+    assert {key for key in unseen if unseen[key] in holds} <= {key for key in seen if seen[key] in holds}
+
+
+@given(policies(), observations())
+@settings(max_examples=80, deadline=None)
+def test_disaster_is_never_better(want: DatabasePolicy, have: Observation) -> None:
+    """What survives the loss of the source is among what can be restored: its newest point is never newer."""
+    points = {condition.name: condition.restore_point for condition in judge(want, have, NOW)}
+
+    assert (points["disaster_rpo"] or utc("1970-01-01 00:00")) <= (points["rpo"] or utc("1970-01-01 00:00"))
+
+
+@given(policies(), observations())
+@settings(max_examples=80, deadline=None)
+def test_met_names_a_whole_copy(want: DatabasePolicy, have: Observation) -> None:
+    """Every objective that holds rests on a copy that is whole, on a target that was seen, and young enough."""
+    for condition in judge(want, have, NOW):
+        whole = {one.instant for seen in have.known().values() for one in seen.copies if one.state == "whole"}
+        if condition.status in ("met", "at_risk"):
+            assert condition.restore_point in whole
+            assert NOW - condition.objective <= condition.restore_point  # type: ignore[operator]  # it is in `whole`

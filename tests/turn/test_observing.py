@@ -1,0 +1,163 @@
+"""Observing: whatever one side does, it is Unknown at worst, and the others are seen."""
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event as StopEvent
+
+import pytest
+
+from reconciler import observe as observing
+from reconciler.backups.claim import SILENT_SECONDS, Watch
+from reconciler.duties import DUTIES
+from reconciler.errors import Refused
+from reconciler.observe import observe
+from reconciler.planning.plan import Consent
+from reconciler.targets.local_target import LocalTarget
+from reconciler.targets.telling import Telling
+from reconciler.turn import turn
+from reconciler.world.clock import SystemClock
+from reconciler.world.events import Event, Waiting
+from reconciler.world.facts import Known, Observation, Unknown
+from reconciler.world.pool import InlinePool, ThreadPool
+from reconciler.world.ports import Listing, Pool, Target, World
+from tests.backups.faking import FakeSource, MovedClock, claim_text, make_world, silent, states, stranger, take
+from tests.building import NOW, policy
+
+WANT = policy("0 * * * *", ("primary", "offsite"))
+DEBRIS = "20251025T090000Z-00dead"
+
+
+class Odd(Telling):
+    """A target whose listing does something else first."""
+
+    def __init__(self, target: Target, act: Callable[[], object]) -> None:
+        super().__init__(target, silent)
+        self._act = act
+
+    def list(self, prefix: str, *, versions: bool = False) -> Listing:
+        self._act()
+        return super().list(prefix, versions=versions)
+
+
+def with_odd_offsite(tmp_path: Path, act: Callable[[], object], pool: Pool) -> World:
+    clock = SystemClock()
+    targets: dict[str, Target] = {name: LocalTarget(name, tmp_path / name, clock=clock) for name in ("primary", "offsite")}
+    take(make_world(tmp_path, clock, targets=targets))
+    return make_world(tmp_path, clock, targets=targets | {"offsite": Odd(targets["offsite"], act)}, pool=pool)
+
+
+def look(world: World) -> Observation:
+    return observe(world, WANT, Watch(world.clock, world.process))
+
+
+def fail(error: Exception) -> Callable[[], object]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+@pytest.mark.parametrize("pool", [InlinePool(), ThreadPool(1), ThreadPool(8)])
+def test_all_sides_are_seen(tmp_path: Path, pool: Pool) -> None:
+    """At once or one after the other: the same."""
+    have = look(with_odd_offsite(tmp_path, lambda: None, pool))
+
+    assert isinstance(have.source, Known)
+    assert {"primary", "offsite"} == set(have.known())
+    assert ["primary"] == list(have.backups()[0].copies)
+
+
+def test_a_side_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is given up after the limit; the others had their answer."""
+    monkeypatch.setattr(observing, "LIMIT_SECONDS", 0.2)
+    over = StopEvent()
+    have = look(with_odd_offsite(tmp_path, lambda: over.wait(60), ThreadPool(8)))
+    over.set()
+
+    assert {"primary"} == set(have.known())
+    assert "no answer within 0 s" == have.unknown()["offsite"].reason
+    assert isinstance(have.source, Known)
+
+
+@pytest.mark.parametrize("pool", [InlinePool(), ThreadPool(8)])
+def test_a_side_that_refuses(tmp_path: Path, pool: Pool) -> None:
+    """Unknown, with the reason and the cure."""
+    refused = Refused("offsite: 403 AccessDenied", cure="give the key s3:ListBucket")
+    have = look(with_odd_offsite(tmp_path, fail(refused), pool))
+
+    assert {"primary"} == set(have.known())
+    assert ("offsite: 403 AccessDenied", "give the key s3:ListBucket") == (
+        have.unknown()["offsite"].reason,
+        have.unknown()["offsite"].cure,
+    )
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), TimeoutError("its own"), RecursionError("deep")])
+def test_a_bug_on_one_side(tmp_path: Path, error: Exception) -> None:
+    """Blinds us to that side only, and is named as a bug."""
+    have = look(with_odd_offsite(tmp_path, fail(error), ThreadPool(8)))
+
+    assert {"primary"} == set(have.known())
+    assert f"unforeseen {type(error).__name__}: {error}" == have.unknown()["offsite"].reason
+    assert "please report this" == have.unknown()["offsite"].cure
+
+
+def test_a_source_that_is_down(tmp_path: Path) -> None:
+    """The catalogues are seen all the same."""
+    clock = MovedClock()
+    have = look(make_world(tmp_path, clock, FakeSource(clock, trouble="down")))
+
+    assert isinstance(have.source, Unknown)
+    assert {"primary", "offsite"} == set(have.known())
+
+
+def test_observing_changes_nothing(tmp_path: Path) -> None:
+    """Not one effect on any target."""
+    told: list[Event] = []
+    clock = MovedClock()
+    take(make_world(tmp_path, clock))
+    look(make_world(tmp_path, clock, tell=told.append))
+
+    assert [] == told
+
+
+class TestUndecidedWriters:
+    """A turn looks until it is clear which writers live: else a dead one of another host would keep its slot taken for ever."""
+
+    def begin(self, tmp_path: Path, clock: MovedClock, said: list[str]) -> World:
+        def note(event: Event) -> None:
+            if isinstance(event, Waiting):
+                said.append(event.says)
+
+        world = make_world(tmp_path, clock, tell=note)
+        text = claim_text(stranger(), slot=NOW.replace(minute=0))
+        world.targets["primary"].write(f"hotel/backups/{DEBRIS}/intent.json", [text])
+        return world
+
+    def test_a_silent_one_is_debris_after_90_seconds(self, tmp_path: Path) -> None:
+        """Its slot is free again: the dump is taken and the debris swept, in one turn."""
+        clock, said = MovedClock(), list[str]()
+        world = self.begin(tmp_path, clock, said)
+        outcomes = turn(world, WANT, DUTIES, Consent()).outcomes
+
+        assert ["take", "copy", "sweep"] == [outcome.does.split(" ")[0] for outcome in outcomes]
+        assert {"whole"} == set(states(world).values())
+        assert SILENT_SECONDS <= clock.monotonic() < SILENT_SECONDS + 10
+        assert [f"watching whether the writer of {DEBRIS} lives (at most 90 s)"] == said
+
+    def test_one_that_moves_is_left_alone(self, tmp_path: Path) -> None:
+        """Its slot is taken: nothing is dumped, nothing is swept."""
+        clock, said = MovedClock(), list[str]()
+        world = self.begin(tmp_path, clock, said)
+        beats = iter(range(1, 1000))
+
+        class Living(MovedClock):
+            def wait(self, seconds: float, stop: StopEvent) -> bool:
+                text = claim_text(stranger(), next(beats), NOW.replace(minute=0))
+                world.targets["primary"].write(f"hotel/backups/{DEBRIS}/intent.json", [text])
+                return super().wait(seconds, stop)
+
+        living = make_world(tmp_path, Living())
+        assert () == turn(living, WANT, DUTIES, Consent()).outcomes
+        assert {DEBRIS: "being_written"} == states(world)
+        assert living.clock.monotonic() < SILENT_SECONDS
