@@ -123,12 +123,13 @@ def _lease(world: World, want: DatabasePolicy, watch: Watch) -> Iterator[Claim |
                 watch,
                 lambda seconds: world.clock.wait(seconds, world.stop),
                 lambda says: world.tell(Waiting(database=want.name, says=says)),
+                cache=world.cache,
             )
         except (Unreachable, Refused, Corrupt) as error:
             yield Unreachable(error.what, cure=error.cure)
             return
         try:
-            with beating(claim):
+            with beating(claim, heart=world.heart):
                 yield claim
         finally:
             claim.give_back()

@@ -13,6 +13,7 @@ from reconciler.policy.secret import Surroundings
 from reconciler.providers import PROVIDERS
 from reconciler.providers.unusable import UnusableProvider
 from reconciler.targets import TARGETS
+from reconciler.targets.append_only import AppendOnly
 from reconciler.targets.read_only import ReadOnly
 from reconciler.targets.retrying import Retrying
 from reconciler.targets.telling import Telling
@@ -69,7 +70,9 @@ def open_target(policy: Policy, name: str, means: Means, *, writable: bool) -> t
         target = make(name, settings, surroundings=means.surroundings, clock=means.clock, stop=means.stop)
     except ReconcilerError as error:
         return UnusableTarget(name, error), f"unknown:{name}"
-    patient = Retrying(target, clock=means.clock, stop=means.stop)
+    patient: Target = Retrying(target, clock=means.clock, stop=means.stop)
+    if getattr(settings, "append_only", False):
+        patient = AppendOnly(patient)
     return (Telling(patient, means.tell) if writable else ReadOnly(patient)), str(target.domain)
 
 

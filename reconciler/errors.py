@@ -4,14 +4,15 @@ ReconcilerError
 ├── BadPolicy      the file is wrong: its author acts (exit 1)
 ├── Absent         looked, and it is not there: a fact, not a fault
 ├── Unreachable    no answer: may be tried again, and is "unknown" meanwhile
-├── Refused        rights, quota, lock, a rule of ours: trying again is no use, the cure is
+├── Refused        rights, quota, a rule of ours: trying again is no use, the cure is
+│   └── Locked     the store keeps it until a date: waiting is the cure
 ├── Conflict       somebody was first: this turn ends, the next one looks again
 ├── Corrupt        bytes differ from what they must be
 └── Stopped        we were asked to stop
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -60,6 +61,14 @@ class Unreachable(ReconcilerError):
 
 class Refused(ReconcilerError):
     """A clear no: rights, quota, lock, missing tool, a safety rule. The cure says what would change it."""
+
+
+class Locked(Refused):
+    """The store keeps it for now: Object Lock. `until` None: for as long as somebody holds it there, whose end nobody knows."""
+
+    def __init__(self, what: str, *, cure: str = "", until: datetime | None = None) -> None:
+        super().__init__(what, cure=cure)
+        self.until = until
 
 
 class Conflict(ReconcilerError):

@@ -40,13 +40,15 @@ def _reader(world: World, want: DatabasePolicy, watch: Watch, name: str) -> Call
 
 def _look(world: World, read: Callable[[], T]) -> Observed[T]:
     """The one place of observing where a failure becomes an Unknown."""
+    # When it began: a store's clock is told at the start of a listing, and what comes after may take long.
+    began = world.clock.now()
     try:
         value = read()
     except ReconcilerError as error:
         return Unknown(reason=error.what, cure=error.cure, at=world.clock.now())
     except Exception as error:  # noqa: BLE001 - a bug on one side must not blind us to the others
         return Unknown(reason=f"unforeseen {type(error).__name__}: {error}", cure="please report this", at=world.clock.now())
-    return Known(value, world.clock.now())
+    return Known(value, began)
 
 
 def _gather(world: World, future: "Future[Observed[T]]", ends: float) -> Observed[T]:

@@ -50,11 +50,12 @@ def _decided(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
     told = False
     while True:
         have = observe(world, want, watch)
-        doubtful = [copy for backup in have.backups() for copy in backup.copies.values() if copy.writer == "undecided"]
+        doubtful = [copy.id for backup in have.backups() for copy in backup.copies.values() if copy.writer == "undecided"]
+        doubtful += [pin.backup for catalogue in have.known().values() for pin in catalogue.pins if pin.writer == "undecided"]
         if not doubtful or world.clock.monotonic() >= ends:
             return have
         if not told:
-            says = f"watching whether the writer of {doubtful[0].id} lives (at most {SILENT_SECONDS:.0f} s)"
+            says = f"watching whether the writer or reader of {doubtful[0]} lives (at most {SILENT_SECONDS:.0f} s)"
             world.tell(Waiting(database=want.name, says=says))
             told = True
         if world.clock.wait(5.0, world.stop):

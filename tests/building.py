@@ -151,13 +151,21 @@ def observation(
     **catalogues: Observed[Catalogue],
 ) -> Observation:
     """One database, target by target; each target fails on its own unless `domains` says otherwise."""
+    seen = observation_of(catalogues, source_seen, database=database)
+    return msgspec.structs.replace(seen, source_domain=domain, domains={**seen.domains, **(domains or {})})
+
+
+def observation_of(
+    catalogues: Mapping[str, Observed[Catalogue]], source_seen: Observed[SourceFacts] | None = None, *, database: str = "hotel"
+) -> Observation:
+    """The same, for targets that are no arguments of a call."""
     return Observation(
         database=database,
         place=f"postgres db.internal/{database}",
         source=source_seen or source(),
-        source_domain=domain,
+        source_domain="host:db.internal",
         catalogues=catalogues,
-        domains={name: f"place:{name}" for name in catalogues} | dict(domains or {}),
+        domains={name: f"place:{name}" for name in catalogues},
     )
 
 

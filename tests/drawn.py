@@ -1,14 +1,14 @@
 """Observations drawn by hypothesis: every state, several targets, clocks and freezes."""
 
 from datetime import timedelta
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 from hypothesis import strategies as st
 
 from reconciler.policy.model import DatabasePolicy, Retention
 from reconciler.world.facts import Catalogue, Copy, Known, Observation, Observed, State
-from tests.building import DAY, HOUR, NOW, catalogue, copy, observation, policy, retention, tombstone, unknown
+from tests.building import DAY, HOUR, NOW, catalogue, copy, observation_of, policy, retention, tombstone, unknown
 
 TARGETS = ("primary", "offsite", "vault")
 STATES: tuple[State, ...] = get_args(State)
@@ -62,7 +62,7 @@ def observations(draw: st.DrawFn, states: tuple[State, ...] = STATES, *, healthy
             state = draw(st.sampled_from((None, "whole", "whole", *states)))
             if state is None:
                 continue
-            shown = {"slot": None} if state in ("orphan", "hidden") else {}
+            shown: dict[str, Any] = {"slot": None} if state in ("orphan", "hidden") else {}
             if state in ("deleted", "being_deleted"):
                 at = NOW - draw(st.integers(0, 60)) * HOUR
                 due = NOW + (DAY if state == "deleted" else -HOUR)
@@ -73,7 +73,8 @@ def observations(draw: st.DrawFn, states: tuple[State, ...] = STATES, *, healthy
         frozen = "" if healthy else draw(st.sampled_from(("", "", "", "a drill failed")))
         seen[target] = catalogue(copies, stones, skew=skew, frozen=frozen)
     gone = not healthy and draw(st.integers(0, 7)) == 0
-    return observation(unknown("no answer") if gone else None, domains={"primary": "host:db.internal"}, **seen)
+    have = observation_of(seen, unknown("no answer") if gone else None)
+    return msgspec.structs.replace(have, domains={**have.domains, "primary": have.source_domain})
 
 
 @st.composite

@@ -11,8 +11,8 @@ from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, RemoveI
 from reconciler.duties.retention import PruneBackup
 from reconciler.planning.plan import Action, Plan
 from reconciler.policy.model import DatabasePolicy, Retention
-from reconciler.world.facts import Copy, Observation, Tombstone
-from tests.building import catalogue, copy, id_of, observation, planned, source, unknown
+from reconciler.world.facts import Catalogue, Copy, Observation, Observed, State, Tombstone
+from tests.building import catalogue, copy, id_of, observation_of, planned, source, unknown
 
 
 class PureWorld:
@@ -30,7 +30,7 @@ class PureWorld:
 
     def observe(self) -> Observation:
         """As the states of copies follow from their tombstones and the clock."""
-        seen = {
+        seen: dict[str, Observed[Catalogue]] = {
             name: unknown(at=self.now)
             if name in self.down
             else catalogue(
@@ -38,13 +38,13 @@ class PureWorld:
             )
             for name in self.want.dumps.targets
         }
-        return observation(source(at=self.now), **seen)
+        return observation_of(seen, source(at=self.now))
 
     def _seen(self, target: str, held: Copy) -> Copy:
         stone = self.tombstones[target].get(held.id)
         if stone is None:
             return held
-        state = "deleted" if stone.due > self.now else "being_deleted"
+        state: State = "deleted" if stone.due > self.now else "being_deleted"
         return msgspec.structs.replace(held, state=state, due=stone.due, has_tombstone=True)
 
     def plan(self) -> Plan:

@@ -9,12 +9,13 @@ import msgspec
 
 from reconciler.backups import layout
 from reconciler.backups.claim import ClaimRecord, Watch, describe, read_claim
+from reconciler.backups.keeping import NO_FREEZE, read_freeze, read_hold
 from reconciler.backups.layout import Held
-from reconciler.backups.manifest import Manifest, check_inside, decode, decode_record
+from reconciler.backups.manifest import Manifest, check_inside, decode
 from reconciler.backups.records import read_repository, read_tombstone, read_whole
-from reconciler.errors import Absent, Corrupt, Refused
-from reconciler.world.facts import Catalogue, Copy, Repository, State, Tombstone
-from reconciler.world.ports import Cache, Pool, Stored, Target
+from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused
+from reconciler.world.facts import Catalogue, Copy, LifecycleRule, Pin, Repository, State, Tombstone
+from reconciler.world.ports import Cache, Pool, Stored, Target, custody_of
 
 AHEAD = timedelta(minutes=5)
 """Clocks differ a little; an instant later than this is impossible."""
@@ -48,7 +49,8 @@ class Reader:
         listing = self._target.list(layout.root(self._database), versions=self._target.versioned)
         order = layout.put_in_order(self._database, listing.items)
         repository = read_repository(self._target, order.repository.key) if order.repository else None
-        seen = self._pool.map(self._look, order.backups)
+        freeze = read_freeze(self._target, order.freeze.key) if order.freeze else NO_FREEZE
+        seen = self._pool.map(lambda held: self._look(held, now), order.backups)
         copies = (copy_of(item, repository, now) for item in seen)
         return Catalogue(
             repository=repository,
@@ -56,17 +58,28 @@ class Reader:
             tombstones=tuple(stone for item in seen for stone in item.tombstones),
             store_time=listing.store_time,
             strays=order.strays,
-            frozen=self._why_frozen(order.freeze),
+            pins=tuple(pin for pin in map(self._pin, order.pins) if pin is not None),
+            frozen=freeze.says(now),
+            acknowledged=freeze.acknowledged,
+            append_only=custody_of(self._target).append_only,
+            rules=self._rules(),
         )
 
-    def _look(self, held: Held) -> Seen:
+    def _rules(self) -> tuple[LifecycleRule, ...]:
+        """A store that does not tell takes nothing away from what is known; `doctor` says what it refuses."""
+        try:
+            return custody_of(self._target).lifecycle()
+        except ReconcilerError:
+            return ()
+
+    def _look(self, held: Held, now: datetime) -> Seen:
         seen = Seen(held=held)
         if layout.MANIFEST in held.objects:
             seen = self._with_manifest(seen, held.objects[layout.MANIFEST])
         if layout.INTENT in held.objects:
             seen = self._with_intent(seen, held.objects[layout.INTENT])
         if layout.HOLD in held.objects:
-            seen = msgspec.structs.replace(seen, hold="on hold")
+            seen = msgspec.structs.replace(seen, hold=read_hold(self._target, held.objects[layout.HOLD].key, now))
         return self._with_tombstones(seen)
 
     def _with_manifest(self, seen: Seen, stored: Stored) -> Seen:
@@ -120,20 +133,14 @@ class Reader:
                 continue
         return msgspec.structs.replace(seen, tombstones=tuple(stones), torn_tombstone=torn)
 
-    def _why_frozen(self, stored: Stored | None) -> str:
-        """Any freeze counts, a torn one too."""
-        if stored is None:
-            return ""
+    def _pin(self, stored: Stored) -> Pin | None:
         try:
-            text, _ = read_whole(self._target, stored.key)
-            reason = decode_record(text, _Freeze, stored.key).reason
-        except (Corrupt, Absent):
-            reason = "freeze.json is there, and cannot be read"
-        return reason
-
-
-class _Freeze(msgspec.Struct):
-    reason: str = "no reason given"
+            record, etag = read_claim(self._target, stored.key)
+        except Absent:
+            return None
+        gone = self._watch.is_gone(f"{self._target.name}:{stored.key}", record, etag)
+        says = f"{record.for_what if record else 'read'} by {describe(record)}"
+        return Pin(backup=layout.pinned_by(stored.key) or "", key=stored.key, writer=_WRITER[gone], says=says)
 
 
 _WRITER: Mapping[bool | None, Literal["alive", "gone", "undecided"]] = {True: "gone", False: "alive", None: "undecided"}
@@ -163,6 +170,7 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
         has_tombstone=bool(seen.held.tombstones),
         writer=_WRITER[seen.writer_gone] if layout.INTENT in seen.held.objects else "none",
         held=seen.hold,
+        archived=next((stored.archive for stored in seen.held.data.values() if stored.archive), ""),
     )
 
 
@@ -179,7 +187,7 @@ def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[St
         return "foreign", seen.unreadable
     if layout.MANIFEST in held.objects:
         return "damaged", seen.unreadable
-    if layout.MANIFEST in held.hidden:
+    if layout.MANIFEST in held.hidden and not any(map(layout.is_tombstone, held.hidden)):
         return "hidden", "a delete marker that no tombstone explains hides its manifest"
     if layout.INTENT in held.objects:
         return _without_manifest(seen)

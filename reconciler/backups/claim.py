@@ -1,22 +1,25 @@
 """Owner and heartbeat, one piece for lease and intent: a small object that says who, and is renewed while they live."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from threading import Event, Lock, Thread
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from threading import Lock
 
 import msgspec
 
 from reconciler.backups.manifest import decode_record, encode
 from reconciler.backups.records import read_whole
-from reconciler.errors import Absent, Conflict, Corrupt, ReconcilerError, Unreachable
+from reconciler.errors import Absent, Conflict, Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.world.facts import Instant, Owner
-from reconciler.world.ports import ABSENT, Clock, Process, Target
+from reconciler.world.heart import Heart, in_a_thread
+from reconciler.world.ports import ABSENT, Cache, Clock, Custody, Process, Target, custody_of
 
 RENEW_SECONDS = 30.0
 SILENT_SECONDS = 90.0
 """A counter that stood still for so long, watched on our own monotonic clock, has a dead owner."""
 COVERED_SECONDS = 60.0
 """How long a confirmed renewal covers its holder: well before anybody else may take over."""
+NO_ETAG = "0" * 32
+"""Of no content: as long as an MD5, so that no store finds fault with its form."""
 
 
 class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +43,7 @@ class Claim:
         self.target, self.key, self.record = target, key, record
         self._clock = clock
         self._etag = ""
+        self._version: str | None = None
         self._covered_until = 0.0
         self._lost = ""
         self._lock = Lock()
@@ -50,6 +54,11 @@ class Claim:
         stored = self.target.write(self.key, [encode(self.record)], expect=expect)
         self._etag = stored.etag
         self._covered_until = began + COVERED_SECONDS
+        superseded, self._version = self._version, stored.version
+        # A versioned store would keep each renewal of a long dump. (Where versioning is suspended, all are called the same.)
+        if superseded not in (None, self._version):
+            with suppress(ReconcilerError):
+                self.target.delete(self.key, version=superseded)
 
     def renew(self) -> None:
         """One heartbeat. What can't be reached is tried at the next; what was taken away is lost."""
@@ -80,6 +89,26 @@ class Claim:
                 self.write(etag)
         else:
             self._lost = f"it was taken over by {describe(record)}"
+
+    def honours_conditions(self) -> bool:
+        """Whether the store keeps its word: our own record, written over itself on a false condition, must be refused."""
+        for expect in (ABSENT, NO_ETAG):
+            self.record = msgspec.structs.replace(self.record, counter=self.record.counter + 1)
+            try:
+                self.write(expect)
+            except Conflict:
+                continue
+            return False
+        return True
+
+    def forget_history(self) -> None:
+        """Remove what a versioned store keeps of former holders, as far as it lets us."""
+        if not self.target.versioned:
+            return
+        with suppress(ReconcilerError):
+            for item in self.target.list(self.key, versions=True).items:
+                if item.key == self.key and not item.latest:
+                    self.target.delete(item.key, version=item.version)
 
     def check(self) -> None:
         """Raises Conflict when the last confirmed renewal no longer covers us."""
@@ -120,23 +149,9 @@ def describe(record: ClaimRecord | None) -> str:
     return f"process {record.owner.pid} on {record.owner.host}, since {record.since:%Y-%m-%d %H:%MZ}"
 
 
-@contextmanager
-def beating(claim: Claim, every: float = RENEW_SECONDS) -> Iterator[None]:
-    """Renews in a thread of its own while the body runs."""
-    over = Event()
-
-    def beat() -> None:
-        while not over.wait(every):
-            claim.renew()
-
-    thread = Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        # A renewal under way may meet a slow store; the claim's end must not overtake it.
-        thread.join()
+def beating(claim: Claim, every: float = RENEW_SECONDS, *, heart: Heart = in_a_thread) -> AbstractContextManager[None]:
+    """Renews while the body runs."""
+    return heart(every, claim.renew)
 
 
 class Watch:
@@ -169,12 +184,57 @@ Sleep = Callable[[float], bool]
 
 
 def take(
-    claim: Claim, watch: Watch, sleep: Sleep, waiting: Callable[[str], None] = lambda _: None, *, step: float = RENEW_SECONDS / 3
+    claim: Claim,
+    watch: Watch,
+    sleep: Sleep,
+    waiting: Callable[[str], None] = lambda _: None,
+    *,
+    step: float = RENEW_SECONDS / 3,
+    cache: Cache | None = None,
 ) -> None:
     """Put the claim down over nothing, a free one, or a dead owner's. Raises Conflict while another lives (or stays undecided).
 
     An owner whose death can't be proven from here is watched until its counter moves, or has stood still for long enough.
+    Raises Refused where a claim would protect nothing, or could not be renewed; `cache` remembers which stores are fit.
     """
+    custody = custody_of(claim.target)
+    _refuse_locking(claim, custody)
+    _put_down(claim, watch, sleep, waiting, step)
+    try:
+        if not custody.single_writer:
+            _refuse_careless(claim, cache)
+    except ReconcilerError:
+        claim.give_back()
+        raise
+    claim.forget_history()
+
+
+def _refuse_locking(claim: Claim, custody: Custody) -> None:
+    locked = None
+    # Who may not ask is not hindered: at worst versions pile up.
+    with suppress(ReconcilerError):
+        locked = custody.default_retention()
+    if locked:
+        raise Refused(
+            f"{claim.target.name}: its default retention locks all that is written for {locked.days} d, each renewal of a lease too",
+            cure="remove the bucket's default retention and set `object_lock` instead, or let another target be `home`",
+        )
+
+
+def _refuse_careless(claim: Claim, cache: Cache | None) -> None:
+    name = f"honours conditions\n{claim.target.place}"
+    if cache is not None and cache.get(name) is not None:
+        return
+    if not claim.honours_conditions():
+        raise Refused(
+            f"{claim.target.name}: the store ignores the conditions of conditional writes, so a lease there protects nothing",
+            cure="let another target be `home`, or run one program at a time and set `single_writer: true` on this one",
+        )
+    if cache is not None:
+        cache.put(name, b"yes")
+
+
+def _put_down(claim: Claim, watch: Watch, sleep: Sleep, waiting: Callable[[str], None], step: float) -> None:
     told = False
     while True:
         try:

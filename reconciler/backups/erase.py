@@ -1,43 +1,90 @@
 """Removing what a backup's id holds on one target: the manifest first, so that nothing half gone is ever listed as a backup."""
 
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import msgspec
+
 from reconciler.backups import layout
-from reconciler.errors import Refused
-from reconciler.world.ports import Stored, Target
+from reconciler.backups.keeping import read_hold
+from reconciler.backups.manifest import encode
+from reconciler.backups.records import read_tombstone
+from reconciler.errors import Conflict, Locked, Refused
+from reconciler.world.ports import ABSENT, Stored, Target
+
+LOOK_AGAIN = timedelta(days=1)
+"""How soon a deletion is tried again that a legal hold stopped, which has no end of its own."""
 
 
-def erase(target: Target, database: str, backup: str) -> int:
+def erase(target: Target, database: str, backup: str, *, now: datetime) -> int:
     """All but tombstones, every version, unfinished writes too; how many objects went. Met twice, it is the same.
 
-    Raises Refused on a hold.
+    Raises Refused on a hold that is not over, and Locked where the store keeps an object: what comes after it is untouched then,
+    and the manifest comes first. Versions that our key may not delete are hidden, and the store's own rules must do the rest.
     """
     root = layout.backup_root(database, backup)
     items = target.list(root, versions=target.versioned).items
-    if any(item.key == root + layout.HOLD and item.latest and not item.marker for item in items):
-        raise Refused(f"{target.name}: {backup} is on hold", cure="release it first")
+    listed = any(item.key == root + layout.HOLD and item.latest and not item.marker for item in items)
+    if listed and (held := read_hold(target, root + layout.HOLD, now)):
+        raise Refused(f"{target.name}: {backup} is {held}", cure="release it first")
     for upload in target.unfinished(root):
         target.abort(upload)
     doomed = [item for item in sorted(items, key=_rank) if not layout.is_tombstone(item.key)]
-    for item in doomed:
-        target.delete(item.key, version=item.version)
+    _remove(target, (item for item in doomed if _name(item) != layout.INTENT), hide_locked=False)
+    _remove(target, (item for item in doomed if _name(item) == layout.INTENT), hide_locked=True)
     return len(doomed)
 
 
 def erase_object(target: Target, key: str) -> None:
-    """One object, on a versioned store with all its versions: what is only of passing use leaves no history."""
+    """One object, on a versioned store with all its versions: what is only of passing use leaves no history.
+
+    What a store does not let go is hidden at least.
+    """
     if not target.versioned:
         target.delete(key)
         return
-    for item in target.list(key, versions=True).items:
-        if item.key == key:
-            target.delete(key, version=item.version)
+    _remove(target, (item for item in target.list(key, versions=True).items if item.key == key), hide_locked=True)
 
 
 def erase_tombstones(target: Target, database: str, backup: str) -> None:
     """The last trace, every version."""
-    root = layout.backup_root(database, backup)
-    for item in target.list(root, versions=target.versioned).items:
-        if layout.is_tombstone(item.key):
+    _remove(target, _tombstones(target, layout.backup_root(database, backup)), hide_locked=True)
+
+
+def put_off(target: Target, database: str, backup: str, locked: Locked, now: datetime) -> datetime:
+    """Let the deletion be due when the lock ends, and say when that is: until then nothing is tried, and it can come back.
+
+    The later tombstone is there before the earlier ones go.
+    """
+    # A tombstone's name tells seconds, and one too early would be refused again.
+    until = (locked.until or now + LOOK_AGAIN).replace(microsecond=0) + timedelta(seconds=1)
+    found = _tombstones(target, layout.backup_root(database, backup))
+    stones = [read_tombstone(target, item.key, backup=backup) for item in found if item.latest and not item.marker]
+    latest = msgspec.structs.replace(max(stones, key=lambda stone: stone.due), due=until)
+    key = layout.tombstone_key(database, backup, until)
+    with suppress(Conflict):
+        target.write(key, [encode(latest)], expect=ABSENT)
+    _remove(target, (item for item in found if item.key != key), hide_locked=True)
+    return until
+
+
+def _tombstones(target: Target, root: str) -> list[Stored]:
+    return [item for item in target.list(root, versions=target.versioned).items if layout.is_tombstone(item.key)]
+
+
+def _remove(target: Target, items: Iterable[Stored], *, hide_locked: bool) -> None:
+    """Version by version. What may not be deleted is hidden by a marker instead; what is locked, only if `hide_locked`."""
+    hidden: set[str] = set()
+    for item in items:
+        try:
             target.delete(item.key, version=item.version)
+        except Refused as refusal:
+            if item.version is None or (isinstance(refusal, Locked) and not hide_locked):
+                raise
+            if item.key not in hidden and not item.marker:
+                target.delete(item.key)
+                hidden.add(item.key)
 
 
 def _name(item: Stored) -> str:

@@ -1,9 +1,10 @@
 """A target whose every effect first checks that our lease still covers us."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from reconciler.backups.claim import Claim
-from reconciler.world.ports import Blob, Listing, Stored, Target, Upload
+from reconciler.world.ports import Blob, Custody, Listing, Stored, Target, Upload, custody_of
 
 
 class Fenced:
@@ -24,6 +25,10 @@ class Fenced:
     def versioned(self) -> bool:
         return self._target.versioned
 
+    @property
+    def custody(self) -> Custody:
+        return custody_of(self._target)
+
     def list(self, prefix: str, *, versions: bool = False) -> Listing:
         """As it is."""
         return self._target.list(prefix, versions=versions)
@@ -32,10 +37,12 @@ class Fenced:
         """As it is."""
         return self._target.read(key, start=start, version=version)
 
-    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
         """Under the lease only."""
         self._lease.check()
-        return self._target.write(key, chunks, expect=expect)
+        return self._target.write(key, chunks, expect=expect, keep_until=keep_until)
 
     def delete(self, key: str, *, version: str | None = None) -> None:
         """Under the lease only."""

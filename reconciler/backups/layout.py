@@ -45,6 +45,7 @@ class Sorted(msgspec.Struct, frozen=True, kw_only=True):
 
     repository: Stored | None
     freeze: Stored | None
+    pins: tuple[Stored, ...]
     backups: tuple[Held, ...]
     strays: tuple[str, ...]
 
@@ -110,7 +111,30 @@ def tombstone_key(database: str, backup: str, due: datetime) -> str:
     return object_key(database, backup, f"tombstone-{compact(due)}.json")
 
 
-_KNOWN_FOLDERS = ("pins/", "changes/", "evidence/", "recoveries/", "scratch/")
+def freeze_key(database: str) -> str:
+    return f"{database}/freeze.json"
+
+
+def pin_key(database: str, backup: str, token: str) -> str:
+    return f"{database}/pins/{backup}-{token}.json"
+
+
+def pinned_by(key: str) -> str | None:
+    """The backup that a pin's key names; None for what is no pin."""
+    name = key.rpartition("/")[2]
+    backup = "-".join(name.split("-")[:2])
+    return backup if name.endswith(".json") and is_backup_id(backup) else None
+
+
+REGISTER = ".databases/"
+"""Beside all databases: one small object each, so that a database that left the policy is seen without listing everything."""
+
+
+def registered_key(database: str) -> str:
+    return f"{REGISTER}{database}.json"
+
+
+_KNOWN_FOLDERS = ("changes/", "evidence/", "recoveries/", "scratch/")
 
 
 def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
@@ -118,6 +142,7 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
     start = len(root(database))
     repository, freeze = None, None
     strays: list[str] = []
+    pins: list[Stored] = []
     found: dict[str, dict[str, Stored]] = {}
     hidden: dict[str, list[str]] = {}
     for item in items:
@@ -137,10 +162,12 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
             repository = item
         elif rest == "freeze.json":
             freeze = item
+        elif rest.startswith("pins/") and pinned_by(item.key) is not None:
+            pins.append(item)
         elif not (rest.startswith(_KNOWN_FOLDERS) or (rest.startswith("lease-") and rest.endswith(".json"))):
             strays.append(item.key)
     held = (
         Held(id=key, objects=found.get(key, {}), hidden=tuple(hidden.get(key, ())))
         for key in sorted(found.keys() | hidden.keys())
     )
-    return Sorted(repository=repository, freeze=freeze, backups=tuple(held), strays=tuple(strays))
+    return Sorted(repository=repository, freeze=freeze, pins=tuple(pins), backups=tuple(held), strays=tuple(strays))

@@ -1,7 +1,7 @@
 """Writing a backup under its intent: data first, manifest last, and nothing left behind by a failure that we live to see."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 
 import msgspec
@@ -23,9 +23,9 @@ from reconciler.backups.manifest import (
 )
 from reconciler.backups.pipeline import Progress, Tally, compress, heed, read_checked
 from reconciler.backups.records import read_repository
-from reconciler.errors import Conflict, ReconcilerError
+from reconciler.errors import Conflict, ReconcilerError, Refused
 from reconciler.world.facts import DumpFacts, Repository
-from reconciler.world.ports import ABSENT, Dump, Target, World
+from reconciler.world.ports import ABSENT, Dump, Target, World, custody_of
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +62,9 @@ class Draft:
         self._world, self.target, self._database, self.id, self._claim = world, target, database, backup, claim
         self.sealing = False
         self._alone = False
+        retain = custody_of(target).retain
+        # One instant for all of it: else the manifest would be kept after the data that it speaks of.
+        self._keep_until = claim.record.since + retain if retain else None
 
     def begin(self) -> None:
         """Put the intent down. Raises Conflict where something lies under this id already: a backup, or another's work."""
@@ -75,14 +78,14 @@ class Draft:
     def put(self, name: str, chunks: Iterable[bytes]) -> None:
         """One object of it, whole or not at all."""
         self._claim.check()
-        self.target.write(self._key(name), heed(self._world.stop, chunks), expect=ABSENT)
+        self.target.write(self._key(name), heed(self._world.stop, chunks), expect=ABSENT, keep_until=self._keep_until)
 
     def seal(self, manifest: bytes) -> None:
         """From here on it is a backup. Raises Conflict when our intent was taken away: then somebody took us for dead."""
         self._claim.renew()
         self._claim.check()
         self.sealing = True
-        self.target.write(self._key(layout.MANIFEST), [manifest], expect=ABSENT)
+        self.target.write(self._key(layout.MANIFEST), [manifest], expect=ABSENT, keep_until=self._keep_until)
 
     def withdraw(self) -> None:
         """Remove what was written, as far as it is ours: what another wrote, or took over from us, is not touched."""
@@ -90,7 +93,7 @@ class Draft:
         if record is None or record.owner != self._claim.record.owner:
             return
         if self._alone:
-            erase(self.target, self._database, self.id)
+            erase(self.target, self._database, self.id, now=self._world.clock.now())
         else:
             erase_object(self.target, self._claim.key)
 
@@ -118,19 +121,27 @@ def drafting(
     draft = Draft(world, target, database, backup, claim)
     try:
         draft.begin()
-        with beating(claim):
+        with beating(claim, heart=world.heart):
             yield draft
         # It is a backup now; an intent that stays is removed by a later turn.
-        with suppress(ReconcilerError):
-            erase_object(target, key)
+        _let_go(claim, lambda: erase_object(target, key))
     except BaseException:
         # Once the manifest may be there, only a fresh look may say what this is.
         if not draft.sealing:
-            with suppress(ReconcilerError):
-                draft.withdraw()
+            _let_go(claim, draft.withdraw)
         raise
     finally:
         world.process.end(owner)
+
+
+def _let_go(claim: Claim, remove: Callable[[], None]) -> None:
+    """Where nothing may be removed, the intent is given back: nobody then has to watch whether its writer lives."""
+    try:
+        remove()
+    except Refused:
+        claim.give_back()
+    except ReconcilerError:
+        return
 
 
 def write_dump(draft: Draft, dump: Dump, order: Order, world: World, *, moved: Progress) -> Manifest:

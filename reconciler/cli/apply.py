@@ -142,4 +142,4 @@ def _exit_code(applied: Sequence[Applied], *, failed: bool) -> int:
         return 1
     if applied and all(one.after.blind for one in applied):
         return 1
-    return 3 if any(one.not_approved or one.after.blocked for one in applied) else 0
+    return 3 if any(one.not_approved or one.after.blocked or one.after.foreign for one in applied) else 0

@@ -153,7 +153,11 @@ def _restored(found: Found, origin: str, roles: tuple[str, ...], left_out: tuple
 def _url(call: Call, session: Session) -> str:
     """A literal, or ${NAME}: what stands on the command line is seen by every user of this machine."""
     into = call.arguments.into
-    url = Text.parse(into).reveal(session.means.surroundings, field="--into")
+    try:
+        written = Text.parse(into)
+    except ValueError as error:
+        raise Refused(f"--into: {error}", cure="write '${NAME}' in single quotes, or the url itself") from error
+    url = written.reveal(session.means.surroundings, field="--into")
     call.redactor.learn(url)
     return url
 

@@ -33,10 +33,10 @@ class Command(Protocol):
 class Call:
     """One call of the program: its arguments, surroundings and the two streams."""
 
-    def __init__(self, arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    def __init__(self, arguments: argparse.Namespace, environ: Mapping[str, str], redactor: Redactor) -> None:
         self.arguments = arguments
         self.environ = environ
-        self.redactor = Redactor()
+        self.redactor = redactor
         self.stop = StopEvent()
 
     @property
@@ -78,14 +78,16 @@ def run(name: str, command: Command, rest: Sequence[str]) -> int:
     )
     _shared(parser)
     command.register(parser)
+    redactor = Redactor()
+    redactor.learn_typed(rest)
     try:
         arguments = parser.parse_args(rest)
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
-            print(leaving.code, file=sys.stderr)
+            print(redactor.redact(leaving.code), file=sys.stderr)
             return 1
         return int(leaving.code or 0)
-    call = Call(arguments, dict(os.environ))
+    call = Call(arguments, dict(os.environ), redactor)
     forget_libpq_environment()
     with _signals(call.stop):
         return _guarded(command.run, call)

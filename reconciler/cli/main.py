@@ -13,6 +13,7 @@ COMMANDS = {
     "apply": "make it true (same as --apply)",
     "status": "how the objectives stand",
     "validate": "check the policy, and show when its schedules fire next",
+    "doctor": "try whether tools, source and targets are as they must be",
     "backups": "list, show, take, fetch and restore backups",
     "init": "write a first policy",
     "schema": "print the JSON schemas of the policy and of all output",
@@ -90,10 +91,14 @@ def _without_command(rest: Sequence[str]) -> int:
 def _unknown(word: str) -> int:
     from difflib import get_close_matches
 
+    from reconciler.policy.redaction import Redactor
+
+    redactor = Redactor()
+    redactor.learn_typed([word])
     near = get_close_matches(word, COMMANDS, n=1)
     hint = f'; did you mean "{near[0]}"?' if near else f"; the commands are {', '.join(COMMANDS)}"
     kind = "option" if word.startswith("-") else "command"
-    print(f'reconcile: unknown {kind} "{word}"{hint}', file=sys.stderr)
+    print(redactor.redact(f'reconcile: unknown {kind} "{word}"{hint}'), file=sys.stderr)
     return 1
 
 

@@ -52,7 +52,7 @@ def run(call: Call) -> int:
     session = open_session(call)
     plans = [survey(world, want, DUTIES).plan for want, world in session.worlds(writable=False)]
     if call.arguments.out is not None:
-        save(call.arguments.out, plans)
+        save(call, call.arguments.out, plans)
     if call.json:
         call.answer_json(render.document(plans))
     else:
@@ -60,20 +60,21 @@ def run(call: Call) -> int:
     return exit_code(plans, call.arguments.fail_on, detailed=call.arguments.detailed_exitcode)
 
 
-def save(path: Path, plans: Sequence[Plan]) -> None:
-    """Whole or not at all."""
+def save(call: Call, path: Path, plans: Sequence[Plan]) -> None:
+    """Whole or not at all, and redacted as an answer is."""
     import msgspec
 
     from reconciler.cli.files import write_whole
 
-    write_whole(path, msgspec.json.format(msgspec.json.encode(render.document(plans)), indent=2) + b"\n")
+    text = msgspec.json.format(msgspec.json.encode(render.document(plans)), indent=2).decode()
+    write_whole(path, f"{call.redactor.redact(text)}\n".encode())
 
 
 def exit_code(plans: Sequence[Plan], fail_on: Sequence[str], *, detailed: bool = False) -> int:
     """1: nothing could be seen. 3: something is blocked, or an objective fails. 2: something is due, where that was asked."""
     if plans and all(plan.blind for plan in plans):
         return 1
-    if any(plan.blocked for plan in plans) or fails(plans, fail_on):
+    if any(plan.blocked or plan.foreign for plan in plans) or fails(plans, fail_on):
         return 3
     return 2 if detailed and any(plan.steps for plan in plans) else 0
 

@@ -89,6 +89,12 @@ def _validate() -> Mapping[str, Any]:
     return msgspec.json.schema(ValidateDocument)
 
 
+def _doctor() -> Mapping[str, Any]:
+    from reconciler.cli.doctor import DoctorDocument
+
+    return msgspec.json.schema(DoctorDocument)
+
+
 def _backups() -> Mapping[str, Any]:
     from reconciler.cli.backups import BackupsDocument
 
@@ -107,6 +113,7 @@ SCHEMAS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     "apply": _apply,
     "status": _status,
     "validate": _validate,
+    "doctor": _doctor,
     "backups": _backups,
     "manifest": _manifest,
 }

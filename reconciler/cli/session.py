@@ -12,6 +12,7 @@ from reconciler.errors import Refused
 from reconciler.policy.loading import read
 from reconciler.policy.model import DatabasePolicy, Policy
 from reconciler.policy.secret import Surroundings
+from reconciler.postgres.environment import child_environment
 from reconciler.world.cache import FileCache, default_folder
 from reconciler.world.clock import SystemClock, token
 from reconciler.world.events import Tell
@@ -74,17 +75,18 @@ def _chosen(policy: Policy, names: list[str]) -> tuple[DatabasePolicy, ...]:
 
 def _git_commit(path: Path) -> str | None:
     """The commit that the policy stands at; None outside of git, or where the file differs from what is committed."""
+    # A repository may name programs of its own for git to start: none of them gets the secrets of our environment.
     folder, name = path.resolve().parent, path.name
     try:
         changed = subprocess.run(
             ["git", "-C", folder, "status", "--porcelain", "--", name],  # noqa: S607 - git as the user has it
-            capture_output=True, text=True, timeout=10, check=True,
+            capture_output=True, text=True, timeout=10, check=True, env=child_environment(None),
         )  # fmt: skip
         if changed.stdout:
             return None
         shown = subprocess.run(
             ["git", "-C", folder, "rev-parse", "HEAD"],  # noqa: S607 - git as the user has it
-            capture_output=True, text=True, timeout=10, check=True,
+            capture_output=True, text=True, timeout=10, check=True, env=child_environment(None),
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None

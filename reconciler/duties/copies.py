@@ -4,6 +4,7 @@ from datetime import datetime
 
 from reconciler.backups import layout
 from reconciler.backups.manifest import check_inside, decode
+from reconciler.backups.pins import pinned
 from reconciler.backups.records import read_repository, read_whole
 from reconciler.backups.writer import copy_backup, drafting, ensure_repository
 from reconciler.duties.retention import kept
@@ -35,9 +36,13 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
         if manifest.repository != repository.id or manifest.database != self.database:
             raise Corrupt(f"{self.origin}: the manifest of {self.backup} belongs to another repository")
         ensure_repository(target, self.database, repository)
-        with drafting(
-            world, target, self.database, self.backup, kind=manifest.kind, slot=manifest.slot, repository=manifest.repository
-        ) as draft:
+        home = world.targets[want.home]
+        with (
+            pinned(world, home, origin, database=self.database, backup=self.backup, for_what=f"copy to {self.target}"),
+            drafting(
+                world, target, self.database, self.backup, kind=manifest.kind, slot=manifest.slot, repository=manifest.repository
+            ) as draft,
+        ):
             copy_backup(draft, origin, manifest, text, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
         return f"{self.backup} from {self.origin} to {self.target}: {size(manifest.stored_bytes)}"
 

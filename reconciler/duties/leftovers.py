@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 
 from reconciler.backups import layout
 from reconciler.backups.claim import ClaimRecord, describe, read_claim
-from reconciler.backups.erase import erase, erase_object, erase_tombstones
+from reconciler.backups.erase import erase, erase_object, erase_tombstones, put_off
 from reconciler.backups.manifest import encode
+from reconciler.backups.pins import give_way_to_readers
 from reconciler.backups.records import read_tombstone
-from reconciler.duties.retention import FLOOR
-from reconciler.errors import Conflict, Finding, Refused
+from reconciler.duties.retention import FLOOR, held_by
+from reconciler.errors import Conflict, Finding, Locked, Refused
 from reconciler.planning.guard import IMPOSSIBLE_CURE
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import age, counted, instant
@@ -41,7 +42,10 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
         record = Tombstone(id=self.backup, at=now, due=now, reason="its writer died before the manifest", counts=False)
         with suppress(Conflict):
             target.write(layout.tombstone_key(self.database, self.backup, now), [encode(record)], expect=ABSENT)
-        count = erase(target, self.database, self.backup)
+        try:
+            count = erase(target, self.database, self.backup, now=now)
+        except Locked as locked:
+            return f"{locked.what}; it is tried again {instant(put_off(target, self.database, self.backup, locked, now))}"
         erase_tombstones(target, self.database, self.backup)
         return f"{self.backup} on {self.target}: {count} objects removed" + (f", {ended} sessions ended" if ended else "")
 
@@ -76,7 +80,12 @@ class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
         stones = [read_tombstone(target, key, backup=self.backup) for key in keys]
         if not stones or max(stone.due for stone in stones) > now:
             raise Refused(f"{self.target}: {self.backup} may not be removed yet")
-        count = erase(target, self.database, self.backup)
+        give_way_to_readers(world, world.targets[want.home], database=self.database, backup=self.backup)
+        try:
+            count = erase(target, self.database, self.backup, now=now)
+        except Locked as locked:
+            until = put_off(target, self.database, self.backup, locked, now)
+            return f"{self.backup} on {self.target}: kept until {instant(until)}, for it is locked"
         if not any(stone.counts for stone in stones):
             erase_tombstones(target, self.database, self.backup)
         return f"{self.backup} on {self.target}: {count} objects removed for good"
@@ -118,15 +127,16 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     """Only ever as the table of states says; everything else is reported."""
     steps: list[Step] = []
     findings: list[Finding] = []
-    held = {backup.id for backup in have.backups() if any(copy.held for copy in backup.copies.values())}
+    held = {backup.id: "; ".join(held_by(backup)) for backup in have.backups() if held_by(backup)}
+    held |= dict.fromkeys(have.pinned(), "being read")
     last_good = sum(backup.state == "whole" for backup in have.backups()) < FLOOR
     for target, catalogue in have.known().items():
         lost = {stone.id for stone in catalogue.tombstones if stone.counts}
         for copy in sorted(catalogue.copies, key=lambda copy: copy.id, reverse=True):
-            spared = _spared(target, copy, held=copy.id in held, last_good=last_good and copy.id in lost)
-            steps += _steps(have.database, target, copy) if spared is None else []
+            spared = _spared(target, copy, held=held.get(copy.id, ""), last_good=last_good and copy.id in lost)
+            steps += _steps(have.database, target, copy) if spared is None and not catalogue.append_only else []
             findings += [spared] if spared is not None else _findings(target, copy)
-        steps += _forgettable(have, target, catalogue, now)
+        steps += [] if catalogue.append_only else _forgettable(have, target, catalogue, now)
         findings += _recoverable(target, catalogue.copies)
         findings += [_stray(target, key) for key in sorted(catalogue.strays)]
     return Due(steps=tuple(steps), findings=tuple(findings), next_at=_next_end(have, now))
@@ -139,10 +149,10 @@ def _next_end(have: Observation, now: datetime) -> datetime | None:
     return min((end for end in (*graces, *memories) if end > now), default=None)
 
 
-def _spared(target: str, copy: Copy, *, held: bool, last_good: bool) -> Finding | None:
+def _spared(target: str, copy: Copy, *, held: str, last_good: bool) -> Finding | None:
     """Why what would go stays: a hold, or a deletion decided when there were more, that now would take the last good one."""
     if held and copy.state in ("being_deleted", "debris"):
-        what = f"backup {copy.id} is {copy.state.replace('_', ' ')} and stays: it is on hold"
+        what = f"backup {copy.id} is {copy.state.replace('_', ' ')} and stays: it is {held}"
         return Finding(severity="warning", where=target, what=what, cure="take the hold away once nobody needs it")
     if last_good and copy.state == "being_deleted":
         what = f"backup {copy.id} stays though its grace has passed: fewer than {FLOOR} whole backups are left"

@@ -3,9 +3,15 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+import msgspec
+
 from reconciler.backups import layout
-from reconciler.backups.manifest import decode, encode
-from reconciler.backups.records import read_repository, read_tombstone, read_whole
+from reconciler.backups.erase import erase_object
+from reconciler.backups.fetch import read_manifest
+from reconciler.backups.keeping import read_hold
+from reconciler.backups.manifest import encode
+from reconciler.backups.pins import give_way_to_readers
+from reconciler.backups.records import read_repository, read_tombstone
 from reconciler.errors import Absent, Conflict, Refused
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.retention import Kept, keep
@@ -34,50 +40,87 @@ class PruneBackup(Action, frozen=True, kw_only=True, tag="prune_backup"):
         """Writes tombstones and removes nothing. Each manifest is read afresh: what is not ours is refused."""
         now = world.clock.now().replace(microsecond=0)
         grace = _grace(want)
+        stone = Tombstone(id=self.backup, at=now, due=now + grace, reason="not kept by retention")
         for name in self.targets:
-            self._bury(world.targets[name], Tombstone(id=self.backup, at=now, due=now + grace, reason="not kept by retention"))
-        return f"{self.backup} on {', '.join(self.targets)}: deleted, can come back until {instant(now + grace)}"
+            self._refuse_kept(world.targets[name], now)
+        bury(world, want, self.database, self.targets, stone)
+        return f"{self.backup} on {', '.join(self.targets)}: deleted, can come back until {instant(stone.due)}"
 
-    def _bury(self, target: Target, tombstone: Tombstone) -> None:
-        text, _ = read_whole(target, layout.object_key(self.database, self.backup, layout.MANIFEST))
-        manifest = decode(text, backup=self.backup)
-        if manifest.repository != read_repository(target, layout.repository_key(self.database)).id:
-            raise Refused(f"{target.name}: {self.backup} belongs to another repository")
-        if manifest.kind != "scheduled" and not (manifest.keep_until is not None and manifest.keep_until <= tombstone.at):
+    def _refuse_kept(self, target: Target, now: datetime) -> None:
+        manifest = read_manifest(target, self.database, self.backup)
+        if manifest.kind != "scheduled" and not (manifest.keep_until is not None and manifest.keep_until <= now):
             raise Refused(f"{target.name}: {self.backup} is {manifest.kind}, and its time to be kept is not over")
-        record = Tombstone(id=tombstone.id, at=tombstone.at, due=tombstone.due, reason=tombstone.reason, slot=manifest.slot)
-        key = layout.tombstone_key(self.database, self.backup, tombstone.due)
+
+
+def bury(world: World, want: DatabasePolicy, database: str, targets: Sequence[str], stone: Tombstone) -> None:
+    """A tombstone on each target; none of them stays when somebody turns out to be reading the backup. Removes nothing else.
+
+    Each manifest is read afresh. Raises Refused for what is not ours or on hold, Conflict when a reader is met.
+    """
+    placed: list[tuple[Target, str]] = []
+    for name in targets:
+        target = world.targets[name]
+        manifest = read_manifest(target, database, stone.id)
+        if manifest.repository != read_repository(target, layout.repository_key(database)).id:
+            raise Refused(f"{target.name}: {stone.id} belongs to another repository")
+        if held := read_hold(target, layout.object_key(database, stone.id, layout.HOLD), stone.at):
+            raise Refused(f"{target.name}: {stone.id} is {held}", cure="release it first")
+        key = layout.tombstone_key(database, stone.id, stone.due)
+        if _place(target, key, msgspec.structs.replace(stone, slot=manifest.slot)):
+            placed.append((target, key))
+    try:
+        give_way_to_readers(world, world.targets[want.home], database=database, backup=stone.id)
+    except Conflict:
+        for target, key in placed:
+            erase_object(target, key)
+        raise
+
+
+def _place(target: Target, key: str, stone: Tombstone) -> bool:
+    """Whether it is new there. Met twice it is the same, as long as it is there: a lease that was lost is a conflict too."""
+    try:
+        target.write(key, [encode(stone)], expect=ABSENT)
+    except Conflict as lost:
         try:
-            target.write(key, [encode(record)], expect=ABSENT)
-        except Conflict as lost:
-            # Met twice it is the same, as long as it is there: a lease that was lost is a conflict too.
-            try:
-                read_tombstone(target, key, backup=self.backup)
-            except Absent:
-                raise lost from None
+            read_tombstone(target, key, backup=stone.id)
+        except Absent:
+            raise lost from None
+        return False
+    return True
 
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     """Backups that nothing keeps, oldest first."""
     stays = kept(want, have, now)
     whole = [backup for backup in have.backups() if backup.whole_on]
-    steps = [_step(want, have, backup) for backup in reversed(whole) if backup.id not in stays]
+    going = [(backup, removable_on(backup, have)) for backup in reversed(whole) if backup.id not in stays]
+    steps = [_step(want, have, backup, targets) for backup, targets in going if targets]
     ends = (backup.keep_until for backup in whole if backup.keep_until is not None and backup.keep_until > now)
     return Due(steps=tuple(steps), next_at=min(ends, default=None))
 
 
-def _step(want: DatabasePolicy, have: Observation, backup: Backup) -> Step:
-    action = PruneBackup(database=have.database, backup=backup.id, targets=backup.whole_on)
+def removable_on(backup: Backup, have: Observation) -> tuple[str, ...]:
+    """Targets with a whole copy that may be deleted there."""
+    return tuple(name for name in backup.whole_on if name not in have.append_only())
+
+
+def _step(want: DatabasePolicy, have: Observation, backup: Backup, targets: tuple[str, ...]) -> Step:
+    action = PruneBackup(database=have.database, backup=backup.id, targets=targets)
     reason = "not kept by retention" if backup.kind == "scheduled" else f"{backup.kind}, its time to be kept is over"
     grace = _grace(want)
     shown = Shown(
         does="prune",
-        to=f"on {', '.join(backup.whole_on)}",
+        to=f"on {', '.join(targets)}",
         why=f"{reason}; " + (f"can come back for {age(grace)}" if grace else "cannot come back: no grace"),
         counted="backup|backups",
-        bytes=backup.stored_bytes * len(backup.whole_on),
+        bytes=backup.stored_bytes * len(targets),
     )
     return Step(action=action, shown=shown)
+
+
+def held_by(backup: Backup) -> tuple[str, ...]:
+    """What the holds on any of its copies say."""
+    return tuple(dict.fromkeys(copy.held for _, copy in sorted(backup.copies.items()) if copy.held))
 
 
 def _grace(want: DatabasePolicy) -> timedelta:
@@ -92,6 +135,7 @@ def kept(want: DatabasePolicy, have: Observation, now: datetime) -> Mapping[str,
     """Every whole backup that stays, and why. Retention governs scheduled ones only; the rest stay until their own end."""
     whole = [backup for backup in have.backups() if backup.whole_on]
     scheduled = [backup for backup in whole if backup.kind == "scheduled"]
+    pinned = have.pinned()
     reasons: dict[str, tuple[str, ...]] = {}
     by_instant = {item.instant: item.reasons for item in _keep(want, scheduled, now)}
     for backup in scheduled:
@@ -100,8 +144,11 @@ def kept(want: DatabasePolicy, have: Observation, now: datetime) -> Mapping[str,
     for backup in whole:
         if backup.kind != "scheduled" and not (backup.keep_until is not None and backup.keep_until <= now):
             reasons[backup.id] = (backup.kind,)
-        if any(copy.held for copy in backup.copies.values()):
-            reasons[backup.id] = (*reasons.get(backup.id, ()), "on hold")
+        reasons[backup.id] = (*reasons.get(backup.id, ()), *held_by(backup))
+        if backup.id in pinned:
+            reasons[backup.id] = (*reasons[backup.id], "being read")
+        if not reasons[backup.id]:
+            del reasons[backup.id]
     for backup in [backup for backup in whole if backup.instant <= now][:FLOOR]:
         reasons.setdefault(backup.id, (f"one of the newest {FLOOR} while none is verified",))
     return reasons

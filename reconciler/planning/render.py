@@ -125,7 +125,9 @@ def applied(outcomes: Sequence[Outcome], not_approved: Sequence[Step], after: Pl
     """What was done for one database, and what is left."""
     signs = {"done": "✓", "failed": "✗", "skipped": "·"}
     rows = [(signs[one.result], one.does, one.says + (f"; {one.cure}" if one.cure else "")) for one in outcomes]
-    rows += [("·", step.shown.does, f"not approved: {step.shown.why}") for step in not_approved]
+    for group in _groups(not_approved):
+        _, does, where, why = _row("", group, group[0].shown.why)
+        rows.append(("·", f"{does} {where}".strip(), f"not approved: {why}"))
     cells = [tuple(plain(cell) for cell in row) for row in rows]
     width = max((len(row[1]) for row in cells), default=0)
     lines = [f"{after.database}  ({plain(after.place)})", *(f"  {row[0]} {row[1]:<{width}}  {row[2]}" for row in cells)]

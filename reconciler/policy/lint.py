@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import combinations
 
+import msgspec
+
 from reconciler.errors import Finding, Severity
 from reconciler.policy.model import DatabasePolicy, Policy
 from reconciler.policy.nodes import Path, Places
@@ -20,6 +22,7 @@ def lint(policy: Policy, places: Places, *, now: datetime) -> list[Finding]:
         rows += _objectives(database, now)
         rows += _retention(database)
         rows += _outside(database, policy)
+        rows += _within_reach(database, policy)
     rows += _twins(policy)
     rows += _unused(policy)
     return [Finding(severity=severity, where=places.of(path), what=what, cure=cure) for severity, path, what, cure in rows]
@@ -67,6 +70,22 @@ def _outside(database: DatabasePolicy, policy: Policy) -> Iterator[_Row]:
     if all(getattr(policy.targets[name], "domain", None) == source for name in database.dumps.targets):
         what = f"every target fails together with the source ({source}): no copy would be left"
         yield "error", _path(database, "objectives", "disaster"), what, "add a target in another domain to dumps.targets"
+
+
+def _within_reach(database: DatabasePolicy, policy: Policy) -> Iterator[_Row]:
+    """Who takes this machine's keys must not be able to take every copy too."""
+    beyond = [name for name in database.dumps.targets if _is_beyond_reach(policy.targets[name])]
+    if not beyond:
+        what = "whoever takes over this machine can delete every copy: no target has object_lock or append_only"
+        cure = "let one target lock its objects (object_lock), or be append_only with keys that can't delete"
+        yield "warning", _path(database, "dumps", "targets"), what, cure
+    if getattr(policy.targets[database.home], "append_only", False):
+        what = f"{database.home} is append_only, and leases, pins and tombstones of home come and go"
+        yield "error", _path(database, "home"), what, "name another target as home, or the first of dumps.targets"
+
+
+def _is_beyond_reach(target: msgspec.Struct) -> bool:
+    return bool(getattr(target, "append_only", False) or getattr(target, "object_lock", None))
 
 
 def _twins(policy: Policy) -> Iterator[_Row]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import Final
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
@@ -34,6 +34,12 @@ class Redactor:
             for piece in _pieces(value):
                 self._known.update(form for form in _forms(piece) if form.strip())
             self._pattern = None
+
+    def learn_typed(self, words: Iterable[str]) -> None:
+        """Hide those words of a command line that look like an address, which may hold a password: errors repeat words."""
+        for word in words:
+            if "://" in word or _KEYWORD.search(word):
+                self.learn(word)
 
     def redact(self, text: str) -> str:
         """The text with every known secret replaced by `***`."""

@@ -1,5 +1,7 @@
 """What a role may not read of a database, before a dump finds out half-way: a dump holds the whole, or it is refused."""
 
+from collections.abc import Iterator
+
 from psycopg import sql
 
 from reconciler.errors import Refused
@@ -37,22 +39,28 @@ ORDER BY m.oid
 
 def check_readable(connection: Session, place: str) -> None:
     """Raise Refused if the session's role would dump less than the whole, naming what is hidden and the grant to give."""
+    for refusal in shortfalls(connection, place):
+        raise refusal
+
+
+def shortfalls(connection: Session, place: str) -> Iterator[Refused]:
+    """All that keeps the session's role from dumping the whole, as `check_readable` would raise it; asked for one by one."""
     role = _column(connection, ROLE)[0]
-    _check_relations(connection, place, role)
+    yield from _unreadable_relations(connection, place, role)
     if hidden := _column(connection, FILTERED):
-        raise Refused(
+        yield Refused(
             f"row security hides rows of {_some(hidden)} in {place} from {role}: a dump would be short",
             cure=f"ALTER ROLE {role} BYPASSRLS; (as a superuser), or dump as the owner of the tables",
         )
     if unreadable := [str(oid) for oid in _column(connection, LARGE_OBJECTS)]:
         grant = f"GRANT SELECT ON LARGE OBJECT {', '.join(unreadable[:NAMED])} TO {role};"
-        raise Refused(
+        yield Refused(
             f"{role} may not read large object {_some(unreadable)} in {place}",
             cure=f"{grant} for each of them (pg_read_all_data does not cover large objects), or dump as their owner",
         )
 
 
-def _check_relations(connection: Session, place: str, role: str) -> None:
+def _unreadable_relations(connection: Session, place: str, role: str) -> Iterator[Refused]:
     rows = connection.execute(sql.SQL(UNREADABLE)).fetchall()
     if not rows:
         return
@@ -60,7 +68,7 @@ def _check_relations(connection: Session, place: str, role: str) -> None:
     schema, _, is_sequence, usable = rows[0]
     what = "SEQUENCE" if is_sequence else "TABLE"
     grant = f"GRANT SELECT ON {what} {names[0]} TO {role};" if usable else f"GRANT USAGE ON SCHEMA {schema} TO {role};"
-    raise Refused(
+    yield Refused(
         f"{role} may not read {_some(names)} in {place}", cure=f"{grant} or for all at once: GRANT pg_read_all_data TO {role};"
     )
 

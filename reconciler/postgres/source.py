@@ -1,11 +1,13 @@
 """A PostgreSQL database as a source of backups."""
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from reconciler.postgres import catalog
 from reconciler.postgres.client import check_supported
 from reconciler.postgres.conninfo import Conninfo
 from reconciler.postgres.dump import Manners, PostgresDump, open_dump
+from reconciler.postgres.examination import Examination, look
 from reconciler.postgres.failures import translated
 from reconciler.postgres.session import session, time_limit
 from reconciler.world.facts import Identity, SourceFacts
@@ -34,6 +36,20 @@ class PostgresSource:
             facts = catalog.source_facts(connection)
         check_supported(facts.major, self._conninfo.place)
         return facts
+
+    @property
+    def client_bin(self) -> Path | None:
+        """The folder that the policy names for pg_dump and pg_restore."""
+        return self._manners.client_bin
+
+    def examine(self) -> Examination:
+        """What a dump will meet there, in one connection. Raises Unreachable or Refused."""
+        with (
+            session(self._conninfo, OBSERVER) as connection,
+            translated(self._conninfo, "cannot examine"),
+            time_limit(connection),
+        ):
+            return look(connection, self._conninfo.place)
 
     def dump(self, backup_id: str, *, expect: Identity | None) -> AbstractContextManager[PostgresDump]:
         """A snapshot under `application_name=reconciler/{backup_id}`. Raises Conflict if the identity is not the expected one."""

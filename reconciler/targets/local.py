@@ -29,6 +29,10 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="What fails together with this folder; default: this machine.", examples=["nas-cellar"]),
     ] = None
+    append_only: Annotated[
+        bool,
+        Meta(description="Never delete anything there: backups come and stay, whatever the retention says.", examples=[True]),
+    ] = False
 
 
 def connect(
@@ -40,8 +44,13 @@ def connect(
     stop: Event,
 ) -> LocalTarget:
     """The target that the settings describe. Touches nothing yet."""
-    root = Path(os.path.realpath(surroundings.base / Path(settings.path).expanduser()))
+    root = folder_of(settings, surroundings.base)
     return LocalTarget(name, root, clock=clock, domain=settings.domain or "host:localhost")
+
+
+def folder_of(settings: LocalSettings, base: Path) -> Path:
+    """The folder itself; `base` is that of the policy file."""
+    return Path(os.path.realpath(base / Path(settings.path).expanduser()))
 
 
 KIND = Kind(type="local", settings=LocalSettings, connect=connect)

@@ -84,7 +84,9 @@ class LocalTarget:
 
         return Blob(_stored(key, status), chunks(), file.close)
 
-    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
         path = self._path(key)
         with self._translated(f"write {key}"):
             self._make_root()

@@ -1,10 +1,11 @@
 """A target that can't be changed: what `--plan` is given, so that planning can't write, by construction."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import NoReturn
 
 from reconciler.errors import Refused
-from reconciler.world.ports import Blob, Listing, Stored, Target, Upload
+from reconciler.world.ports import Blob, Custody, Listing, Stored, Target, Upload, custody_of
 
 
 class ReadOnly:
@@ -25,13 +26,19 @@ class ReadOnly:
     def versioned(self) -> bool:
         return self._target.versioned
 
+    @property
+    def custody(self) -> Custody:
+        return custody_of(self._target)
+
     def list(self, prefix: str, *, versions: bool = False) -> Listing:
         return self._target.list(prefix, versions=versions)
 
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
         return self._target.read(key, start=start, version=version)
 
-    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
         self._refuse("write", key)
 
     def delete(self, key: str, *, version: str | None = None) -> None:

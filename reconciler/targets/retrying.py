@@ -4,12 +4,12 @@ A stream can't be written twice, for it can't be produced twice; a target that c
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Event
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from reconciler.errors import Absent, Conflict, Corrupt, Stopped, Unreachable
-from reconciler.world.ports import Blob, Clock, Listing, Stored, Target, Upload
+from reconciler.world.ports import Blob, Clock, Custody, Listing, Stored, Target, Upload, custody_of
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -82,6 +82,10 @@ class Retrying:
     def versioned(self) -> bool:
         return self._persist(lambda: self._target.versioned)
 
+    @property
+    def custody(self) -> Custody:
+        return custody_of(self._target)
+
     def list(self, prefix: str, *, versions: bool = False) -> Listing:
         return self._persist(lambda: self._target.list(prefix, versions=versions))
 
@@ -91,15 +95,17 @@ class Retrying:
         resumed = _Resumed(self._target, blob, reached=start, persist=self._persist)
         return Blob(blob.stored, resumed, resumed.close)
 
-    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
         """Repeated only for a list or tuple of chunks. An earlier attempt that arrived after all is recognised by its bytes."""
         if not isinstance(chunks, Sequence):
-            return self._target.write(key, chunks, expect=expect)
+            return self._target.write(key, chunks, expect=expect, keep_until=keep_until)
         unanswered: list[Unreachable] = []
 
         def attempt() -> Stored:
             try:
-                return self._target.write(key, chunks, expect=expect)
+                return self._target.write(key, chunks, expect=expect, keep_until=keep_until)
             except Unreachable as error:
                 unanswered.append(error)
                 raise

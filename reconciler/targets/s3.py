@@ -1,5 +1,6 @@
 """A bucket of any S3-compatible store as a target: what a policy says of it, and how that is resolved."""
 
+from datetime import timedelta
 from ipaddress import ip_address
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,10 +12,27 @@ from msgspec import Meta
 from reconciler.errors import Refused
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
+from reconciler.policy.units import Duration
 from reconciler.world.ports import Clock
 
 if TYPE_CHECKING:
     from reconciler.targets.s3_target import S3Target
+
+SHORTEST = timedelta(minutes=1)
+"""Of a lock: a store refuses one that is over before it arrives."""
+
+
+class ObjectLock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The store lets nobody delete what belongs to a backup, for so long after it was taken."""
+
+    mode: Annotated[
+        Literal["governance", "compliance"],
+        Meta(
+            description="governance: a right of its own lifts the lock; compliance: nobody can, not the account's owner.",
+            examples=["governance"],
+        ),
+    ]
+    retain: Annotated[Duration, Meta(description="For how long; at least a minute.", examples=["30d"])]
 
 
 class S3Settings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="s3", forbid_unknown_fields=True):
@@ -52,12 +70,31 @@ class S3Settings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
             examples=["aws-backups"],
         ),
     ] = None
+    object_lock: Annotated[
+        ObjectLock | None,
+        Meta(
+            description="Lock new backups (S3 Object Lock); the bucket must have been made with it.",
+            examples=[{"mode": "governance", "retain": "30d"}],
+        ),
+    ] = None
+    append_only: Annotated[
+        bool,
+        Meta(description="Never delete anything there: backups come and stay, whatever the retention says.", examples=[True]),
+    ] = False
+    single_writer: Annotated[
+        bool,
+        Meta(
+            description="For a store that ignores conditional writes: you see to it that one program at a time acts on it.",
+            examples=[True],
+        ),
+    ] = False
 
 
 def connect(name: str, settings: S3Settings, *, surroundings: Surroundings, clock: Clock, stop: Event) -> "S3Target":
     """The target that the settings describe. Asks the store nothing yet. Raises Refused when a reference leads nowhere."""
     # boto3 takes a fifth of a second to import: only who has such a target waits for it.
     from reconciler.targets.s3_bucket import Access, Bucket, make_client
+    from reconciler.targets.s3_custody import Lock, S3Custody
     from reconciler.targets.s3_target import S3Target
 
     where = f"targets.{name}"
@@ -77,7 +114,11 @@ def connect(name: str, settings: S3Settings, *, surroundings: Surroundings, cloc
     )
     prefix = settings.prefix.strip("/")
     bucket = Bucket(name, access, make_client(name, access), prefix=f"{prefix}/" if prefix else "", clock=clock, stop=stop)
-    return S3Target(bucket, domain=settings.domain or _domain(host))
+    lock = Lock(mode=asked.mode, retain=asked.retain) if (asked := settings.object_lock) else None
+    if lock and lock.retain < SHORTEST:
+        raise Refused(f"{where}.object_lock.retain: {asked.retain} locks nothing", cure="lock for a minute at least, e.g. 30d")
+    custody = S3Custody(bucket, lock=lock, single_writer=settings.single_writer)
+    return S3Target(bucket, domain=settings.domain or _domain(host), custody=custody)
 
 
 KIND = Kind(type="s3", settings=S3Settings, connect=connect)

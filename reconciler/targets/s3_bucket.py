@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from reconciler.errors import Refused
-from reconciler.targets.s3_errors import Doing
+from reconciler.targets.s3_errors import Doing, archive_of
 from reconciler.world.ports import Clock, Stored
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Bucket:
             etag=self.told(answer, "ETag").strip('"'),
             modified=modified.astimezone(UTC) if modified else self.time_of(answer),
             version=answer.get("VersionId"),
+            archive=archive_of(answer),
         )
 
     def told(self, answer: Mapping[str, Any], field: str) -> str:

@@ -44,6 +44,9 @@ _TRY_AGAIN: Final = {
     "ThrottlingException", "TooManyRequests", "TooManyRequestsException",
 }  # fmt: skip
 
+_ARCHIVES: Final = {"GLACIER", "DEEP_ARCHIVE"}
+"""Of AWS, whose GLACIER_IR reads at once."""
+
 _CURES: Final = {
     "AllAccessDisabled": "ask the store's operator why this bucket was closed",
     "EntityTooLarge": "this store takes no objects of that size; use another",
@@ -107,6 +110,12 @@ def translated(doing: Doing) -> Iterator[None]:
         raise _of_no_answer(error, doing) from error
 
 
+def archive_of(described: Mapping[str, Any]) -> str:
+    """The archive class that an answer says the object is in; empty where it can be read at once."""
+    stored_as = str(described.get("StorageClass", ""))
+    return stored_as if stored_as in _ARCHIVES and 'ongoing-request="false"' not in described.get("Restore", "") else ""
+
+
 def code_of(error: BaseException | None) -> str:
     """S3's own name for what went wrong; empty where it answered nothing."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, boto.ClientError) else ""
@@ -120,7 +129,8 @@ def _of_answer(error: boto.ClientError, doing: Doing) -> ReconcilerError:
         return Absent(f"{doing}: it is not there")
     if code in _CONFLICTS:
         return Conflict(f"{doing}: {_CONFLICTS[code]}")
-    said = f"{doing}: {status} {code}"
+    # An answer without S3's own words, a proxy's say, has nothing but its status for a code.
+    said = f"{doing}: {status} {code}" if code != str(status) else f"{doing}: {status}"
     if code in _TRY_AGAIN or status in (429, 500, 502, 503, 504):
         return Unreachable(said, cure="wait: the store is busy or has a fault of its own", retry_after=_retry_after(answer))
     cure = _wrong_region(answer, code, doing) or _refused_checksum(answer, code) or _CURES.get(code)

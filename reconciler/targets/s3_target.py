@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final
 
 from reconciler.errors import Conflict, Refused
 from reconciler.targets.keys import check_key
 from reconciler.targets.s3_bucket import Bucket
-from reconciler.targets.s3_errors import code_of, translated
+from reconciler.targets.s3_custody import S3Custody, lock_on
+from reconciler.targets.s3_errors import archive_of, code_of, translated
 from reconciler.targets.s3_upload import write
 from reconciler.world.ports import Blob, Listing, Stored, Upload
 
@@ -26,10 +27,11 @@ _MARKS: Final = {
 class S3Target:
     """Implements the `Target` port. One attempt a request, but for writes: what may be repeated elsewhere, a wrapper repeats."""
 
-    def __init__(self, bucket: Bucket, *, domain: str) -> None:
+    def __init__(self, bucket: Bucket, *, domain: str, custody: S3Custody | None = None) -> None:
         self._bucket: Final = bucket
         self._client = bucket.client
         self.domain: Final = domain
+        self.custody: Final = custody or S3Custody(bucket)
 
     @property
     def name(self) -> str:
@@ -61,7 +63,7 @@ class S3Target:
             pages = list(self._pages("list_objects_v2", prefix, right="ListBucket"))
             found = [self._listed(each) for page in pages for each in page.get("Contents", ())]
         found.sort(key=lambda item: (item.key, not item.latest, -item.modified.timestamp()))
-        return Listing(items=tuple(found), store_time=self._bucket.time_of(pages[-1]))
+        return Listing(items=tuple(found), store_time=self._bucket.time_of(pages[0]))
 
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
         check_key(key)
@@ -87,18 +89,26 @@ class S3Target:
 
         return Blob(self._bucket.described(key, answer, size=_whole_size(answer)), chunks(), body.close)
 
-    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
         check_key(key)
-        return write(self._bucket, key, chunks, expect=expect)
+        return write(self._bucket, key, chunks, expect=expect, lock=self.custody.lock_until(keep_until))
 
     def delete(self, key: str, *, version: str | None = None) -> None:
-        """On a versioned bucket, a key is hidden by a marker and a version is really removed."""
+        """On a versioned bucket, a key is hidden by a marker and a version is really removed, unless a lock keeps it."""
         check_key(key)
         if version is not None and not self.versioned:
             return
         right = "DeleteObjectVersion" if version else "DeleteObject"
-        with translated(self._bucket.doing("delete", key, right)):
-            self._client.delete_object(**self._bucket.at(key) | ({"VersionId": version} if version else {}))
+        try:
+            with translated(self._bucket.doing("delete", key, right)):
+                self._client.delete_object(**self._bucket.at(key) | ({"VersionId": version} if version else {}))
+        except Refused as refusal:
+            locked = lock_on(self._bucket, key, version) if version else None
+            if locked is None:
+                raise
+            raise locked from refusal
 
     def unfinished(self, prefix: str) -> Sequence[Upload]:
         pages = self._pages("list_multipart_uploads", prefix, right="ListBucketMultipartUploads")
@@ -143,6 +153,7 @@ class S3Target:
             version=each.get("VersionId"),
             latest=each.get("IsLatest", True),
             marker=marker,
+            archive=archive_of(each),
         )
 
     def _key(self, each: Mapping[str, Any]) -> str:

@@ -44,11 +44,11 @@ def part_bytes(number: int) -> int:
     return MIB * round(8 * 1.00068 ** max(0, number - 1000))
 
 
-def write(bucket: Bucket, key: str, chunks: Iterable[bytes], *, expect: str | None) -> Stored:
-    """The port's `write`. Holds a part or two in memory besides those on their way."""
+def write(bucket: Bucket, key: str, chunks: Iterable[bytes], *, expect: str | None, lock: Mapping[str, Any]) -> Stored:
+    """The port's `write`, with the request's part that locks. Holds a part or two in memory besides those on their way."""
     parts = _cut(chunks)
     first, second = next(parts, bytearray()), next(parts, None)
-    attempt = _Write(bucket, key, expect)
+    attempt = _Write(bucket, key, expect, lock)
     return attempt.at_once(first) if second is None else attempt.in_parts(chain((first, second), parts))
 
 
@@ -83,13 +83,13 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
 class _Write:
     """One write of one object."""
 
-    def __init__(self, bucket: Bucket, key: str, expect: str | None) -> None:
+    def __init__(self, bucket: Bucket, key: str, expect: str | None, lock: Mapping[str, Any]) -> None:
         self._bucket = bucket
         self._client = bucket.client
         self._key = key
         self._id = token(16)
         self._doing = bucket.doing("write", key, "PutObject")
-        self._marked = {**bucket.at(key), "Metadata": {WRITE_ID: self._id}}
+        self._marked = {**bucket.at(key), **lock, "Metadata": {WRITE_ID: self._id}}
         self._condition: dict[str, Any] = {}
         if expect is not None:
             self._condition = {"IfNoneMatch": "*"} if expect == ABSENT else {"IfMatch": f'"{expect}"'}

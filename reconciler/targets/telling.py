@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Literal
 
 from reconciler.world.events import Effect, Tell
-from reconciler.world.ports import Blob, Listing, Stored, Target, Upload
+from reconciler.world.ports import Blob, Custody, Listing, Stored, Target, Upload, custody_of
 
 
 class Telling:
@@ -27,15 +28,21 @@ class Telling:
     def versioned(self) -> bool:
         return self._target.versioned
 
+    @property
+    def custody(self) -> Custody:
+        return custody_of(self._target)
+
     def list(self, prefix: str, *, versions: bool = False) -> Listing:
         return self._target.list(prefix, versions=versions)
 
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
         return self._target.read(key, start=start, version=version)
 
-    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
         with self._told("write", key):
-            return self._target.write(key, chunks, expect=expect)
+            return self._target.write(key, chunks, expect=expect, keep_until=keep_until)
 
     def delete(self, key: str, *, version: str | None = None) -> None:
         with self._told("delete", key):

@@ -1,6 +1,7 @@
 """A target that could not be opened: there all the same, and saying why whenever it is asked."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import NoReturn
 
 from reconciler.errors import ReconcilerError
@@ -27,7 +28,9 @@ class UnusableTarget:
         """Raises."""
         self._fail()
 
-    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
         """Raises."""
         self._fail()
 

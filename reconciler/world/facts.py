@@ -4,7 +4,7 @@ An unreachable service is `Unknown`, never empty. All instants are aware and in 
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -161,6 +161,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     """Of its intent. `undecided`: it may be dead, and watching its heartbeat would tell."""
     held: str = ""
     """Why nobody may delete it here (a hold), or empty."""
+    archived: str = ""
+    """The archive class that its dump must be brought back from before it can be read, or empty."""
 
 
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +178,15 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the database lost a backup by it (debris never was one)."""
 
 
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody reads a backup: nothing of it is deleted meanwhile."""
+
+    backup: str
+    key: str
+    writer: Literal["alive", "gone", "undecided"]
+    says: str
+
+
 class Repository(msgspec.Struct, frozen=True, kw_only=True):
     """Whose catalogue this is."""
 
@@ -184,6 +195,16 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     targets: Mapping[str, str]
     home: str
     created: Instant
+
+
+class LifecycleRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store does by itself with objects once they are so old, as its owner told it."""
+
+    name: str
+    prefix: str
+    """Of the keys that it reaches, as the target's own keys begin."""
+    does: Literal["expires", "expires old versions of", "archives"]
+    after: timedelta
 
 
 class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,8 +217,15 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     """The store's own clock at the listing."""
     strays: tuple[str, ...] = ()
     """Keys that the layout does not know: reported, never touched."""
+    pins: tuple[Pin, ...] = ()
     frozen: str = ""
     """Why nothing may be destroyed, or empty."""
+    acknowledged: tuple[str, ...] = ()
+    """Backups whose shrinking a person has looked at."""
+    append_only: bool = False
+    """Nothing is ever deleted there by us."""
+    rules: tuple[LifecycleRule, ...] = ()
+    """What the store does by itself, as far as it told."""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -217,9 +245,18 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """The catalogues that could be read, by target's name: what follows from them must not depend on who answered first."""
         return {name: seen.value for name, seen in sorted(self.catalogues.items()) if isinstance(seen, Known)}
 
+    def append_only(self) -> frozenset[str]:
+        """The known targets that nothing is deleted from."""
+        return frozenset(name for name, catalogue in self.known().items() if catalogue.append_only)
+
     def unknown(self) -> Mapping[str, Unknown]:
         """The targets that could not be read, and why."""
         return {name: seen for name, seen in sorted(self.catalogues.items()) if isinstance(seen, Unknown)}
+
+    def pinned(self) -> frozenset[str]:
+        """Backups that somebody reads, or may be reading."""
+        pins = (pin for catalogue in self.known().values() for pin in catalogue.pins)
+        return frozenset(pin.backup for pin in pins if pin.writer != "gone")
 
     def backups(self) -> tuple["Backup", ...]:
         """The union over all known targets, newest first."""

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Event as StopEvent
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
 from reconciler.world.events import Tell
-from reconciler.world.facts import DumpFacts, Globals, Identity, Owner, SourceFacts
+from reconciler.world.facts import DumpFacts, Globals, Identity, LifecycleRule, Owner, SourceFacts
+from reconciler.world.heart import Heart, in_a_thread
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,6 +30,8 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     latest: bool = True
     marker: bool = False
     """A delete marker: hides the versions below it."""
+    archive: str = ""
+    """The archive class that it must be brought back from before it can be read, or empty."""
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,22 +97,56 @@ class Target(Protocol):
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
         """The object from byte `start` on. Raises Absent."""
 
-    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
         """Store the concatenated chunks under `key`, whole or not at all, durable when it returns.
 
         `expect`: None writes in any case, ABSENT only where there is nothing, an ETag only over that very content; else Conflict,
-        and nothing is changed. If `chunks` raises, nothing is stored, what was begun is aborted, and that exception goes through.
-        Memory is bounded whatever the stream's length.
+        and nothing is changed. `keep_until`: where the store can, it lets nobody delete this version sooner. If `chunks` raises,
+        nothing is stored, what was begun is aborted, and that exception goes through. Memory is bounded whatever the length.
         """
 
     def delete(self, key: str, *, version: str | None = None) -> None:
-        """Remove the object (or that version). Removing what is not there is fine."""
+        """Remove the object (or that version). Removing what is not there is fine. Raises Locked where the store keeps it."""
 
     def unfinished(self, prefix: str) -> Sequence[Upload]:
         """Writes that somebody began under `prefix` and never completed."""
 
     def abort(self, upload: Upload) -> None:
         """Free what an unfinished write holds. Aborting what is not there is fine."""
+
+
+class Custody:
+    """What a store is told, or known, to do with objects beyond the port's business. This one: nothing."""
+
+    append_only = False
+    """Nothing is ever deleted there by us."""
+    single_writer = False
+    """Its owner vouches that one program at a time acts on it, whatever it makes of conditional writes."""
+    retain: timedelta | None = None
+    """For how long what belongs to a backup is kept from everybody's deletion."""
+
+    def default_retention(self) -> timedelta | None:
+        """For how long the store locks whatever is written there, leases too. Raises Refused where it may not be asked."""
+        return None
+
+    def lifecycle(self) -> tuple[LifecycleRule, ...]:
+        """The rules by which it removes and moves objects by itself. Raises Refused where it may not be asked."""
+        return ()
+
+
+@runtime_checkable
+class InCustody(Protocol):
+    """A target that has something to say about that. A wrapper passes on what the target inside says."""
+
+    @property
+    def custody(self) -> Custody: ...
+
+
+def custody_of(target: Target) -> Custody:
+    """Of any target."""
+    return target.custody if isinstance(target, InCustody) else Custody()
 
 
 class Dump(Protocol):
@@ -212,3 +249,4 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     token: Callable[[int], str]
     policy_digest: str
     git_commit: str | None = None
+    heart: Heart = in_a_thread

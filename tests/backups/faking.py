@@ -1,11 +1,14 @@
 """A world to try backups in: real local targets, a moved clock, a source made of bytes with whatever trouble is asked for."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from threading import Event as StopEvent
 from typing import Literal
+
+from msgspec import structs
 
 from reconciler.backups import layout
 from reconciler.backups.catalogue import Reader
@@ -14,14 +17,14 @@ from reconciler.backups.fetch import archive, read_manifest
 from reconciler.backups.manifest import Manifest, decode, encode
 from reconciler.backups.records import read_whole
 from reconciler.duties.dumps import TakeDump
-from reconciler.errors import Conflict, Unreachable
+from reconciler.errors import Absent, Conflict, Unreachable
 from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.telling import Telling
 from reconciler.world.clock import token
 from reconciler.world.events import Event, Tell
 from reconciler.world.facts import Catalogue, DumpFacts, Globals, Identity, Owner, Role, SourceFacts, State, Tombstone
 from reconciler.world.pool import InlinePool
-from reconciler.world.ports import Blob, Cache, Clock, Pool, Process, Target, World
+from reconciler.world.ports import Blob, Cache, Clock, Listing, Pool, Process, Stored, Target, Upload, World
 from reconciler.world.process import SystemProcess
 from tests.building import HOTEL, NOW, policy
 
@@ -163,6 +166,66 @@ class Counting(Telling):
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
         self.keys_read.append(key)
         return super().read(key, start=start, version=version)
+
+
+class VersionedTarget:
+    """A store in memory that keeps what is overwritten or deleted, as a versioned bucket does."""
+
+    versioned = True
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self.name = name
+        self.place = f"memory://{name}"
+        self._clock = clock
+        self._numbers = count()
+        self._versions: dict[str, list[tuple[Stored, bytes]]] = {}
+        """By key, newest first."""
+
+    def list(self, prefix: str, *, versions: bool = False) -> Listing:
+        found = [
+            structs.replace(stored, latest=place == 0)
+            for key in sorted(self._versions)
+            if key.startswith(prefix)
+            for place, (stored, _) in enumerate(self._versions[key])
+        ]
+        shown = [item for item in found if versions or (item.latest and not item.marker)]
+        return Listing(items=tuple(shown), store_time=self._clock.now())
+
+    def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
+        for stored, content in self._versions.get(key, [])[: None if version else 1]:
+            if version in (None, stored.version) and not stored.marker:
+                return Blob(stored, iter([content[start:]]))
+        raise Absent(f"{self.name}: {key} is not there")
+
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
+        content = b"".join(chunks)
+        newest = next(iter(self._versions.get(key, [])), None)
+        if expect is not None and expect != (newest[0].etag if newest and not newest[0].marker else ""):
+            raise Conflict(f"{self.name}: {key} is there already, or has changed")
+        return self._add(key, content, marker=False)
+
+    def delete(self, key: str, *, version: str | None = None) -> None:
+        if version is None:
+            self._add(key, b"", marker=True)
+            return
+        left = [each for each in self._versions.get(key, []) if each[0].version != version]
+        self._versions[key] = left
+
+    def unfinished(self, prefix: str) -> Sequence[Upload]:
+        return ()
+
+    def abort(self, upload: Upload) -> None:
+        """Nothing is ever unfinished here."""
+
+    def _add(self, key: str, content: bytes, *, marker: bool) -> Stored:
+        number = str(next(self._numbers))
+        stored = Stored(
+            key=key, size=len(content), etag=f"e{number}", modified=self._clock.now(), version=f"v{number}", marker=marker
+        )
+        self._versions.setdefault(key, []).insert(0, (stored, content))
+        return stored
 
 
 def silent(event: Event) -> None:

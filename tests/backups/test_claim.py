@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Barrier, Event
 
@@ -364,7 +364,9 @@ class TwiceAsked(Telling):
         super().__init__(target, lambda _: None)
         self._next = True
 
-    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
         stored = super().write(key, chunks, expect=expect)
         if expect and self._next:
             self._next = False

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from reconciler.backups.layout import HOLD, INTENT, MANIFEST, object_key, put_in_order
+from reconciler.backups.catalogue import Seen, copy_of
+from reconciler.backups.layout import HOLD, INTENT, MANIFEST, Held, object_key, put_in_order
 from reconciler.backups.manifest import Manifest, encode
 from reconciler.world.facts import Copy, Owner
 from reconciler.world.ports import Stored, World
@@ -185,7 +186,7 @@ class TestWhereRowsMeet:
         put(world, backup, HOLD, b"{}")
         bury(world, backup, NOW - MINUTE)
 
-        assert ("being_deleted", "on hold") == (the_copy(world).state, the_copy(world).held)
+        assert ("being_deleted", "hold.json is there, and cannot be read") == (the_copy(world).state, the_copy(world).held)
 
     def test_only_a_hold_is_left(self, world: World) -> None:
         """Reported, not removed."""
@@ -291,10 +292,20 @@ class TestListings:
         (held,) = order.backups
         assert (["dump.zst"], ("manifest.json",)) == (list(held.objects), held.hidden)
 
+    @pytest.mark.parametrize("objects", [{}, {"dump.zst": 7}, {"dump.zst": 7, "intent.json": 7}])
+    def test_a_hidden_manifest_is_an_incident(self, objects: dict[str, int]) -> None:
+        """No tombstone explains it, so somebody else deleted it: neither debris nor an orphan, whatever else lies there."""
+        listed = {name: self.stored(name) for name in objects}
+        seen = Seen(held=Held(id=ORPHAN, objects=listed, hidden=(MANIFEST,)), writer_gone=True)
+        found = copy_of(seen, None, NOW)
+
+        assert found is not None
+        assert "hidden" == found.state
+
     def test_what_the_layout_does_not_know_is_a_stray(self) -> None:
         """Reported under its key; nothing else is."""
-        known = ["repository.json", "lease-keep.json", "lease-prove.json", "freeze.json", "pins/x.json", "evidence/00000001.json"]
-        strays = ["notes.txt", "backups/readme", "backups/20251399T020000Z-3f9c2a/dump.zst", "backups/20251025T020000Z-XYZ/a"]
+        known = ["repository.json", "lease-keep.json", "lease-prove.json", "freeze.json", "pins/20251025T020000Z-3f9c2a-00ff.json", "evidence/00000001.json"]
+        strays = ["notes.txt", "pins/x.json", "backups/readme", "backups/20251399T020000Z-3f9c2a/dump.zst", "backups/20251025T020000Z-XYZ/a"]
         order = put_in_order("hotel", [self.stored(name) for name in [*known, *strays]])
 
         assert [f"hotel/{name}" for name in strays] == list(order.strays)

@@ -273,7 +273,7 @@ class TestCopies:
 def test_the_heartbeat_renews_while_a_dump_runs(tmp_path: Path, clock: MovedClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A counter that others watch moves as long as we live."""
 
-    def quickly(claim: Claim) -> object:
+    def quickly(claim: Claim, **_: object) -> object:
         return beating(claim, 0.001)
 
     source = FakeSource(clock, trouble="waits for stop")

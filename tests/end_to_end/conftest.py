@@ -10,6 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import boto3
 import msgspec
 import psycopg
 import pytest
@@ -99,6 +100,58 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
         """Begin anew: an empty prefix in the bucket and an empty folder."""
         shutil.rmtree(self.folder / "disk", ignore_errors=True)
         self.policy.write_text(POLICY.format(prefix=token_hex(4), box=self.box))
+
+    @property
+    def prefix(self) -> str:
+        """In the bucket, as the policy says it."""
+        return next(line for line in self.policy.read_text().splitlines() if "prefix:" in line).split('"')[1]
+
+    @property
+    def s3_port(self) -> int:
+        """Where a proxy must lead."""
+        assert self.status.s3.endpoint is not None
+        return int(self.status.s3.endpoint.rpartition(":")[2])
+
+    def through(self, endpoint: str) -> None:
+        """Let the policy reach its bucket by that endpoint, a proxy's."""
+        self.rewrite(f"{{file: {self.box}/s3_endpoint}}", endpoint)
+
+    def s3(self) -> Any:
+        """A plain client, to look at the bucket without the code under test."""
+        s3 = self.status.s3
+        return boto3.client(
+            "s3",
+            endpoint_url=s3.endpoint,
+            aws_access_key_id=s3.access_key_id,
+            aws_secret_access_key=s3.secret_access_key,
+            region_name="us-east-1",
+        )
+
+    def keys(self) -> list[str]:
+        """Of all objects on both targets."""
+        disk = [str(path) for path in (self.folder / "disk").rglob("*") if path.is_file()]
+        pages = self.s3().get_paginator("list_objects_v2").paginate(Bucket=self.status.s3.bucket, Prefix=self.prefix)
+        return disk + [each["Key"] for page in pages for each in page.get("Contents", [])]
+
+    def leftovers(self) -> list[str]:
+        """Whatever is neither of a whole backup nor a record that stays."""
+        stays = {"manifest.json", "dump.zst", "globals.json.zst", "repository.json", "lock"}
+        names = [(key, key.rpartition("/")[2]) for key in self.keys()]
+        uploads = self.s3().list_multipart_uploads(Bucket=self.status.s3.bucket).get("Uploads", [])
+        return [key for key, name in names if name not in stays and not name.startswith("lease-")] + [
+            each["Key"] for each in uploads if each["Key"].startswith(self.prefix)
+        ]
+
+    def begin(self, *words: str, **more: str) -> "subprocess.Popen[str]":
+        """A command that goes on while the test does."""
+        return subprocess.Popen(
+            self.command(*words),
+            cwd=self.folder,
+            env=self.environment(**more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def connect(self, database: str = "hotel") -> "psycopg.Connection[tuple[Any, ...]]":
         """A superuser's session."""

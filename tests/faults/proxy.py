@@ -14,6 +14,8 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import BinaryIO, Literal
@@ -56,7 +58,13 @@ class Instead(msgspec.Struct, frozen=True, kw_only=True):
     answer: Answer
 
 
-Fault = Cut | Stall | Drop | Answer | Instead
+class Redate(msgspec.Struct, frozen=True, kw_only=True):
+    """The request reaches the server, and its answer bears another date: the server's clock seems moved by that much. HTTP only."""
+
+    by: timedelta
+
+
+Fault = Cut | Stall | Drop | Answer | Instead | Redate
 
 
 class _Rule:
@@ -108,6 +116,12 @@ class FaultProxy:
         """Strike the `nth` request of that method whose path (query included) holds that pattern, and `times` - 1 more."""
         with self._lock:
             self._rules.append(_Rule(method, path, fault, nth=nth, times=times))
+
+    def forget(self) -> None:
+        """Strike no more: all rules are gone."""
+        with self._lock:
+            self._rules.clear()
+            self._for_connections.clear()
 
     def next_connection(self, fault: Cut | Stall, *, times: int = 1) -> None:
         """Strike the next connection made, and `times` - 1 more. TCP only."""
@@ -247,6 +261,8 @@ class FaultProxy:
         if isinstance(fault, Instead):
             client.sendall(_rendered(fault.answer, with_body=method != "HEAD"))
             raise _StruckError
+        if isinstance(fault, Redate):
+            head = [_redated(line, fault.by) for line in head]
         client.sendall("\r\n".join([*head, "", ""]).encode("latin-1"))
         if not without_body:
             self._pass_body(head, from_server, client, fault if isinstance(fault, Cut | Stall) and fault.side == "down" else None)
@@ -280,6 +296,15 @@ def _head(source: BinaryIO) -> list[str]:
 
 def _field(head: list[str], name: str) -> str:
     return next((line.partition(":")[2].strip() for line in head[1:] if line.lower().startswith(f"{name}:")), "")
+
+
+def _redated(line: str, by: timedelta) -> str:
+    name, colon, value = line.partition(":")
+    return (
+        f"{name}: {format_datetime(parsedate_to_datetime(value) + by, usegmt=True)}"
+        if name.lower() == "date"
+        else name + colon + value
+    )
 
 
 def _rendered(answer: Answer, *, with_body: bool) -> bytes:

@@ -142,14 +142,14 @@ def test_one_id_with_tombstones_on_two_targets() -> None:
 
 def test_prune_that_a_death_cut_short() -> None:
     """A backup that one target already buried is no second loss: the next turn finishes the prune."""
-    backups = daily(4, TODAY)
+    backups = daily(4, TODAY - 3 * DAY)
     half = backups[3]
     buried = catalogue(
         [*backups[:3], msgspec.structs.replace(half, state="deleted", has_tombstone=True)], [tombstone(half, NOW - MINUTE)]
     )
     have = observation(primary=buried, offsite=catalogue(backups))
 
-    plan = planned(policy(targets=("primary", "offsite"), keep=FEW), have)
+    plan = planned(policy("0 2 1 1 *", ("primary", "offsite"), FEW), have)
 
     assert ["prune_backup"] == kinds(plan)
     assert () == plan.blocked

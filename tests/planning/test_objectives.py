@@ -1,6 +1,6 @@
 """How an objective stands, and that what can't be seen never makes it better."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reconciler.planning.objectives import judge
 from reconciler.planning.plan import Condition
 from reconciler.policy.model import DatabasePolicy
-from reconciler.world.facts import Observation, State
+from reconciler.world.facts import Catalogue, Copy, Observation, Observed, State
 from tests.building import DAY, HOUR, MINUTE, NOW, catalogue, copy, observation, policy, unknown, utc
 from tests.drawn import TARGETS, observations, policies
 
@@ -45,12 +45,14 @@ STANDS = [
 ]
 
 
-@pytest.mark.parametrize(("disk", "offsite", "rpo", "disaster"), [row[1:] for row in STANDS], ids=[row[0] for row in STANDS])
-def test_objectives_stand(disk: list[object] | None, offsite: list[object] | None, rpo: str, disaster: str) -> None:
-    """`disk` fails together with the source, `offsite` does not."""
-    seen = {name: unknown() if held is None else catalogue(held) for name, held in (("disk", disk), ("offsite", offsite))}  # type: ignore[arg-type]
+def listed(held: list[Copy] | None) -> Observed[Catalogue]:
+    return unknown() if held is None else catalogue(held)
 
-    assert {"rpo": rpo, "disaster_rpo": disaster} == stand(observation(domains=HERE, **seen))
+
+@pytest.mark.parametrize(("disk", "offsite", "rpo", "disaster"), [row[1:] for row in STANDS], ids=[row[0] for row in STANDS])
+def test_objectives_stand(disk: list[Copy] | None, offsite: list[Copy] | None, rpo: str, disaster: str) -> None:
+    """`disk` fails together with the source, `offsite` does not."""
+    assert {"rpo": rpo, "disaster_rpo": disaster} == stand(observation(domains=HERE, disk=listed(disk), offsite=listed(offsite)))
 
 
 def test_source_of_an_unknown_domain() -> None:
@@ -84,9 +86,9 @@ def test_no_restore_point(state: State) -> None:
 
 
 @pytest.mark.parametrize(("age", "status"), [(26 * HOUR, "met"), (26 * HOUR + MINUTE, "violated")])
-def test_objective_runs_from_the_instant(age: object, status: str) -> None:
+def test_objective_runs_from_the_instant(age: timedelta, status: str) -> None:
     """A dump that took twenty hours is as old as its snapshot, not as its end."""
-    begun = NOW - age  # type: ignore[operator]  # a timedelta
+    begun = NOW - age
     slow = copy(begun, started=begun, finished=begun + 20 * HOUR, slot=TODAY)
     want = policy("0 12 * * *", rpo="26h")
 
@@ -154,5 +156,6 @@ def test_met_names_a_whole_copy(want: DatabasePolicy, have: Observation) -> None
     for condition in judge(want, have, NOW):
         whole = {one.instant for seen in have.known().values() for one in seen.copies if one.state == "whole"}
         if condition.status in ("met", "at_risk"):
+            assert condition.restore_point is not None
             assert condition.restore_point in whole
-            assert NOW - condition.objective <= condition.restore_point  # type: ignore[operator]  # it is in `whole`
+            assert NOW - condition.objective <= condition.restore_point

@@ -10,9 +10,19 @@ import pytest
 from reconciler.duties import DUTIES
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.dumps import TakeDump
+from reconciler.duties.keeping import (
+    DeleteBackup,
+    FreezeDeletions,
+    HoldBackup,
+    LiftFreeze,
+    ReleaseBackup,
+    RemovePin,
+    UndeleteBackup,
+)
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, RemoveIntent, SweepDebris
 from reconciler.duties.retention import PruneBackup
 from reconciler.planning.plan import Action, Agreed, Consent, Plan, Shown, Step, agree, blocked_digest, digest_of, in_order
+from reconciler.world.facts import Observation
 from tests.building import (
     DAY,
     HOTEL,
@@ -51,6 +61,13 @@ ONE_OF_EACH: dict[str, Action] = {
     "finish_deletion": FinishDeletion(database="hotel", backup=BACKUP, target="primary"),
     "remove_intent": RemoveIntent(database="hotel", backup=BACKUP, target="primary"),
     "forget_tombstone": ForgetTombstone(database="hotel", backup=BACKUP, target="primary"),
+    "freeze_deletions": FreezeDeletions(database="hotel", why="looking", who="ana", until=utc("2025-11-24 12:00")),
+    "lift_freeze": LiftFreeze(database="hotel", who="ana", acknowledged=(BACKUP,)),
+    "hold_backup": HoldBackup(database="hotel", backup=BACKUP, targets=("primary",), who="ana", why="legal 2024-118"),
+    "release_backup": ReleaseBackup(database="hotel", backup=BACKUP, targets=("primary",)),
+    "delete_backup": DeleteBackup(database="hotel", backup=BACKUP, targets=("primary",), who="ana", grace_seconds=604800),
+    "undelete_backup": UndeleteBackup(database="hotel", backup=BACKUP, targets=("primary",)),
+    "remove_pin": RemovePin(database="hotel", key=f"hotel/pins/{BACKUP}-00ff.json", target="primary"),
 }
 
 
@@ -220,14 +237,23 @@ def test_digest_and_what_is_not_approved() -> None:
     assert ["sweep_debris"] == [one.action.kind for one in agreed.not_approved]
 
 
-@pytest.mark.parametrize("reason", ["unknown", "freeze", "clock"])
-def test_digest_where_another_rule_blocks(reason: str) -> None:
-    """Only what the guard holds back can be let through: nothing else has a digest."""
-    backups = catalogue(daily(20, SLOT - DAY), frozen="drill" * (reason == "freeze"), skew=HOUR * (reason == "clock"))
-    others = {"offsite": unknown()} if reason == "unknown" else {}
-    plan = planned(WANT, observation(primary=backups, **others))
+MANY = daily(20, SLOT - DAY)
 
-    assert {reason} == {held.by for held in plan.blocked}
+
+@pytest.mark.parametrize(
+    ("have", "by"),
+    [
+        (observation(primary=catalogue(MANY), offsite=unknown()), "unknown"),
+        (observation(primary=catalogue(MANY, frozen="a drill failed")), "freeze"),
+        (observation(primary=catalogue(MANY, skew=HOUR)), "clock"),
+    ],
+    ids=["unknown", "freeze", "clock"],
+)
+def test_digest_where_another_rule_blocks(have: Observation, by: str) -> None:
+    """Only what the guard holds back can be let through: nothing else has a digest."""
+    plan = planned(WANT, have)
+
+    assert {by} == {held.by for held in plan.blocked}
     assert None is blocked_digest(plan)
     assert ["take_dump"] == kinds(agree(Consent(allow_destructive=all_blocked(plan)), plan))
 

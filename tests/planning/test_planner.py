@@ -1,7 +1,7 @@
 """Plans as a whole: what must hold in any world, and over any number of turns."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reconciler.planning import render
 from reconciler.planning.plan import Plan
 from reconciler.policy.model import DatabasePolicy, Retention
-from reconciler.world.facts import Catalogue, Known, Observation, Unknown
+from reconciler.world.facts import Known, Observation, Unknown
 from tests.building import (
     DAY,
     HOUR,
@@ -22,9 +22,11 @@ from tests.building import (
     daily,
     kinds,
     observation,
+    observation_of,
     planned,
     policy,
     retention,
+    source,
     unknown,
     utc,
 )
@@ -87,13 +89,14 @@ def test_nothing_asked_for_gets_lost(want: DatabasePolicy, have: Observation) ->
 def test_next_at_is_when_the_clock_alone_wants_more(want: DatabasePolicy, have: Observation, part: float) -> None:
     """Until the instant that a plan names, an unchanged world asks for nothing new."""
     plan = planned(want, have)
-    assert plan.next_at is not None and plan.next_at > NOW
+    assert plan.next_at is not None
+    assert plan.next_at > NOW
     later = NOW + timedelta(seconds=int((plan.next_at - NOW).total_seconds() * part))
 
     assert wished(planned(want, at(have, later), later)) <= wished(plan)
 
 
-def at(have: Observation, later: object) -> Observation:
+def at(have: Observation, later: datetime) -> Observation:
     """The same world, seen later."""
     seen = {
         name: Known(msgspec.structs.replace(one.value, store_time=later), later) if isinstance(one, Known) else one
@@ -107,9 +110,8 @@ def at(have: Observation, later: object) -> Observation:
 @quick
 def test_another_source_behind_the_name(want: DatabasePolicy, have: Observation) -> None:
     """Where the catalogues were begun for another source, nothing at all is done, and every objective is violated."""
-    begun = observation(
-        Known(msgspec.structs.replace(SOURCE, identity=CLONE), NOW), primary=catalogue(daily(3, NOW)), **without(have, "primary")
-    )
+    seen = {**have.catalogues, "primary": catalogue(daily(3, NOW))}
+    begun = observation_of(seen, source(CLONE))
 
     plan = planned(want, begun)
 
@@ -118,13 +120,6 @@ def test_another_source_behind_the_name(want: DatabasePolicy, have: Observation)
     assert {"identity"} >= {held.by for held in plan.blocked}
     assert {"violated"} == {condition.status for condition in plan.conditions}
     assert {None} == {condition.restore_point for condition in plan.conditions}
-
-
-SOURCE = next(seen.value for seen in [observation().source] if isinstance(seen, Known))
-
-
-def without(have: Observation, name: str) -> dict[str, Known[Catalogue] | Unknown]:
-    return {target: seen for target, seen in have.catalogues.items() if target != name}
 
 
 @pytest.mark.parametrize("name", SITUATIONS)

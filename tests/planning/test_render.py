@@ -58,7 +58,7 @@ def test_document_approves_what_changes_and_deletes() -> None:
 
 def test_text_from_outside() -> None:
     """What a server or a bucket says can't move the cursor or turn the text around."""
-    seen = unknown("\x1b[2Jgone\r\n‮evil", cure="\x07ring")
+    seen = unknown("\x1b[2Jgone\r\n\u202eevil", cure="\x07ring")
 
     text = render.text([planned(policy(), observation(primary=seen))])
 

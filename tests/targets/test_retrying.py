@@ -1,7 +1,7 @@
 """What is tried again, how often, and what never is."""
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
 
@@ -33,7 +33,9 @@ class Flaky(LocalTarget):
         self._maybe_lose()
         return super().list(prefix, versions=versions)
 
-    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
         """The effect happens; it is the answer that gets lost."""
         stored = super().write(key, chunks, expect=expect)
         self._maybe_lose()

@@ -1,6 +1,7 @@
 """The wrappers that watch and that forbid, and the probe of a store's promises."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +100,18 @@ class TestTelling:
 class Careless(LocalTarget):
     """A store that takes conditions and writes all the same."""
 
-    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
         return super().write(key, chunks, expect=None if expect in self.ignored else expect)
 
     ignored: tuple[str, ...] = ()
 
 
 class CarelessOfETags(Careless):
-    def write(self, key: str, chunks: Iterable[bytes], *, expect: str | None = None) -> Stored:
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
         return super(Careless, self).write(key, chunks, expect=expect if expect == ABSENT else None)
 
 

@@ -1,11 +1,12 @@
 """Applying: rounds, the lease, what is skipped, and what one failure does to the rest."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from reconciler.backups.claim import read_claim
+from reconciler.backups.writer import drafting
 from reconciler.duties import DUTIES
 from reconciler.duties.leftovers import FinishDeletion, SweepDebris
 from reconciler.duties.retention import PruneBackup
@@ -38,6 +39,7 @@ from tests.building import HOUR, MINUTE, policy, retention
 
 WANT = policy("0 * * * *", ("primary", "offsite"), retention(grace="1h", keep_last=2))
 LEASE = "hotel/lease-keep.json"
+DEBRIS = "20251025T090000Z-00dead"
 
 
 @pytest.fixture
@@ -357,7 +359,7 @@ class TestDeletionsByThemselves:
         bury(world, backup, clock.now())
         world.targets["primary"].write(f"hotel/backups/{backup}/hold.json", [b"{}"])
 
-        with pytest.raises(Refused, match="is on hold"):
+        with pytest.raises(Refused, match="hold.json is there"):
             FinishDeletion(database="hotel", backup=backup, target="primary").perform(world, WANT)
         assert b"".join(ROWS) == content(world, backup)
 
@@ -372,33 +374,39 @@ class TestDeletionsByThemselves:
 
     def test_debris_whose_writer_lives_after_all(self, world: World) -> None:
         """Nothing is swept."""
-        backup = "20251025T090000Z-00dead"
-        world.targets["primary"].write(f"hotel/backups/{backup}/intent.json", [claim_text(world.process.begin())])
+        world.targets["primary"].write(f"hotel/backups/{DEBRIS}/intent.json", [claim_text(world.process.begin())])
 
         with pytest.raises(Conflict, match="is being written by process"):
-            SweepDebris(database="hotel", backup=backup, target="primary").perform(world, WANT)
-        assert {backup: "being_written"} == states(world)
+            SweepDebris(database="hotel", backup=DEBRIS, target="primary").perform(world, WANT)
+        assert {DEBRIS: "being_written"} == states(world)
 
     def test_a_writer_that_wakes_while_its_debris_is_swept(self, world: World, tmp_path: Path, clock: MovedClock) -> None:
-        """It can't seal what is being removed: its own dump fails, and no manifest without data is left."""
-        swept: list[str] = []
-
-        def sweep(event: Event) -> None:
-            if getattr(event, "key", "").endswith("/dump.zst") and getattr(event, "phase", "") == "after" and not swept:
-                (backup,) = states(world)
-                swept.append(
-                    SweepDebris(database="hotel", backup=backup, target="primary").perform(
-                        make_world(tmp_path, clock, process=unprovable), WANT
-                    )
-                )
-
-        # Of another host, as far as the sweeper can tell: it watched the writer being silent.
+        """Just before its data goes, it tries to seal it: it meets Conflict, and no manifest without data is left."""
         unprovable = Unprovable()
-        with pytest.raises(Conflict):
-            take(make_world(tmp_path, clock, tell=sweep, process=unprovable))
+        writing = sealing(make_world(tmp_path, clock, process=unprovable))
+        next(writing)
+        woken: list[bool] = []
 
+        def wake(event: Event) -> None:
+            if getattr(event, "verb", "") == "delete" and not woken:
+                woken.append(True)
+                with pytest.raises(Conflict, match="taken over"):
+                    next(writing)
+
+        sweeper = make_world(tmp_path, clock, process=unprovable, tell=wake)
+        SweepDebris(database="hotel", backup=DEBRIS, target="primary").perform(sweeper, WANT)
+
+        assert [True] == woken
         assert {} == states(world)
-        assert not list(tmp_path.rglob("dump.zst"))
+        assert {".reconciler/lock"} == files(tmp_path / "primary")
+
+
+def sealing(world: World) -> Iterator[None]:
+    """A writer in two steps: its data, and then its manifest."""
+    with drafting(world, world.targets["primary"], "hotel", DEBRIS, kind="manual", slot=None, repository="r") as draft:
+        draft.put("dump.zst", [b"data"])
+        yield
+        draft.seal(b"{}")
 
 
 class Unprovable:

@@ -143,7 +143,7 @@ class TestUndecidedWriters:
         assert ["take", "copy", "sweep"] == [outcome.does.split(" ")[0] for outcome in outcomes]
         assert {"whole"} == set(states(world).values())
         assert SILENT_SECONDS <= clock.monotonic() < SILENT_SECONDS + 10
-        assert [f"watching whether the writer of {DEBRIS} lives (at most 90 s)"] == said
+        assert [f"watching whether the writer or reader of {DEBRIS} lives (at most 90 s)"] == said
 
     def test_one_that_moves_is_left_alone(self, tmp_path: Path) -> None:
         """Its slot is taken: nothing is dumped, nothing is swept."""

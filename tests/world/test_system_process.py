@@ -110,7 +110,7 @@ def test_a_process_that_proc_hides(process: SystemProcess, monkeypatch: pytest.M
         raise PermissionError
 
     monkeypatch.setattr(module, "_start_ticks", lambda _: None)
-    monkeypatch.setattr(module.os, "kill", refuse)
+    monkeypatch.setattr(os, "kill", refuse)
 
     assert process.is_gone(but(process.begin(), pid=1)) is None
 

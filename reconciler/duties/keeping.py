@@ -1,0 +1,256 @@
+"""Keeping and letting go: freezes that a finding asks for, pins of dead readers, and what a person asks for by name."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from reconciler.backups import layout
+from reconciler.backups.claim import read_claim
+from reconciler.backups.erase import erase_object, erase_tombstones
+from reconciler.backups.fetch import read_manifest
+from reconciler.backups.keeping import Freeze, Hold, put_freeze, put_hold, read_freeze
+from reconciler.duties.retention import FLOOR, bury, held_by
+from reconciler.errors import Absent, Conflict, Refused
+from reconciler.planning.plan import Action, Due, Duty, Shown, Step
+from reconciler.planning.text import instant, size
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.facts import Backup, Instant, Observation, Tombstone
+from reconciler.world.ports import Target, World
+
+SHRUNK = 0.5
+"""A dump smaller than this share of the one before: data may be gone that the older backups still hold."""
+NOTEWORTHY_BYTES = 1 << 20
+"""Below this, a database is small enough to halve in any afternoon."""
+
+
+class FreezeDeletions(Action, frozen=True, kw_only=True, tag="freeze_deletions"):
+    """Stop every deletion of the database until somebody lifts it."""
+
+    effect = "create"
+
+    why: str
+    who: str
+    until: Instant | None = None
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """Keeps what was acknowledged before."""
+        home = world.targets[want.home]
+        before = read_freeze(home, layout.freeze_key(self.database))
+        now = world.clock.now()
+        freeze = Freeze(who=self.who, why=self.why, at=now, until=self.until, acknowledged=before.acknowledged)
+        put_freeze(home, self.database, freeze)
+        return f"nothing of {self.database} is deleted: {self.why}"
+
+
+class LiftFreeze(Action, frozen=True, kw_only=True, tag="lift_freeze"):
+    """Let deletions go on; what the freeze was about is acknowledged."""
+
+    effect = "change"
+
+    who: str
+    acknowledged: tuple[str, ...]
+    """Backups that are as small as they should be."""
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """The record stays, as the memory of what was acknowledged."""
+        home = world.targets[want.home]
+        before = read_freeze(home, layout.freeze_key(self.database))
+        known = tuple(dict.fromkeys((*before.acknowledged, *self.acknowledged)))
+        freeze = Freeze(who=self.who, why=before.why, at=world.clock.now(), lifted=True, acknowledged=known)
+        put_freeze(home, self.database, freeze)
+        return f"deletions of {self.database} go on"
+
+
+class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
+    """Exempt one backup from every deletion."""
+
+    effect = "create"
+
+    backup: str
+    targets: tuple[str, ...]
+    who: str
+    why: str
+    until: Instant | None = None
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """On every target that has it."""
+        now = world.clock.now()
+        hold = Hold(who=self.who, why=self.why, at=now, until=self.until)
+        for name in self.targets:
+            put_hold(world.targets[name], self.database, self.backup, hold)
+        return f"{self.backup} on {', '.join(self.targets)}: {hold.says(now)}"
+
+
+class ReleaseBackup(Action, frozen=True, kw_only=True, tag="release_backup"):
+    """Take a hold away."""
+
+    effect = "change"
+
+    backup: str
+    targets: tuple[str, ...]
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """Where there is none, nothing happens."""
+        for name in self.targets:
+            erase_object(world.targets[name], layout.object_key(self.database, self.backup, layout.HOLD))
+        return f"{self.backup} on {', '.join(self.targets)}: released"
+
+
+class DeleteBackup(Action, frozen=True, kw_only=True, tag="delete_backup"):
+    """Delete a backup by name, whatever retention says of it; until its grace has passed, it can come back."""
+
+    effect = "delete"
+
+    backup: str
+    targets: tuple[str, ...]
+    who: str
+    grace_seconds: int
+
+    @property
+    def loses(self) -> str:
+        return self.backup
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """Tombstones, as a prune writes them; the data goes when they are due."""
+        now = world.clock.now().replace(microsecond=0)
+        due = now + timedelta(seconds=self.grace_seconds)
+        stone = Tombstone(id=self.backup, at=now, due=due, reason=f"deleted by {self.who}")
+        bury(world, want, self.database, self.targets, stone)
+        return f"{self.backup} on {', '.join(self.targets)}: deleted, can come back until {instant(due)}"
+
+
+class UndeleteBackup(Action, frozen=True, kw_only=True, tag="undelete_backup"):
+    """Bring a deleted or hidden backup back, if all of it is still there."""
+
+    effect = "create"
+
+    backup: str
+    targets: tuple[str, ...]
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """A backup that is already partly gone stays deleted: half of one is none."""
+        for name in self.targets:
+            target = world.targets[name]
+            _unhide(target, self.database, self.backup)
+            self._refuse_half(target)
+            erase_tombstones(target, self.database, self.backup)
+        return f"{self.backup} on {', '.join(self.targets)}: is back"
+
+    def _refuse_half(self, target: Target) -> None:
+        root = layout.backup_root(self.database, self.backup)
+        sizes = {item.key: item.size for item in target.list(root).items}
+        try:
+            manifest = read_manifest(target, self.database, self.backup)
+        except Absent as gone:
+            raise Refused(f"{target.name}: {self.backup} is gone already", cure="use another backup") from gone
+        if any(sizes.get(root + stored.name) != stored.stored_bytes for stored in manifest.objects):
+            raise Refused(f"{target.name}: {self.backup} is partly gone already", cure="use another backup")
+
+
+def _unhide(target: Target, database: str, backup: str) -> None:
+    """Remove the delete markers that hide it: on a versioned store the versions below them are whole."""
+    if not target.versioned:
+        return
+    for item in target.list(layout.backup_root(database, backup), versions=True).items:
+        name = item.key.rpartition("/")[2]
+        if item.marker and item.latest and name != layout.INTENT and not layout.is_tombstone(item.key):
+            target.delete(item.key, version=item.version)
+
+
+class RemovePin(Action, frozen=True, kw_only=True, tag="remove_pin"):
+    """Remove the pin of a reader that died."""
+
+    effect = "delete"
+
+    key: str
+    target: str
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """Looked at afresh: a reader that lives keeps it."""
+        target = world.targets[self.target]
+        try:
+            record, _ = read_claim(target, self.key)
+        except Absent:
+            return "the pin is gone"
+        if record is not None and record.owner is not None and world.process.is_gone(record.owner) is False:
+            raise Conflict(f"{self.target}: the reader of {self.key} lives")
+        erase_object(target, self.key)
+        return f"a dead reader's pin on {self.target} removed"
+
+
+def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
+    """A freeze when a dump shrank; dead readers' pins away."""
+    pins = [
+        Step(
+            action=RemovePin(database=have.database, key=pin.key, target=target),
+            shown=Shown(does="remove a dead reader's pin", to=f"on {target}", why=pin.says),
+        )
+        for target, catalogue in have.known().items()
+        for pin in catalogue.pins
+        if pin.writer == "gone"
+    ]
+    return Due(steps=(*_freeze(want, have), *pins))
+
+
+def _freeze(want: DatabasePolicy, have: Observation) -> list[Step]:
+    home = have.known().get(want.home)
+    found = shrunk(have)
+    if home is None or home.frozen or found is None or found[0].id in home.acknowledged:
+        return []
+    newer, older = found
+    why = f"the dump of {instant(newer.instant)} has {size(newer.stored_bytes)}, the one before it {size(older.stored_bytes)}"
+    action = FreezeDeletions(database=have.database, why=why, who="reconcile")
+    return [Step(action=action, shown=Shown(does="freeze deletions", why=f"{why}; look, then `reconcile unfreeze`"))]
+
+
+def shrunk(have: Observation) -> tuple[Backup, Backup] | None:
+    """The newest whole backup and the one before it, where the newer is suspiciously small."""
+    whole = [backup for backup in have.backups() if backup.whole_on][:2]
+    if len(whole) < 2 or whole[1].stored_bytes < NOTEWORTHY_BYTES:
+        return None
+    return (whole[0], whole[1]) if whole[0].stored_bytes < SHRUNK * whole[1].stored_bytes else None
+
+
+def plan_delete(backup: Backup, have: Observation, *, who: str, grace: timedelta) -> Step:
+    """By name. Raises Refused where a rule stands against it: a hold, a reader, the last good ones."""
+    if not backup.whole_on:
+        states = ", ".join(f"{copy.state} on {name}" for name, copy in sorted(backup.copies.items()))
+        raise Refused(f"{backup.id} is {states}: only whole ones are deleted by name")
+    for says in held_by(backup):
+        raise Refused(f"{backup.id} is {says}", cure="release it first")
+    if backup.id in have.pinned():
+        raise Refused(f"{backup.id} is being read", cure="wait for the reader")
+    others = [one for one in have.backups() if one.state == "whole" and one.id != backup.id]
+    if len(others) < FLOOR:
+        raise Refused(f"{backup.id} is one of the last {FLOOR} whole backups", cure="take another first")
+    action = DeleteBackup(
+        database=have.database,
+        backup=backup.id,
+        targets=backup.whole_on,
+        who=who,
+        grace_seconds=int(grace.total_seconds()),
+    )
+    return Step(
+        action=action,
+        shown=Shown(does="delete", to=f"on {', '.join(backup.whole_on)}", why=f"by {who}", bytes=backup.stored_bytes),
+    )
+
+
+def plan_undelete(backup: Backup, have: Observation) -> Step:
+    """Raises Refused for one that was not deleted."""
+    where = _in_states(backup, ("deleted", "being_deleted", "hidden"))
+    if not where:
+        raise Refused(f"{backup.id} is {backup.state}: there is nothing to bring back")
+    action = UndeleteBackup(database=have.database, backup=backup.id, targets=where)
+    return Step(action=action, shown=Shown(does="undelete", to=f"on {', '.join(where)}", why="by name"))
+
+
+def _in_states(backup: Backup, states: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name, copy in sorted(backup.copies.items()) if copy.state in states)
+
+
+DUTY = Duty(
+    name="keeping",
+    lane="keep",
+    due=due,
+    actions=(FreezeDeletions, LiftFreeze, HoldBackup, ReleaseBackup, DeleteBackup, UndeleteBackup, RemovePin),
+)

@@ -1,0 +1,96 @@
+"""One change to a store, as the rules see it: who does it, what was there before, and what they believe meanwhile."""
+
+from datetime import datetime
+from functools import cached_property
+from typing import Literal
+
+from reconciler.simulation.host import SimulatedProcess
+from reconciler.simulation.ledger import Ledger, Turn
+from reconciler.simulation.store import Held, Store
+from reconciler.simulation.truth import ClaimBrief, Folder, Stone, Truth, read
+
+
+class Change:
+    """About to happen. Everything that it tells is of the instant before."""
+
+    def __init__(
+        self,
+        verb: Literal["write", "remove"],
+        store: Store,
+        key: str,
+        content: bytes,
+        *,
+        version: str | None,
+        turn: Turn,
+        truth: Truth,
+        ledger: Ledger,
+    ) -> None:
+        self.verb, self.store, self.key, self.content, self.version = verb, store, key, content, version
+        self.turn, self.truth, self.ledger = turn, truth, ledger
+        self.database = turn.want.name
+        folder, _, rest = key.removeprefix(f"{self.database}/").partition("/")
+        self.backup, _, self.name = rest.partition("/") if folder == "backups" else ("", "", key.rpartition("/")[2])
+
+    @property
+    def by(self) -> SimulatedProcess:
+        return self.turn.process
+
+    @property
+    def now(self) -> datetime:
+        """By the clock of who does it."""
+        return self.by.host.now()
+
+    @property
+    def is_calm(self) -> bool:
+        """What they saw is still so, as far as people are concerned."""
+        return self.ledger.is_calm(self.turn)
+
+    @property
+    def in_time(self) -> bool:
+        """They did not sleep between deciding and doing."""
+        return not self.turn.reach.slept
+
+    @cached_property
+    def before(self) -> Held | None:
+        """What a plain read of the key finds now."""
+        return self.store.current(self.key)
+
+    @cached_property
+    def folder(self) -> Folder:
+        """All that lies under the backup's id there."""
+        return self.truth.folder(self.store, self.database, self.backup)
+
+    @property
+    def is_marker(self) -> bool:
+        """Only a delete marker, or a version below one, goes."""
+        versions = self.store.objects.get(self.key, ())
+        return any(held.stored.version == self.version and held.stored.marker for held in versions)
+
+    @property
+    def stone(self) -> Stone | None:
+        """If a tombstone is being written."""
+        is_one = self.verb == "write" and self.name.startswith("tombstone-")
+        return read(self.content, Stone) if is_one else None
+
+    @property
+    def is_own_draft(self) -> bool:
+        """Something that they wrote themselves and that never was a backup."""
+        never = "manifest.json" not in self.folder.visible and "manifest.json" not in self.folder.hidden
+        return never and self.ledger.drafts.get((self.store.name, self.backup)) is self.by
+
+    @property
+    def destroys(self) -> bool:
+        """Whether something of a backup goes, or is condemned."""
+        if not self.backup or self.is_marker:
+            return False
+        if self.verb == "write":
+            return self.stone is not None
+        return self.name not in ("intent.json",) and not self.name.startswith("tombstone-")
+
+    def is_mine(self, claim: ClaimBrief | None) -> bool:
+        return claim is not None and claim.owner is not None and claim.owner.token in self.by.tokens
+
+    def __str__(self) -> str:
+        slept = "" if self.in_time else "  (slept)"
+        version = f" {self.version}" if self.version else ""
+        return f"{self.by.host.name}/{self.by.pid} {self.verb} {self.store.name}:{self.key}{version}{slept}"

@@ -1,0 +1,99 @@
+"""Hosts with clocks of their own, and the processes on them."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from threading import Event
+
+from reconciler.simulation.timeline import Timeline
+from reconciler.world.facts import Owner
+
+
+class Death(BaseException):
+    """`kill -9`: raised at everything that a dead process still tries, so that no clean-up of its own takes effect."""
+
+
+class Host:
+    """A machine or a container. Two containers of one machine share `boot`, and see only their own processes."""
+
+    def __init__(self, name: str, timeline: Timeline, *, boot: str, namespace: str, offset: float, drift: float) -> None:
+        self.name, self.boot, self.namespace = name, boot, namespace
+        self.offset, self.drift = offset, drift
+        self.timeline = timeline
+        self.processes: dict[int, SimulatedProcess] = {}
+        self.remembered: dict[str, bytes] = {}
+        self._started = 0
+
+    def now(self) -> datetime:
+        """Its wall clock, which may be wrong."""
+        seconds = self.timeline.seconds * (1.0 + self.drift) + self.offset
+        return self.timeline.began + timedelta(seconds=seconds)
+
+    def start(self) -> "SimulatedProcess":
+        """A new process. Their numbers come round again, as they do."""
+        self._started += 1
+        process = SimulatedProcess(self, pid=2 + self._started % 7, ticks=self._started)
+        self.processes[process.pid] = process
+        return process
+
+    def get(self, key: str) -> bytes | None:
+        """As a cache: what is in its disk."""
+        return self.remembered.get(key)
+
+    def put(self, key: str, value: bytes) -> None:
+        self.remembered[key] = value
+
+
+class SimulatedProcess:
+    """One process: makes owners, and knows of those on its host."""
+
+    def __init__(self, host: Host, *, pid: int, ticks: int) -> None:
+        self.host, self.pid, self.ticks = host, pid, ticks
+        self.alive = True
+        self.stop = Event()
+        self.tokens: set[str] = set()
+        """Of all claims that it ever made."""
+        self._live: set[str] = set()
+
+    def begin(self) -> Owner:
+        """An owner, alive until `end` or until the process is."""
+        token = f"{self.host.name}-{self.pid}-{self.ticks}-{len(self.tokens)}"
+        self.tokens.add(token)
+        self._live.add(token)
+        return Owner(
+            boot=self.host.boot,
+            pid_namespace=self.host.namespace,
+            pid=self.pid,
+            start_ticks=self.ticks,
+            token=token,
+            host=self.host.name,
+        )
+
+    def end(self, owner: Owner) -> None:
+        """Its claim is over."""
+        self._live.discard(owner.token)
+
+    def is_gone(self, owner: Owner) -> bool | None:
+        """Proven only for processes of this very host."""
+        if (owner.boot, owner.pid_namespace) != (self.host.boot, self.host.namespace):
+            return None
+        there = self.host.processes.get(owner.pid)
+        if there is None or not there.alive or there.ticks != owner.start_ticks:
+            return True
+        return owner.token not in self._live if there is self else False
+
+    def holds(self, token: str) -> bool:
+        """Whether a claim of that token is really alive: what only the simulation knows."""
+        return self.alive and token in self._live
+
+    def end_all(self) -> None:
+        """It is over, by death or by having done its work."""
+        self.alive = False
+        self._live.clear()
+        if self.host.processes.get(self.pid) is self:
+            del self.host.processes[self.pid]
+
+
+def processes(hosts: "list[Host]") -> Iterator[SimulatedProcess]:
+    """All that are alive."""
+    for host in hosts:
+        yield from host.processes.values()

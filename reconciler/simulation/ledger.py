@@ -1,0 +1,71 @@
+"""What really happened in a simulated world: births and losses, a trace for the reader, and every rule that was broken."""
+
+from datetime import datetime, timedelta
+
+from reconciler.planning.plan import Plan
+from reconciler.policy.model import DatabasePolicy
+from reconciler.simulation.host import SimulatedProcess
+from reconciler.simulation.reach import Reach
+from reconciler.simulation.timeline import Timeline
+from reconciler.world.facts import Observation
+
+KEPT_LINES = 400
+"""Of the trace: the end is what explains a failure."""
+
+
+class Turn:
+    """What one process believes, and on what."""
+
+    def __init__(self, process: SimulatedProcess, reach: Reach, want: DatabasePolicy) -> None:
+        self.process, self.reach, self.want = process, reach, want
+        self.have: Observation | None = None
+        self.looked_at = 0
+        """How often people had meddled when it last looked."""
+        self.plan: Plan | None = None
+
+
+class Ledger:
+    """The memory that no reconciler has."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self.turns: dict[int, Turn] = {}
+        """Under way, by the process's identity."""
+        self.births: dict[str, datetime] = {}
+        """When each backup was first whole anywhere."""
+        self.losses: dict[str, datetime] = {}
+        """When a reconciler first gave it up."""
+        self.asked: set[str] = set()
+        """Given up because people asked for it, or taken away by them."""
+        self.drafts: dict[tuple[str, str], SimulatedProcess] = {}
+        """Who began a backup in a store."""
+        self.meddled = 0
+        """How often people changed the world behind the reconcilers' backs."""
+        self.broken: list[str] = []
+        self.lines: list[tuple[float, str]] = []
+
+    def turn_of(self, process: SimulatedProcess) -> Turn | None:
+        return self.turns.get(id(process))
+
+    def is_calm(self, turn: Turn) -> bool:
+        """Whether nobody meddled since it looked."""
+        return turn.looked_at == self.meddled
+
+    def note(self, line: str) -> None:
+        """For the trace."""
+        self.lines.append((self.timeline.seconds, line))
+        if len(self.lines) > 2 * KEPT_LINES:
+            del self.lines[:KEPT_LINES]
+
+    def breaks(self, rule: str, what: str) -> None:
+        """A rule does not hold."""
+        self.broken.append(f"{rule}: {what}")
+        self.note(f"BROKEN {rule}: {what}")
+
+    def may_go(self, until: datetime, window: timedelta) -> tuple[int, int]:
+        """In the window until then: how many were lost without being asked for, and how many might have been."""
+        since = until - window
+        lost = sum(at > since for key, at in self.losses.items() if key not in self.asked)
+        born = sum(at > since for at in self.births.values())
+        before = sum(at <= since and self.losses.get(key, until) > since for key, at in self.births.items())
+        return lost, born + max(1, before * 30 // 100)

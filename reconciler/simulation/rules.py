@@ -1,0 +1,271 @@
+"""The rules that every single change is held against. Each says what is wrong, or nothing. Named after the page that promises them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+
+from reconciler.simulation.change import Change
+from reconciler.simulation.truth import SILENT, Brief, ClaimBrief, Stone, read, what_is_wrong
+from reconciler.world.facts import Known
+
+CLOCKS = timedelta(seconds=120)
+"""Clocks of a host and of a store that differ by a minute each way are still used."""
+FRESH = timedelta(minutes=16)
+REMEMBERED = timedelta(days=30)
+DAY = timedelta(hours=24)
+FLOOR = 2
+CLAIMS = ("intent.json", "lease-keep.json")
+
+Rule = Callable[[Change], Iterator[str]]
+
+
+def only_its_own(change: Change) -> Iterator[str]:
+    """Rule 4: nothing outside of its database's folders is touched."""
+    if not change.key.startswith(f"{change.database}/"):
+        yield f"{change}: it is not of {change.database}"
+    if change.verb == "remove" and not change.backup and not change.key.startswith(f"{change.database}/pins/"):
+        yield f"{change}: records are never removed"
+
+
+def nothing_is_overwritten(change: Change) -> Iterator[str]:
+    """Rule 8: writes are if-absent; claims alone are renewed."""
+    if change.verb == "write" and change.before is not None and change.name not in CLAIMS:
+        yield f"{change}: something is there already"
+
+
+def claims_pass_from_the_dead(change: Change) -> Iterator[str]:
+    """Rule 8: what another living process claims is left to it."""
+    if change.name not in CLAIMS or change.before is None or change.is_marker:
+        return
+    claim = read(change.before.content, ClaimBrief)
+    silent = change.store.now() - change.before.stored.modified
+    if claim is not None and change.truth.lives(claim) and not change.is_mine(claim) and silent < SILENT:
+        yield f"{change}: its owner lives, and renewed it {silent.total_seconds():.0f} s ago"
+    if claim is None and silent < SILENT and change.in_time:
+        yield f"{change}: torn, and nobody watched it for long enough"
+
+
+def intent_before_the_first_byte(change: Change) -> Iterator[str]:
+    """§2: data and manifest come under an intent of their writer."""
+    writes = change.verb == "write" and bool(change.backup) and change.stone is None and change.name not in ("intent.json", "hold.json")
+    if writes and change.in_time and not change.is_mine(change.folder.intent):
+        yield f"{change}: there is no intent of its writer"
+
+
+def a_manifest_tells_the_truth(change: Change) -> Iterator[str]:
+    """Rules 5 and 9: whatever is listed as a backup is the dump, to the last byte, before its manifest is there."""
+    if change.verb != "write" or change.name != "manifest.json" or not change.backup:
+        return
+    said = read(change.content, Brief)
+    if said is None or said.id != change.backup or said.database != change.database:
+        yield f"{change}: no manifest of this backup"
+        return
+    whose = change.truth.repository(change.store, change.database)
+    if whose is None or whose.id != said.repository:
+        yield f"{change}: of another repository than the one that it lies in"
+    if whose is not None:
+        for wrong in what_is_wrong(change.folder, said, whose.identity):
+            yield f"{change}: {wrong}"
+
+
+def unknown_is_not_absent(change: Change) -> Iterator[str]:
+    """Rule 1: a deletion rests on everything being Known, and lately."""
+    if not change.destroys or change.is_own_draft:
+        return
+    have = change.turn.have
+    if have is None:
+        yield f"{change}: without having looked"
+        return
+    for name, seen in {**have.catalogues, "source": have.source}.items():
+        if not isinstance(seen, Known):
+            yield f"{change}: {name} is unknown"
+        elif change.in_time and change.now - seen.at > FRESH and change.is_calm:
+            yield f"{change}: {name} was seen {change.now - seen.at} ago"
+    if set(have.catalogues) != set(change.turn.want.dumps.targets) | {change.turn.want.home}:
+        yield f"{change}: not all targets were asked"
+
+
+def clocks_agree(change: Change) -> Iterator[str]:
+    """§5: nothing is destroyed under a clock that differs from a store's."""
+    if not change.destroys or change.is_own_draft or not change.is_calm:
+        return
+    for name in change.turn.want.dumps.targets:
+        apart = abs(change.truth.stores[name].now() - change.now)
+        if apart > timedelta(seconds=70):
+            yield f"{change}: its clock and that of {name} are {apart} apart"
+
+
+def under_the_lease(change: Change) -> Iterator[str]:
+    """Rule 8: who deletes holds the lease."""
+    if not change.destroys or change.is_own_draft or not change.in_time:
+        return
+    held = change.truth.stores[change.turn.want.home].current(f"{change.database}/lease-keep.json")
+    if held is None or not change.is_mine(read(held.content, ClaimBrief)):
+        yield f"{change}: it does not hold the lease"
+
+
+def nothing_goes_meanwhile(change: Change) -> Iterator[str]:
+    """Rules 12 and 13, §2: a hold keeps one backup, a freeze and a date in the future keep all."""
+    if not change.destroys or change.is_own_draft or not change.is_calm:
+        return
+    for name in change.turn.want.dumps.targets:
+        store = change.truth.stores[name]
+        if store.current(f"{change.database}/freeze.json"):
+            yield f"{change}: {name} is frozen"
+        if store.current(f"{change.database}/backups/{change.backup}/hold.json"):
+            yield f"{change}: it is on hold on {name}"
+        for folder in change.truth.folders(store, change.database).values():
+            if change.truth.state(folder, change.database, change.now - CLOCKS) == "impossible":
+                yield f"{change}: {folder.id} on {name} is dated in the future"
+
+
+def as_the_table_says(change: Change) -> Iterator[str]:
+    """§2: only what is being deleted or debris is removed, the manifest first; what is ours and nothing else."""
+    if change.verb != "remove" or not change.destroys or change.is_own_draft:
+        return
+    state = change.truth.state(change.folder, change.database, change.now + CLOCKS)
+    allowed = ("being_deleted", "debris", "being_written", "gone")
+    if state not in allowed and not (state in ("damaged", "deleted") and not change.is_calm):
+        yield f"{change}: it is {state}"
+    if change.name != "manifest.json" and "manifest.json" in change.folder.visible:
+        yield f"{change}: data goes while its manifest is there"
+
+
+def grace_has_passed(change: Change) -> Iterator[str]:
+    """Rule 3: what was a backup comes back until its tombstone is due."""
+    if change.verb != "remove" or change.name != "manifest.json" or not change.backup or change.is_marker:
+        return
+    stones = change.folder.tombstones
+    if not stones:
+        yield f"{change}: no tombstone announced it"
+    for stone in stones:
+        if stone is None or stone.due > change.truth.stores[change.store.name].now() + CLOCKS:
+            yield f"{change}: its grace has not passed" if stone else f"{change}: its tombstone is torn"
+
+
+def tombstones_stay(change: Change) -> Iterator[str]:
+    """§2: as long as anything of the id is left anywhere, and 30 days."""
+    if change.verb != "remove" or not change.name.startswith("tombstone-") or change.is_marker or not change.backup:
+        return
+    if any(not name.startswith("tombstone-") for name in change.folder.visible):
+        yield f"{change}: there is still something that it condemns"
+    held = change.before
+    stone = read(held.content, Stone) if held else None
+    if stone is not None and stone.counts and stone.due + REMEMBERED > change.store.now() + CLOCKS:
+        yield f"{change}: it is due since {stone.due:%d %b %H:%M} only"
+
+
+def the_last_good_ones_stay(change: Change) -> Iterator[str]:
+    """Rule 2: two whole backups are left when one is condemned, or removed."""
+    stone = change.stone
+    condemns = stone is not None and stone.counts
+    removes = change.verb == "remove" and change.name == "manifest.json" and bool(change.backup)
+    if not (condemns or removes) or not change.is_calm or not change.in_time or change.is_own_draft:
+        return
+    left = change.truth.whole(change.database, change.turn.want.dumps.targets, change.now).keys() - {change.backup}
+    going = {key for key in left if _is_condemned(change, key)}
+    if len(left - going) < FLOOR and change.backup in change.ledger.births:
+        yield f"{change}: {len(left - going)} would be left"
+
+
+def much_at_once_is_held_back(change: Change) -> Iterator[str]:
+    """Rule 3: in a day go at most as many as came, and 30 % of those that were there."""
+    stone = change.stone
+    if stone is None or not stone.counts or change.backup in change.ledger.losses or change.backup in change.ledger.asked:
+        return
+    lost, may_go = change.ledger.may_go(change.ledger.timeline.now(), DAY - 2 * CLOCKS)
+    if lost + 1 > may_go + 1:
+        yield f"{change}: {lost} are lost already in a day, and {may_go} may be"
+
+
+def retention_keeps(change: Change) -> Iterator[str]:
+    """Rule 12: scheduled ones only, and none that a rule of the policy keeps; others when their own time is over."""
+    stone = change.stone
+    if stone is None or not stone.counts or not change.is_calm or not change.in_time:
+        return
+    manifest = change.folder.manifest
+    if manifest is None:
+        yield f"{change}: it is no backup there"
+        return
+    if manifest.kind != "scheduled":
+        if manifest.keep_until is None or manifest.keep_until > change.now:
+            yield f"{change}: it is {manifest.kind}, and its time is not over"
+        return
+    if stone.due < stone.at + _grace(change):
+        yield f"{change}: without its grace"
+    kept = keeps(change)
+    if change.backup in kept:
+        yield f"{change}: retention keeps it ({kept[change.backup]})"
+
+
+def keeps(change: Change) -> Mapping[str, str]:
+    """The two plain rules, counted once more: by what is whole in truth."""
+    rules = change.turn.want.dumps.retention
+    whole = change.truth.whole(change.database, change.turn.want.dumps.targets, change.now)
+    found = sorted(((one.instant, key) for key, one in whole.items() if one.kind == "scheduled" and not _is_condemned(change, key)), reverse=True)
+    if rules is None or not (rules.keep_last or rules.keep_daily or rules.keep_hourly):
+        return {key: "no rules" for _, key in found}
+    kept = {key: "keep_last" for _, key in found[: rules.keep_last or 0]}
+    for count, form in ((rules.keep_daily, "%Y-%m-%d"), (rules.keep_hourly, "%Y-%m-%d %H")):
+        newest: dict[str, str] = {}
+        for at, key in found:
+            newest.setdefault(at.strftime(form), key)
+        kept |= dict.fromkeys(list(newest.values())[: count or 0], "keep_daily or keep_hourly")
+    return kept
+
+
+def a_slot_is_done_once(change: Change) -> Iterator[str]:
+    """§5: the newest slot, where nothing names it yet; never one of yesterday."""
+    begins = change.verb == "write" and change.name == "intent.json" and change.before is None
+    claim = read(change.content, ClaimBrief) if begins else None
+    if claim is None or claim.kind != "scheduled" or claim.slot is None or change.backup in change.ledger.births:
+        return
+    want = change.turn.want
+    newest = want.dumps.schedule.latest(change.now, want.timezone)
+    if newest is not None and change.in_time and claim.slot < newest - timedelta(hours=1):
+        yield f"{change}: for slot {claim.slot}, though {newest} is the newest"
+    have = change.turn.have
+    if have is None or not change.is_calm or not _as_seen(change):
+        return
+    for name in have.known():
+        for folder in change.truth.folders(change.truth.stores[name], change.database).values():
+            state = change.truth.state(folder, change.database, change.now)
+            done = folder.manifest.slot if folder.manifest and state in ("whole", "deleted", "damaged") else None
+            stones = [stone.slot for stone in folder.tombstones if stone and stone.counts and state != "foreign"]
+            if claim.slot in (done, *stones):
+                yield f"{change}: slot {claim.slot} is done by {folder.id} on {name}"
+
+
+def _as_seen(change: Change) -> bool:
+    """No store was changed since it was listed."""
+    listed = change.turn.reach.listed
+    return all(listed.get(name) == change.truth.stores[name].changes for name in change.turn.want.dumps.targets)
+
+
+def _is_condemned(change: Change, backup: str) -> bool:
+    stores = (change.truth.stores[name] for name in change.turn.want.dumps.targets)
+    return any(change.truth.folder(store, change.database, backup).tombstones for store in stores)
+
+
+def _grace(change: Change) -> timedelta:
+    rules = change.turn.want.dumps.retention
+    return rules.grace if rules is not None else timedelta(days=7)
+
+
+RULES: tuple[Rule, ...] = (
+    only_its_own,
+    nothing_is_overwritten,
+    claims_pass_from_the_dead,
+    intent_before_the_first_byte,
+    a_manifest_tells_the_truth,
+    unknown_is_not_absent,
+    clocks_agree,
+    under_the_lease,
+    nothing_goes_meanwhile,
+    as_the_table_says,
+    grace_has_passed,
+    tombstones_stay,
+    the_last_good_ones_stay,
+    much_at_once_is_held_back,
+    retention_keeps,
+    a_slot_is_done_once,
+)

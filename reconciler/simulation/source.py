@@ -1,0 +1,119 @@
+"""A database as a growing number of commits: what a dump of it must hold follows from how many there were at its snapshot."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from reconciler.errors import Conflict
+from reconciler.simulation.host import Death
+from reconciler.simulation.reach import Reach
+from reconciler.simulation.timeline import Timeline
+from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
+
+COMMIT_SECONDS = 60.0
+"""A commit a minute."""
+HOTEL = Identity(provider="postgres", cluster="7423905183641200011", database="hotel")
+
+
+class Database:
+    """What the server holds, and who is connected to it."""
+
+    def __init__(self, timeline: Timeline, identity: Identity = HOTEL) -> None:
+        self.timeline, self.identity = timeline, identity
+        self.sessions: dict[str, str] = {}
+        """Of dumps, by backup id: the process that opened it."""
+
+    def commits(self) -> int:
+        """So far."""
+        return int(self.timeline.seconds // COMMIT_SECONDS)
+
+
+def archive_of(identity: Identity, commits: int) -> list[bytes]:
+    """What a dump of that many commits is, in the pieces in which it comes."""
+    return [b"PGDMP simulated\n", f"{identity}\n".encode(), f"commits {commits}\n".encode()]
+
+
+class SimulatedDump:
+    """One snapshot."""
+
+    def __init__(self, source: "SimulatedSource", facts: DumpFacts, commits: int) -> None:
+        self._source, self._commits = source, commits
+        self.facts = facts
+        self.globals = Globals(roles=(), memberships=(), settings=(), database_owner="hotel", database_acl=None)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Each piece takes its time."""
+        for piece in archive_of(self.facts.source.identity, self._commits):
+            yield self._source.ask("dump", lambda piece=piece: piece)  # type: ignore[misc]  # mypy can't infer a default
+        # Only a producer that was seen to end well has ended.
+        self._source.ask("reap", lambda: None)
+
+    def lsn_after(self) -> str | None:
+        return f"0/{self._commits:X}"
+
+
+class SimulatedSource:
+    """The database through one process's hands."""
+
+    def __init__(self, database: Database, reach: Reach) -> None:
+        self._database, self._reach = database, reach
+
+    def ask(self, verb: str, work):  # type: ignore[no-untyped-def]
+        return self._reach.call(verb, "source", "", work)
+
+    def facts(self) -> SourceFacts:
+        """Raises Unreachable or Refused."""
+        return self.ask("look at", self._facts)
+
+    def _facts(self) -> SourceFacts:
+        database = self._database
+        return SourceFacts(identity=database.identity, server_version="18.1", major=18, clock=database.timeline.now())
+
+    @contextmanager
+    def dump(self, backup_id: str, *, expect: Identity | None) -> Iterator[SimulatedDump]:
+        """Its session stays when the process dies, until somebody ends it."""
+        started = self._reach.process.host.now()
+        facts = self.ask("connect to", self._facts)
+        if expect is not None and expect != facts.identity:
+            raise Conflict(f"the source is {facts.identity}, not {expect}")
+        self._database.sessions[backup_id] = self._reach.process.host.name
+        try:
+            yield SimulatedDump(self, _dump_facts(facts, started), self._database.commits())
+        except Death:
+            raise
+        except BaseException:
+            self._database.sessions.pop(backup_id, None)
+            raise
+        if self._reach.process.alive:
+            self._database.sessions.pop(backup_id, None)
+
+    def end_sessions(self, backup_id: str) -> int:
+        """How many there were."""
+        return self.ask("end sessions of", lambda: 0 if self._database.sessions.pop(backup_id, None) is None else 1)
+
+
+def _dump_facts(source: SourceFacts, started: datetime) -> DumpFacts:
+    return DumpFacts(
+        source=source,
+        instant=min(source.clock, started),
+        lsn_before="0/1",
+        encoding="UTF8",
+        collate="C",
+        ctype="C",
+        locale_provider="libc",
+        extensions={},
+        client_version="pg_dump (PostgreSQL) 18.1",
+    )
+
+
+class SimulatedProvider:
+    """Hosts one database."""
+
+    domain = "host:db.internal"
+    place = "simulated db.internal/hotel"
+
+    def __init__(self, database: Database, reach: Reach) -> None:
+        self._source = SimulatedSource(database, reach)
+
+    def source(self) -> SimulatedSource:
+        return self._source

@@ -1,0 +1,156 @@
+"""An object store in memory: what lies in the bucket, whoever asks. Versions, markers, conditions and unfinished uploads as real ones have."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from hashlib import md5
+from threading import Lock
+from typing import Protocol
+
+import msgspec
+
+from reconciler.errors import Conflict, Unreachable
+from reconciler.simulation.host import SimulatedProcess
+from reconciler.simulation.timeline import Timeline
+from reconciler.world.ports import Stored, Upload
+
+
+class Held(msgspec.Struct, frozen=True):
+    """One version: what is said of it, and its bytes."""
+
+    stored: Stored
+    content: bytes
+
+
+class Witness(Protocol):
+    """Sees every change just before it happens. `by` is None for people."""
+
+    def writing(self, store: "Store", key: str, content: bytes, by: SimulatedProcess | None) -> None: ...
+
+    def removing(self, store: "Store", key: str, version: str | None, by: SimulatedProcess | None) -> None: ...
+
+
+class _Nobody:
+    def writing(self, store: "Store", key: str, content: bytes, by: SimulatedProcess | None) -> None:
+        """Looks away."""
+
+    def removing(self, store: "Store", key: str, version: str | None, by: SimulatedProcess | None) -> None:
+        """Looks away."""
+
+
+class Store:
+    """One bucket. `lag_seconds`: listings show what was there so long ago."""
+
+    def __init__(self, name: str, timeline: Timeline, *, versioned: bool, offset: float = 0.0, lag_seconds: float = 0.0) -> None:
+        self.name, self.timeline = name, timeline
+        self.versioned, self.offset, self.lag_seconds = versioned, offset, lag_seconds
+        self.objects: dict[str, tuple[Held, ...]] = {}
+        """By key, newest version last."""
+        self.uploads: dict[str, Upload] = {}
+        self.witness: Witness = _Nobody()
+        self.changes = 0
+        self._count = 0
+        self._past: list[tuple[float, str, tuple[Held, ...]]] = []
+        self._lock = Lock()
+
+    def now(self) -> datetime:
+        """Its own clock."""
+        return self.timeline.now() + timedelta(seconds=self.offset)
+
+    def current(self, key: str) -> Held | None:
+        """What a plain read finds."""
+        versions = self.objects.get(key)
+        return None if not versions or versions[-1].stored.marker else versions[-1]
+
+    def version(self, key: str, version: str) -> Held | None:
+        """That one alone."""
+        return next((held for held in self.objects.get(key, ()) if held.stored.version == version and not held.stored.marker), None)
+
+    def put(
+        self, key: str, content: bytes, *, expect: str | None, by: SimulatedProcess | None, upload: Upload | None = None
+    ) -> Stored:
+        """Whole, and only if the condition holds. Completes the upload that brought it. Raises Conflict, Unreachable."""
+        with self._lock:
+            if upload is not None and upload.upload_id not in self.uploads:
+                raise Unreachable(f"{self.name}: the upload of {key} is gone")
+            there = self.current(key)
+            if expect is not None and expect != (there.stored.etag if there else ""):
+                raise Conflict(f"{self.name}: {key} is not as expected")
+            self.witness.writing(self, key, content, by)
+            if upload is not None:
+                del self.uploads[upload.upload_id]
+            return self._add(key, content, marker=False)
+
+    def remove(self, key: str, version: str | None, *, by: SimulatedProcess | None) -> None:
+        """The object, or that version of it. A versioned store only hides an object."""
+        with self._lock:
+            versions = self.objects.get(key, ())
+            left = tuple(held for held in versions if version is None or (held.stored.version or "none") != version)
+            if version is None and self.versioned:
+                self.witness.removing(self, key, version, by)
+                self._add(key, b"", marker=True)
+            elif version is None and versions:
+                self.witness.removing(self, key, version, by)
+                self._set(key, ())
+            elif version is not None and self.versioned and len(left) < len(versions):
+                self.witness.removing(self, key, version, by)
+                self._set(key, left)
+
+    def listing(self, prefix: str, *, versions: bool) -> tuple[Stored, ...]:
+        """Ordered by key; of a key, newest version first."""
+        objects = self._view()
+        keys = sorted(key for key in objects if key.startswith(prefix))
+        if versions:
+            return tuple(_shown(held, latest=place == 0) for key in keys for place, held in enumerate(reversed(objects[key])))
+        return tuple(objects[key][-1].stored for key in keys if not objects[key][-1].stored.marker)
+
+    def begin(self, key: str) -> Upload:
+        """A write that is not complete yet."""
+        self._count += 1
+        upload = Upload(key=key, upload_id=f"upload-{self._count}", begun=self.now())
+        self.uploads[upload.upload_id] = upload
+        return upload
+
+    def unfinished(self, prefix: str) -> Sequence[Upload]:
+        return tuple(upload for upload in self.uploads.values() if upload.key.startswith(prefix))
+
+    def abort(self, upload: Upload) -> None:
+        self.uploads.pop(upload.upload_id, None)
+
+    def _add(self, key: str, content: bytes, *, marker: bool) -> Stored:
+        self._count += 1
+        etag = "" if marker else f"{md5(content, usedforsecurity=False).hexdigest()}"
+        stored = Stored(
+            key=key,
+            size=len(content),
+            etag=etag,
+            modified=self.now(),
+            version=f"v{self._count}" if self.versioned else None,
+            marker=marker,
+        )
+        before = self.objects.get(key, ()) if self.versioned else ()
+        self._set(key, (*before, Held(stored, content)))
+        return stored
+
+    def _set(self, key: str, versions: tuple[Held, ...]) -> None:
+        self.changes += 1
+        if self.lag_seconds:
+            self._past.append((self.timeline.seconds, key, self.objects.get(key, ())))
+        if versions:
+            self.objects[key] = versions
+        else:
+            self.objects.pop(key, None)
+
+    def _view(self) -> dict[str, tuple[Held, ...]]:
+        """What listings show: what is younger than the lag is not yet in them."""
+        edge = self.timeline.seconds - self.lag_seconds
+        self._past = [change for change in self._past if change[0] > edge]
+        if not self._past:
+            return self.objects
+        seen = dict(self.objects)
+        for _, key, versions in reversed(self._past):
+            seen[key] = versions
+        return {key: versions for key, versions in seen.items() if versions}
+
+
+def _shown(held: Held, *, latest: bool) -> Stored:
+    return held.stored if latest else msgspec.structs.replace(held.stored, latest=False)

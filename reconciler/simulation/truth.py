@@ -1,0 +1,233 @@
+"""What is true of a simulated world: the table of states once more, written from the page and not from the code that it judges."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from hashlib import sha256
+from typing import Literal, TypeVar
+
+import msgspec
+import zstandard
+
+from reconciler.simulation.host import Host, processes
+from reconciler.simulation.source import archive_of
+from reconciler.simulation.store import Held, Store
+from reconciler.world.facts import Identity, Instant
+
+T = TypeVar("T")
+
+AHEAD = timedelta(minutes=5)
+SILENT = timedelta(seconds=88)
+"""A claim that was not renewed for so long may be taken for dead; its watchers wait 90 s on clocks that drift."""
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """An object that a manifest names."""
+
+    name: str
+    content: str
+    stored_bytes: int
+    sha256: str
+
+
+class Brief(msgspec.Struct, frozen=True):
+    """A manifest, as far as the rules ask."""
+
+    id: str
+    database: str
+    repository: str
+    kind: str
+    slot: Instant | None
+    instant: Instant
+    objects: tuple[Piece, ...]
+    keep_until: Instant | None = None
+    labels: Mapping[str, str] = {}
+
+
+class Claimant(msgspec.Struct, frozen=True):
+    token: str
+
+
+class ClaimBrief(msgspec.Struct, frozen=True):
+    """An intent or a lease."""
+
+    owner: Claimant | None
+    for_what: str = ""
+    slot: Instant | None = None
+    kind: str | None = None
+
+
+class Stone(msgspec.Struct, frozen=True):
+    """A tombstone."""
+
+    id: str
+    at: Instant
+    due: Instant
+    slot: Instant | None = None
+    counts: bool = True
+
+
+class RepositoryBrief(msgspec.Struct, frozen=True):
+    id: str
+    identity: Identity
+
+
+@lru_cache(maxsize=4096)
+def read(content: bytes, kind: type[T]) -> T | None:
+    """The record; None for what is none."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+@lru_cache(maxsize=4096)
+def is_archive(content: bytes, identity: Identity) -> bool:
+    """Whether these bytes are the dump of some number of commits of that database, from the first byte to the last."""
+    try:
+        raw = zstandard.ZstdDecompressor().decompressobj().decompress(content)
+    except zstandard.ZstdError:
+        return False
+    commits = raw.rpartition(b"commits ")[2].strip()
+    return commits.isdigit() and raw == b"".join(archive_of(identity, int(commits)))
+
+
+class Folder(msgspec.Struct, frozen=True):
+    """What lies under one backup's id in one store, by name: what a plain read finds, and what is hidden from it."""
+
+    store: Store
+    id: str
+    visible: Mapping[str, Held]
+    hidden: frozenset[str]
+
+    @property
+    def manifest(self) -> Brief | None:
+        """If it is one, and of this backup."""
+        held = self.visible.get("manifest.json")
+        found = read(held.content, Brief) if held else None
+        return found if found is not None and found.id == self.id else None
+
+    @property
+    def intent(self) -> ClaimBrief | None:
+        held = self.visible.get("intent.json")
+        return read(held.content, ClaimBrief) if held else None
+
+    @property
+    def tombstones(self) -> list[Stone | None]:
+        """None for a torn one."""
+        return [self._stone(held) for name, held in sorted(self.visible.items()) if name.startswith("tombstone-")]
+
+    def _stone(self, held: Held) -> Stone | None:
+        stone = read(held.content, Stone)
+        return stone if stone is not None and stone.id == self.id else None
+
+    @property
+    def data(self) -> Mapping[str, Held]:
+        known = ("manifest.json", "intent.json", "hold.json")
+        return {name: held for name, held in self.visible.items() if name not in known and not name.startswith("tombstone-")}
+
+
+State = Literal[
+    "whole", "being_written", "debris", "damaged", "orphan", "deleted", "being_deleted", "hidden", "foreign", "impossible", "gone"
+]
+
+
+class Truth:
+    """The whole world, seen from outside."""
+
+    def __init__(self, stores: Mapping[str, Store], hosts: Sequence[Host]) -> None:
+        self.stores, self.hosts = stores, hosts
+
+    def folders(self, store: Store, database: str) -> dict[str, Folder]:
+        """By id."""
+        start = f"{database}/backups/"
+        visible: dict[str, dict[str, Held]] = {}
+        hidden: dict[str, set[str]] = {}
+        for key, versions in store.objects.items():
+            if key.startswith(start):
+                backup, _, name = key[len(start) :].partition("/")
+                if versions[-1].stored.marker:
+                    hidden.setdefault(backup, set()).add(name)
+                else:
+                    visible.setdefault(backup, {})[name] = versions[-1]
+        ids = visible.keys() | hidden.keys()
+        return {
+            key: Folder(store=store, id=key, visible=visible.get(key, {}), hidden=frozenset(hidden.get(key, ()))) for key in ids
+        }
+
+    def folder(self, store: Store, database: str, backup: str) -> Folder:
+        """One of them, possibly empty."""
+        start = f"{database}/backups/{backup}/"
+        found = {key[len(start) :]: versions[-1] for key, versions in store.objects.items() if key.startswith(start)}
+        return Folder(
+            store=store,
+            id=backup,
+            visible={name: held for name, held in found.items() if not held.stored.marker},
+            hidden=frozenset(name for name, held in found.items() if held.stored.marker),
+        )
+
+    def repository(self, store: Store, database: str) -> RepositoryBrief | None:
+        held = store.current(f"{database}/repository.json")
+        return read(held.content, RepositoryBrief) if held else None
+
+    def lives(self, claim: ClaimBrief | None) -> bool:
+        """Whether whoever wrote it is really alive."""
+        if claim is None or claim.owner is None:
+            return False
+        return any(process.holds(claim.owner.token) for process in processes(list(self.hosts)))
+
+    def state(self, folder: Folder, database: str, now: datetime) -> State:
+        """As the table has it, with whoever may be dead counted by what they really are."""
+        manifest, whose = folder.manifest, self.repository(folder.store, database)
+        if manifest is not None and whose is not None and manifest.repository != whose.id:
+            return "foreign"
+        stones = folder.tombstones
+        if stones:
+            return _buried(folder, stones, now)
+        if manifest is not None:
+            if manifest.instant > now + AHEAD:
+                return "impossible"
+            return "whole" if _all_there(folder, manifest) else "damaged"
+        if "manifest.json" in folder.visible:
+            return "damaged"
+        if "manifest.json" in folder.hidden:
+            return "hidden"
+        if "intent.json" in folder.visible:
+            return "being_written" if self.lives(folder.intent) else "debris"
+        return "orphan" if folder.visible else "gone"
+
+    def whole(self, database: str, names: Sequence[str], now: datetime) -> dict[str, Brief]:
+        """Ids of which some store of these holds a whole copy, by id."""
+        found: dict[str, Brief] = {}
+        for name in names:
+            for folder in self.folders(self.stores[name], database).values():
+                manifest = folder.manifest
+                if manifest is not None and self.state(folder, database, now) == "whole":
+                    found[folder.id] = manifest
+        return found
+
+
+def _buried(folder: Folder, stones: list[Stone | None], now: datetime) -> State:
+    if len(stones) == len(folder.visible):
+        return "gone"
+    dues = [stone.due for stone in stones if stone is not None]
+    if len(dues) < len(stones) or max(dues) > now:
+        return "deleted"
+    return "being_deleted"
+
+
+def _all_there(folder: Folder, manifest: Brief) -> bool:
+    sizes = {name: held.stored.size for name, held in folder.data.items()}
+    return all(sizes.get(piece.name) == piece.stored_bytes for piece in manifest.objects)
+
+
+def what_is_wrong(folder: Folder, manifest: Brief, identity: Identity) -> Iterator[str]:
+    """Why a backup that is said to be whole is not, byte by byte."""
+    for piece in manifest.objects:
+        held = folder.data.get(piece.name)
+        if held is None:
+            yield f"{piece.name} is not there"
+        elif sha256(held.content).hexdigest() != piece.sha256:
+            yield f"{piece.name} is not what the manifest says"
+        elif piece.content == "dump" and not is_archive(held.content, identity):
+            yield f"{piece.name} is no dump of the database"

@@ -1,0 +1,127 @@
+"""What a bucket does by itself with what lies in it: locks, expiry, archiving."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, Final, Literal
+
+import msgspec
+
+from reconciler.errors import Locked, ReconcilerError
+from reconciler.targets.retrying import persist
+from reconciler.targets.s3_bucket import Bucket
+from reconciler.targets.s3_errors import archive_of, code_of, translated
+from reconciler.world.facts import LifecycleRule
+from reconciler.world.ports import Custody
+
+ASK_AGAIN_SECONDS: Final = 3600.0
+"""Rules change by hand, now and then; a plan is made several times a minute."""
+
+_NONE_SET: Final = {
+    "MethodNotAllowed",
+    "NoSuchLifecycleConfiguration",
+    "NoSuchObjectLockConfiguration",
+    "NotImplemented",
+    "ObjectLockConfigurationNotFoundError",
+}
+"""There is no such setting, or the store has no such thing."""
+
+
+class Lock(msgspec.Struct, frozen=True, kw_only=True):
+    """Object Lock, as a policy asks for it."""
+
+    mode: Literal["governance", "compliance"]
+    retain: timedelta
+
+
+class S3Custody(Custody):
+    """Of one bucket. Safe to use from several threads: at worst the store is asked twice."""
+
+    def __init__(self, bucket: Bucket, *, lock: Lock | None = None, single_writer: bool = False) -> None:
+        self._bucket = bucket
+        self._lock = lock
+        self.single_writer = single_writer
+        self.retain = lock.retain if lock else None
+        self._rules: tuple[LifecycleRule, ...] = ()
+        self._fresh_until = float("-inf")
+
+    def lock_until(self, until: datetime | None) -> Mapping[str, Any]:
+        """The part of a write's request that locks what it writes; none where the policy asks for no lock."""
+        if until is None or self._lock is None:
+            return {}
+        return {"ObjectLockMode": self._lock.mode.upper(), "ObjectLockRetainUntilDate": until}
+
+    def default_retention(self) -> timedelta | None:
+        """Asked once."""
+        return self._default_retention
+
+    @cached_property
+    def _default_retention(self) -> timedelta | None:
+        answer = self._ask("Object Lock", "GetBucketObjectLockConfiguration", self._bucket.client.get_object_lock_configuration)
+        default = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention", {})
+        return timedelta(days=default.get("Days", 0) + 365 * default.get("Years", 0)) or None
+
+    def lifecycle(self) -> tuple[LifecycleRule, ...]:
+        """Those that are enabled and reach what lies under the target's prefix."""
+        now = self._bucket.clock.monotonic()
+        if now >= self._fresh_until:
+            ask = self._bucket.client.get_bucket_lifecycle_configuration
+            answer = self._ask("lifecycle rules", "GetLifecycleConfiguration", ask)
+            self._rules = tuple(found for rule in answer.get("Rules", ()) for found in _read(rule, self._bucket.prefix))
+            self._fresh_until = now + ASK_AGAIN_SECONDS
+        return self._rules
+
+    def _ask(self, what: str, right: str, request: Callable[..., Any]) -> Mapping[str, Any]:
+        """An empty answer where nothing is set."""
+
+        def attempt() -> Mapping[str, Any]:
+            with translated(self._bucket.doing(f"ask for the {what} of", "", right)):
+                try:
+                    answer: Mapping[str, Any] = request(Bucket=self._bucket.name)
+                except self._bucket.client.exceptions.ClientError as error:
+                    if code_of(error) not in _NONE_SET:
+                        raise
+                    return {}
+            return answer
+
+        return persist(attempt, clock=self._bucket.clock, stop=self._bucket.stop)
+
+
+def lock_on(bucket: Bucket, key: str, version: str) -> Locked | None:
+    """Why that version can't be deleted, if it is a lock; None where it is not, or can't be seen."""
+    try:
+        with translated(bucket.doing("look at", key, "GetObjectRetention")):
+            answer = bucket.client.head_object(**bucket.at(key), VersionId=version)
+    except ReconcilerError:
+        return None
+    what = f"{bucket.target}: {bucket.place}{key} is locked"
+    until: datetime | None = answer.get("ObjectLockRetainUntilDate")
+    if answer.get("ObjectLockLegalHoldStatus") == "ON":
+        return Locked(f"{what} by a legal hold", cure="release the legal hold")
+    if until is None or until <= bucket.time_of(answer):
+        return None
+    return Locked(f"{what} until {until.astimezone(UTC):%Y-%m-%d %H:%MZ}", cure="wait until then", until=until.astimezone(UTC))
+
+
+def _read(rule: Mapping[str, Any], own: str) -> Iterator[LifecycleRule]:
+    """What one rule does to keys below our own prefix."""
+    chosen: Mapping[str, Any] = rule.get("Filter", {})
+    both: Mapping[str, Any] = chosen.get("And", {})
+    prefix = str(rule.get("Prefix") or chosen.get("Prefix") or both.get("Prefix") or "")
+    by_tag = "Tag" in chosen or "Tags" in both  # no object of ours has any
+    if rule.get("Status") != "Enabled" or by_tag or not (prefix.startswith(own) or own.startswith(prefix)):
+        return
+
+    def named(does: Literal["expires", "expires old versions of", "archives"], days: int) -> LifecycleRule:
+        name = str(rule.get("ID") or "without a name")
+        below = prefix.removeprefix(own) if prefix.startswith(own) else ""
+        return LifecycleRule(name=name, prefix=below, does=does, after=timedelta(days=days))
+
+    expiry: Mapping[str, Any] = rule.get("Expiration", {})
+    if "Days" in expiry or "Date" in expiry:
+        yield named("expires", expiry.get("Days", 0))
+    if "NoncurrentDays" in (old := rule.get("NoncurrentVersionExpiration", {})):
+        yield named("expires old versions of", old["NoncurrentDays"])
+    for move in rule.get("Transitions", ()):
+        if archive_of(move):
+            yield named("archives", move.get("Days", 0))

@@ -1,0 +1,99 @@
+"""Which backups are copied where."""
+
+import msgspec
+from hypothesis import given, settings
+
+from reconciler.duties import copies
+from reconciler.duties.copies import CopyBackup
+from reconciler.duties.retention import kept
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.facts import Observation
+from tests.building import DAY, HOUR, NOW, catalogue, copy, daily, observation, policy, retention, tombstone, unknown, utc
+from tests.drawn import observations, policies
+
+TODAY = utc("2025-10-25 02:00")
+THREE = ("primary", "offsite", "vault")
+
+
+def asked(want: DatabasePolicy, have: Observation) -> list[CopyBackup]:
+    return [step.action for step in copies.due(want, have, NOW).steps if isinstance(step.action, CopyBackup)]
+
+
+def test_backup_that_one_target_lacks() -> None:
+    """A kept backup comes to every target of the policy, from the first that has it."""
+    one = copy(TODAY)
+    have = observation(primary=catalogue([one]), offsite=catalogue([one]), vault=catalogue())
+
+    assert [("primary", "vault")] == [(action.origin, action.target) for action in asked(policy(targets=THREE), have)]
+
+
+def test_first_target_has_a_bad_copy() -> None:
+    """A copy is made of a whole one; the damaged one is not written over."""
+    one = copy(TODAY)
+    damaged = msgspec.structs.replace(one, state="damaged")
+    have = observation(primary=catalogue([damaged]), offsite=catalogue([one]), vault=catalogue())
+
+    assert [("offsite", "vault")] == [(action.origin, action.target) for action in asked(policy(targets=THREE), have)]
+
+
+def test_target_that_the_policy_does_not_name() -> None:
+    """The home target of records is no target of dumps."""
+    have = observation(primary=catalogue([copy(TODAY)]), home=catalogue())
+
+    assert [] == asked(policy(), have)
+
+
+def test_target_is_down() -> None:
+    """What can't be seen gets no copy: it may be there."""
+    have = observation(primary=catalogue([copy(TODAY)]), offsite=unknown())
+
+    assert [] == asked(policy(targets=("primary", "offsite")), have)
+
+
+def test_backup_that_retention_drops() -> None:
+    """Nothing travels that would be pruned at once."""
+    have = observation(primary=catalogue(daily(5, TODAY)), offsite=catalogue())
+    want = policy(targets=("primary", "offsite"), keep=retention(keep_last=3))
+
+    assert {one.id for one in daily(3, TODAY)} == {action.backup for action in asked(want, have)}
+
+
+def test_backup_that_another_target_buried() -> None:
+    """What a tombstone names anywhere is not spread again."""
+    one = copy(TODAY)
+    have = observation(primary=catalogue([one]), offsite=catalogue(tombstones=[tombstone(one, NOW - HOUR)]), vault=catalogue())
+
+    assert [] == asked(policy(targets=THREE), have)
+
+
+def test_target_whose_debris_of_it_was_swept() -> None:
+    """A tombstone that buried debris would condemn a copy put beside it: it is forgotten first, elsewhere it hinders nothing."""
+    one = copy(TODAY)
+    swept = catalogue(tombstones=[tombstone(one, NOW - HOUR, grace=0 * DAY, counts=False)])
+    have = observation(primary=catalogue([one]), offsite=swept, vault=catalogue())
+
+    assert ["vault"] == [action.target for action in asked(policy(targets=THREE), have)]
+
+
+def test_manual_and_held_ones() -> None:
+    """What stays for another reason than retention is copied too."""
+    manual, held = copy(TODAY - 9 * DAY, kind="manual", slot=None), copy(TODAY - 8 * DAY, held="legal")
+    have = observation(primary=catalogue([*daily(3, TODAY), manual, held]), offsite=catalogue(daily(3, TODAY)))
+    want = policy(targets=("primary", "offsite"), keep=retention(keep_last=3))
+
+    assert {manual.id, held.id} == {action.backup for action in asked(want, have)}
+
+
+@given(policies(), observations())
+@settings(max_examples=80, deadline=None)
+def test_copies_in_any_world(want: DatabasePolicy, have: Observation) -> None:
+    """Only kept, whole, unburied backups travel, from a whole copy to where nothing lies under their id."""
+    backups = {backup.id: backup for backup in have.backups()}
+    stays = kept(want, have, NOW)
+    buried = {stone.id for seen in have.known().values() for stone in seen.tombstones}
+
+    for action in asked(want, have):
+        assert action.backup in stays.keys() - buried
+        assert "whole" == backups[action.backup].copies[action.origin].state
+        assert action.target in have.known()
+        assert action.target not in backups[action.backup].copies
