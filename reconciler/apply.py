@@ -35,8 +35,7 @@ def apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent:
     if not agree(consent, first).steps:
         return Applied(outcomes=(), not_approved=agree(consent, first).not_approved, after=first)
     with _lease(world, want, watch) as lease:
-        # What the first look asked for may have been done by whoever held the lease before us.
-        outcomes = _create(world, want, look, consent, first if isinstance(lease, Unreachable) else look())
+        outcomes = _create(world, want, look, consent, first=first, lease=lease)
         if any(outcome.result == "failed" for outcome in outcomes):
             last = look()
             skipped = [_skipped(step, "something failed before it") for step in agree(consent, last).steps if _deletes(step)]
@@ -44,12 +43,21 @@ def apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent:
         return _delete(world, want, look, consent, lease=lease, before=outcomes)
 
 
-def _create(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent: Consent, first: Plan) -> tuple[Outcome, ...]:
+def _create(
+    world: World,
+    want: DatabasePolicy,
+    look: Callable[[], Plan],
+    consent: Consent,
+    *,
+    first: Plan,
+    lease: Claim | Unreachable,
+) -> tuple[Outcome, ...]:
     """Observe and plan again while that creates something new; what was tried in this turn is not tried again."""
     outcomes: dict[str, Outcome] = {}
-    fresh = first
+    # What the first look asked for may have been done by whoever held the lease before us. Without one, creating alone is fine.
+    fresh, effects = (first, ("create",)) if isinstance(lease, Unreachable) else (look(), ("create", "change"))
     for _ in range(ROUNDS):
-        steps = [step for step in agree(consent, fresh).steps if not _deletes(step) and step.action.id not in outcomes]
+        steps = [step for step in agree(consent, fresh).steps if step.action.effect in effects and step.action.id not in outcomes]
         if not steps:
             break
         made = {step.action.id: _perform(world, want, step) for step in steps}

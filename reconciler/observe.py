@@ -1,16 +1,19 @@
 """One database of the world → one observation. Reads only; all sides at once; what does not answer is Unknown."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from reconciler.backups.catalogue import Reader
 from reconciler.backups.claim import Watch
-from reconciler.errors import ReconcilerError
+from reconciler.backups.register import registered
+from reconciler.errors import Finding, ReconcilerError
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Catalogue, Known, Observation, Observed, Unknown
-from reconciler.world.ports import World
+from reconciler.world.ports import Pool, Target, World
 
 LIMIT_SECONDS = 120.0
 """For all sides together: the sockets' own limits are shorter, this one is for what they don't see."""
@@ -30,6 +33,26 @@ def observe(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
         source_domain=world.provider.domain,
         catalogues={name: _gather(world, future, ends) for name, future in catalogues.items()},
         domains=world.domains,
+    )
+
+
+def left_behind(targets: Mapping[str, Target], databases: Collection[str], pool: Pool) -> tuple[Finding, ...]:
+    """Databases that these targets hold and the policy no longer names. What can't be seen is another finding's matter."""
+    seen = {name: pool.submit(partial(registered, target)) for name, target in sorted(targets.items())}
+    where: dict[str, list[str]] = {}
+    for name, future in seen.items():
+        with suppress(ReconcilerError):
+            for database in future.result():
+                where.setdefault(database, []).append(name)
+    return tuple(
+        Finding(
+            severity="note",
+            where=database,
+            what=f"left the policy; its backups on {', '.join(names)} stay untouched, and nobody judges them",
+            cure=f"`reconcile forget {database}` ends this note",
+        )
+        for database, names in sorted(where.items())
+        if database not in databases
     )
 
 

@@ -216,7 +216,7 @@ def _refuse_locking(claim: Claim, custody: Custody) -> None:
         locked = custody.default_retention()
     if locked:
         raise Refused(
-            f"{claim.target.name}: its default retention locks all that is written for {locked.days} d, each renewal of a lease too",
+            f"{claim.target.name}: its default retention locks all that is written for {locked.days} d, renewals of a lease too",
             cure="remove the bucket's default retention and set `object_lock` instead, or let another target be `home`",
         )
 

@@ -35,6 +35,8 @@ def read_globals(target: Target, manifest: Manifest) -> Globals:
 def places_of(backup: Backup, order: Sequence[str], only: str | None) -> tuple[str, ...]:
     """Where a whole copy may be read, in that order of preference. Raises Refused where nowhere."""
     whole = [*(name for name in order if name in backup.whole_on), *(name for name in backup.whole_on if name not in order)]
+    # An archived one can't be read at once: only where nothing else is left.
+    whole.sort(key=lambda name: bool(backup.copies[name].archived))
     chosen = [name for name in whole if only in (None, name)]
     if not chosen:
         states = ", ".join(f"{copy.state} on {name}" for name, copy in sorted(backup.copies.items()))

@@ -57,7 +57,7 @@ def compact(instant: datetime) -> str:
 
 def from_compact(text: str) -> datetime:
     """The other way round. Raises ValueError."""
-    return datetime.strptime(text, _COMPACT).replace(tzinfo=UTC)
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def backup_id(instant: datetime, token: str) -> str:

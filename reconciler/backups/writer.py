@@ -12,6 +12,7 @@ from reconciler.backups.claim import Claim, ClaimRecord, beating, read_claim
 from reconciler.backups.erase import erase, erase_object
 from reconciler.backups.manifest import (
     FORMAT,
+    LARGEST,
     Compression,
     Kind,
     Manifest,
@@ -23,6 +24,7 @@ from reconciler.backups.manifest import (
 )
 from reconciler.backups.pipeline import Progress, Tally, compress, heed, read_checked
 from reconciler.backups.records import read_repository
+from reconciler.backups.register import register
 from reconciler.errors import Conflict, ReconcilerError, Refused
 from reconciler.world.facts import DumpFacts, Repository
 from reconciler.world.ports import ABSENT, Dump, Target, World, custody_of
@@ -53,6 +55,7 @@ def ensure_repository(target: Target, database: str, wanted: Repository) -> None
         found = read_repository(target, key)
         if found.id != wanted.id:
             raise Conflict(f"{target.name}: {key} is of repository {found.id}, not {wanted.id}") from None
+    register(target, database, wanted.id)
 
 
 class Draft:
@@ -82,6 +85,8 @@ class Draft:
 
     def seal(self, manifest: bytes) -> None:
         """From here on it is a backup. Raises Conflict when our intent was taken away: then somebody took us for dead."""
+        if len(manifest) > LARGEST:
+            raise Refused(f"the manifest of {self.id} would be larger than any that is read back", cure="dump less at a time")
         self._claim.renew()
         self._claim.check()
         self.sealing = True

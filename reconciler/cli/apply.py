@@ -123,18 +123,21 @@ def _turns(session: Session, consent: Consent) -> tuple[list[Applied], list[tupl
 def show_applied(call: Call, applied: Sequence[Applied]) -> None:
     """What was done and what is left, as text or JSON."""
     if call.json:
-        call.answer_json(
-            ApplyDocument(
-                format=1,
-                outcomes=tuple(outcome for one in applied for outcome in one.outcomes),
-                not_approved=tuple(render.step_view(step) for one in applied for step in one.not_approved),
-                after=tuple(render.view(one.after) for one in applied),
-            )
-        )
+        call.answer_json(document(applied))
         return
     for one in applied:
         call.answer(render.applied(one.outcomes, one.not_approved, one.after))
     call.answer(render.outcome_summary([outcome for one in applied for outcome in one.outcomes]))
+
+
+def document(applied: Sequence[Applied]) -> ApplyDocument:
+    """What came of turns, as JSON shows it."""
+    return ApplyDocument(
+        format=1,
+        outcomes=tuple(outcome for one in applied for outcome in one.outcomes),
+        not_approved=tuple(render.step_view(step) for one in applied for step in one.not_approved),
+        after=tuple(render.view(one.after) for one in applied),
+    )
 
 
 def _exit_code(applied: Sequence[Applied], *, failed: bool) -> int:

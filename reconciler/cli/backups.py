@@ -1,4 +1,4 @@
-"""Backups: list them, look at one, take one now, fetch or restore one.
+"""Backups: list them, look at one, take one now, fetch or restore one, keep one or let it go.
 
 examples:
   reconcile backups list
@@ -6,16 +6,17 @@ examples:
   reconcile backups take --database hotel --label release=1.2 --keep 30d
   reconcile backups fetch 20251025T020000Z-3f9c2a --output hotel.dump      then: pg_restore … hotel.dump
   reconcile backups restore 20251025T020000Z-3f9c2a --into '${NEW_DATABASE_URL}'
+  reconcile backups hold 20251025T020000Z-3f9c2a --why "legal 2024-118"      and later: release
+  reconcile backups delete 20251025T020000Z-3f9c2a                           and within the grace: undelete
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
-from reconciler.cli import backups_read, backups_take
+from reconciler.cli import backups_keep, backups_read, backups_take
 from reconciler.cli.frame import Call
 from reconciler.cli.session import Session, open_session
 from reconciler.duties import DUTIES
@@ -75,23 +76,17 @@ class BackupsDocument(msgspec.Struct, frozen=True, kw_only=True):
 def register(parser: argparse.ArgumentParser) -> None:
     """Its subcommands, each of which takes the options that all commands share."""
     parser.set_defaults(verb=None)
-    parser.add_argument("verb", choices=("list", "show", "take", "fetch", "restore"), help="what to do")
-    parser.add_argument("id", metavar="ID", nargs="?", help="of the backup, or an unambiguous beginning (show, fetch, restore)")
+    parser.add_argument("verb", choices=tuple(VERBS), help="what to do")
+    parser.add_argument("id", metavar="ID", nargs="?", help="of the backup, or an unambiguous beginning (all but list and take)")
     parser.add_argument("--from", metavar="TARGET", dest="origin", help="read this copy only (fetch, restore)")
     backups_take.register(parser)
     backups_read.register(parser)
+    backups_keep.register(parser)
 
 
 def run(call: Call) -> int:
     """One of them."""
-    verbs: dict[str, Any] = {
-        "list": _list,
-        "show": backups_read.show,
-        "take": backups_take.take,
-        "fetch": backups_read.fetch,
-        "restore": backups_read.restore,
-    }
-    return int(verbs[call.arguments.verb](call))
+    return VERBS[call.arguments.verb](call)
 
 
 def _list(call: Call) -> int:
@@ -154,3 +149,17 @@ def _text(views: Sequence[BackupView], unknown: Sequence[UnknownTarget]) -> str:
 def _row(one: BackupView) -> tuple[str, ...]:
     where = ", ".join(one.targets) or ", ".join(copy.target for copy in one.copies)
     return one.id, one.database, instant(one.instant), one.kind, one.state, where, size(one.stored_bytes), "never"
+
+
+VERBS: Mapping[str, Callable[[Call], int]] = {
+    "list": _list,
+    "show": backups_read.show,
+    "take": backups_take.take,
+    "fetch": backups_read.fetch,
+    "restore": backups_read.restore,
+    "hold": backups_keep.hold,
+    "release": backups_keep.release,
+    "delete": backups_keep.delete,
+    "undelete": backups_keep.undelete,
+    "adopt": backups_keep.adopt,
+}

@@ -51,12 +51,13 @@ def run(call: Call) -> int:
     """Observe, plan, print."""
     session = open_session(call)
     plans = [survey(world, want, DUTIES).plan for want, world in session.worlds(writable=False)]
+    findings = () if call.arguments.database else session.left_behind()
     if call.arguments.out is not None:
         save(call, call.arguments.out, plans)
     if call.json:
-        call.answer_json(render.document(plans))
+        call.answer_json(render.document(plans, findings))
     else:
-        call.answer(render.text(plans))
+        call.answer(render.text(plans, findings))
     return exit_code(plans, call.arguments.fail_on, detailed=call.arguments.detailed_exitcode)
 
 

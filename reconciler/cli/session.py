@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 
 from reconciler.cli.frame import Call
-from reconciler.connect import KINDS, Means, connect
-from reconciler.errors import Refused
+from reconciler.connect import KINDS, Means, connect, open_target
+from reconciler.errors import Finding, Refused
+from reconciler.observe import left_behind
 from reconciler.policy.loading import read
 from reconciler.policy.model import DatabasePolicy, Policy
 from reconciler.policy.secret import Surroundings
@@ -41,6 +42,15 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     def telling(self, tell: Tell) -> "Session":
         """The same, heard by that listener."""
         return msgspec.structs.replace(self, means=msgspec.structs.replace(self.means, tell=tell))
+
+    def left_behind(self) -> tuple[Finding, ...]:
+        """What the targets hold of databases that left the policy."""
+        targets = {name: open_target(self.policy, name, self.means, writable=False)[0] for name in self.policy.targets}
+        return left_behind(targets, self.policy.databases, self.means.pool)
+
+    def database(self, name: str) -> DatabasePolicy:
+        """By name. Raises Refused for one that is not in the policy."""
+        return _chosen(self.policy, [name])[0]
 
     def world_of(self, want: DatabasePolicy, *, writable: bool) -> World:
         """One database's world."""

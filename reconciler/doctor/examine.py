@@ -4,14 +4,14 @@ from collections.abc import Collection, Sequence
 from functools import partial
 
 from reconciler.backups import layout
-from reconciler.backups.claim import Watch
 from reconciler.doctor import leftovers, room, tools
 from reconciler.doctor.report import Checkup, Notes, Passed, Verdict
 from reconciler.doctor.source import Examinable, examine_source
 from reconciler.doctor.targets import examine_target
+from reconciler.duties import DUTIES
 from reconciler.errors import Finding
-from reconciler.observe import observe
 from reconciler.policy.model import DatabasePolicy, Policy
+from reconciler.turn import survey
 from reconciler.world.facts import Observation
 from reconciler.world.ports import Upload, World
 
@@ -24,10 +24,11 @@ def examine(policy: Policy, want: DatabasePolicy, world: World, *, only: Collect
     chosen = [name for name in sorted(world.targets) if not only or name in only]
     verdicts = [] if only else _source_and_tools(world)
     trials = dict(zip(chosen, world.pool.map(partial(examine_target, world, want), chosen), strict=True))
-    have = observe(world, want, Watch(world.clock, world.process))
+    seen = survey(world, want, DUTIES)
+    have = seen.have
     ill = [name for name, found in trials.items() if any(_is_error(verdict) for verdict in found)]
     uploads = {name: _uploads(world, want, name) for name in chosen if name in have.known()}
-    told = leftovers.judge(want, have, world.clock.now(), uploads=uploads, chosen=chosen)
+    told = leftovers.judge(have, seen.plan, uploads=uploads, chosen=chosen)
     for name in chosen:
         verdicts += trials[name]
         verdicts += _room(policy, name, have) if name not in ill else []

@@ -6,12 +6,10 @@ from typing import Final
 
 from reconciler.backups import layout
 from reconciler.doctor.report import Passed, Verdict
-from reconciler.duties.leftovers import due
-from reconciler.errors import Finding
-from reconciler.planning.identity import disagreement
-from reconciler.planning.plan import Step
+from reconciler.duties.leftovers import DUTY, SweepDebris
+from reconciler.errors import Finding, Severity
+from reconciler.planning.plan import Plan, Step
 from reconciler.planning.text import counted, instant
-from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Observation
 from reconciler.world.ports import Upload
 
@@ -19,22 +17,15 @@ STUCK: Final = timedelta(hours=1)
 """A write that nobody claims to be doing, begun longer ago, is nobody's."""
 
 
-def judge(
-    want: DatabasePolicy, have: Observation, now: datetime, *, uploads: Mapping[str, Sequence[Upload]], chosen: Sequence[str]
-) -> list[Verdict]:
-    """Of the chosen targets, as far as they could be seen; what could not is told by `unseen`."""
-    asked = due(want, have, now)
-    quarrel = disagreement(have)
-    verdicts: list[Verdict] = [quarrel] if quarrel is not None else []
+def judge(have: Observation, plan: Plan, *, uploads: Mapping[str, Sequence[Upload]], chosen: Sequence[str]) -> list[Verdict]:
+    """Of the chosen targets, as far as they could be seen, and of the database as a whole; the rest is told by `unseen`."""
+    verdicts: list[Verdict] = [finding for finding in plan.findings if finding.where == have.database]
     known = have.known()
+    sweeping = [step for step in (*plan.steps, *(held.step for held in plan.blocked)) if isinstance(step.action, DUTY.actions)]
     for name in (name for name in chosen if name in known):
-        found = [finding for finding in asked.findings if finding.where == name]
-        found += _to_do(name, [step for step in asked.steps if getattr(step.action, "target", None) == name])
+        found = [finding for finding in plan.findings if finding.where == name]
+        found += _to_do(name, [step for step in sweeping if getattr(step.action, "target", None) == name])
         found += _stuck(name, have, uploads.get(name, ()), known[name].store_time)
-        if known[name].frozen:
-            found.append(
-                Finding(severity="warning", where=name, what=f"nothing is deleted: {known[name].frozen}", cure="lift the freeze")
-            )
         wrong = [finding for finding in found if finding.severity != "note"]
         verdicts += found if wrong else [Passed(where=name, what="nothing is left over"), *found]
     return verdicts
@@ -54,9 +45,9 @@ def _to_do(name: str, steps: Sequence[Step]) -> list[Finding]:
     found = []
     for does in dict.fromkeys(step.shown.does for step in steps):
         alike = [step for step in steps if step.shown.does == does]
-        what = f"{does}: {len(alike)} to do, first of {alike[-1].shown.why or name}"
-        severity = "warning" if does == "sweep debris" else "note"
-        found.append(Finding(severity=severity, where=name, what=what, cure="run `reconcile apply`, or wait for the next one"))  # type: ignore[arg-type]  # one of the two literals
+        what = f"{does}: {len(alike)} to do, e.g. {alike[-1].shown.why}"
+        severity: Severity = "warning" if isinstance(alike[0].action, SweepDebris) else "note"
+        found.append(Finding(severity=severity, where=name, what=what, cure="run `reconcile apply`, or wait for the next one"))
     return found
 
 

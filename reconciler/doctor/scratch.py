@@ -1,12 +1,11 @@
 """A corner of a target to try things in: `{database}/scratch/doctor-…/`, known to the layout, and gone afterwards."""
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
 from reconciler.backups import layout
-from reconciler.errors import ReconcilerError, Stopped
+from reconciler.errors import Conflict, ReconcilerError, Stopped
 from reconciler.world.ports import Stored, Target
 
 OLD: Final = timedelta(hours=1)
@@ -20,6 +19,8 @@ class Scratch:
         self.root: Final = f"{_all(database)}{layout.compact(now)}-{token(4)}/"
         self._target = target
         self._written: list[Stored] = []
+        self._torn = False
+        """Whether a write failed that may have left something unfinished."""
 
     def key(self, name: str) -> str:
         return self.root + name
@@ -28,21 +29,36 @@ class Scratch:
         self, name: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
     ) -> Stored:
         """As the target writes, and remembered: what can't be listed can be removed all the same."""
-        stored = self._target.write(self.key(name), chunks, expect=expect, keep_until=keep_until)
+        try:
+            stored = self._target.write(self.key(name), chunks, expect=expect, keep_until=keep_until)
+        except Conflict:
+            raise  # nothing was written, and nothing is under way any more
+        except ReconcilerError:
+            self._torn = True
+            raise
         self._written.append(stored)
         return stored
 
     def clear(self) -> None:
-        """Nothing is left when it returns; tries all of it before it raises what the first failure was."""
+        """Nothing is left when it returns; tries all of it before it raises what the first failure was.
+
+        Where it may not look, it removes what it remembers: all but the markers of a versioned bucket, and what is unfinished.
+        """
         try:
             _empty(self._target, self.root)
         except Stopped:
             raise
         except ReconcilerError:
-            for stored in self._written:
-                with suppress(ReconcilerError):
-                    self._target.delete(stored.key, version=stored.version)
-            raise
+            removed = [self._remove(stored) for stored in self._written]
+            if self._torn or not all(removed) or any(stored.version for stored in self._written):
+                raise
+
+    def _remove(self, stored: Stored) -> bool:
+        try:
+            self._target.delete(stored.key, version=stored.version)
+        except ReconcilerError:
+            return False
+        return True
 
 
 def sweep(target: Target, database: str) -> int:

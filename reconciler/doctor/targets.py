@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from reconciler.planning.text import age, counted
 from reconciler.policy.model import DatabasePolicy
 from reconciler.targets.conditions import honours_conditions
 from reconciler.world.ports import Target, Upload, World, custody_of
+
+T = TypeVar("T")
 
 BLOCK: Final = bytes(range(256)) * 4096
 """1 MiB."""
@@ -89,7 +91,7 @@ def _clear(trial: Trial) -> None:
     except Stopped:
         raise
     except ReconcilerError as error:
-        what = f"what was tried could not be removed from {trial.scratch.root}: {error.what}"
+        what = f"something of this trial may still lie in {trial.scratch.root}: {error.what}"
         cure = f"{error.cure or 'remove it by hand'}; a later doctor tries again once it is older than {age(OLD)}"
         trial.notes.finds("warning", what, cure)
 
@@ -107,12 +109,22 @@ def _versioning(trial: Trial) -> bool:
     return True
 
 
-def _keeping(trial: Trial) -> bool:
+def _rules(trial: Trial) -> bool:
+    """What they say is the plan's to judge; a plan goes on without those that it may not see."""
+    return _told(trial, trial.custody.lifecycle) is not None
+
+
+def _told(trial: Trial, ask: Callable[[], T]) -> T | None:
+    """What a store tells of itself; none of it is needed for a backup, so that a refusal is a warning."""
     try:
-        locked = trial.custody.default_retention()
+        return ask()
     except Refused as error:
         trial.notes.finds("warning", error.what, error.cure)
-        locked = None
+        return None
+
+
+def _keeping(trial: Trial) -> bool:
+    locked = _told(trial, trial.custody.default_retention)
     if locked is not None:
         trial.keeps = f"the bucket locks whatever is written there for {age(locked)}"
         if trial.is_home:
@@ -251,6 +263,7 @@ def _may_begin(trial: Trial) -> bool:
 STEPS: Final = (
     Step(says="list", work=_list),
     Step(says="ask whether it keeps versions", work=_versioning),
+    Step(says="ask for its lifecycle rules", work=_rules),
     Step(says="what is written can be removed again", work=_keeping),
     Step(says="nothing was left by an earlier doctor", work=_sweep, applies=_may_write),
     Step(says="put", work=_put, applies=_may_write),

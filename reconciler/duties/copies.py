@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from reconciler.backups import layout
+from reconciler.backups.fetch import places_of
 from reconciler.backups.manifest import check_inside, decode
 from reconciler.backups.pins import pinned
 from reconciler.backups.records import read_repository, read_whole
@@ -66,7 +67,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
 
 
 def _step(want: DatabasePolicy, have: Observation, backup: Backup, target: str) -> Step:
-    origin = next((name for name in want.dumps.targets if name in backup.whole_on), backup.whole_on[0])
+    origin = places_of(backup, want.dumps.targets, None)[0]
     action = CopyBackup(database=have.database, backup=backup.id, origin=origin, target=target)
     shown = Shown(
         does="copy",

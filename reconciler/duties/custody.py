@@ -72,12 +72,10 @@ def _archived(target: str, copies: tuple[Copy, ...]) -> Iterator[Finding]:
     """One warning for all of them: a rule that archives does so with every backup."""
     archived = sorted((copy for copy in copies if copy.archived), key=lambda copy: copy.id)
     if archived:
-        what = (
-            f"{counted(len(archived), 'backup')}, the newest {archived[-1].id}, cannot be read at once: {archived[-1].archived}"
-        )
-        yield Finding(
-            severity="warning", where=target, what=what, cure="bring one back from the archive class before restoring it"
-        )
+        newest = archived[-1]
+        what = f"{counted(len(archived), 'backup')}, the newest {newest.id}, cannot be read at once: class {newest.archived}"
+        cure = "before restoring one, bring it back from the archive class"
+        yield Finding(severity="warning", where=target, what=what, cure=cure)
 
 
 def _kept_there(want: DatabasePolicy, have: Observation, now: datetime) -> Iterator[Finding]:
@@ -85,7 +83,7 @@ def _kept_there(want: DatabasePolicy, have: Observation, now: datetime) -> Itera
     for target in sorted(have.append_only()):
         superfluous = [copy for copy in have.known()[target].copies if copy.id not in stays and copy.state not in _LEFT_ALONE]
         if superfluous:
-            what = f"{counted(len(superfluous), 'backup')} that nothing else keeps kept there: it is append-only"
+            what = f"{counted(len(superfluous), 'backup')} that retention would remove stay there: it is append-only"
             yield Finding(severity="note", where=target, what=what)
 
 

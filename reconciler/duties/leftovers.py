@@ -139,6 +139,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
         steps += [] if catalogue.append_only else _forgettable(have, target, catalogue, now)
         findings += _recoverable(target, catalogue.copies)
         findings += [_stray(target, key) for key in sorted(catalogue.strays)]
+    findings += _left_targets(want, have)
     return Due(steps=tuple(steps), findings=tuple(findings), next_at=_next_end(have, now))
 
 
@@ -170,6 +171,26 @@ def _recoverable(target: str, copies: Iterable[Copy]) -> list[Finding]:
     first, last = instant(deleted[0].instant), instant(deleted[-1].instant)
     what = f"{counted(len(deleted), 'deleted backup')} can still come back: " + (first if first == last else f"{first} to {last}")
     return [Finding(severity="note", where=target, what=what + (f"; the first goes {instant(ends)}" if ends else ""))]
+
+
+def _left_targets(want: DatabasePolicy, have: Observation) -> list[Finding]:
+    """Targets that the records name and the policy no longer does: what lies there is nobody's duty now."""
+    named = {
+        name: place
+        for catalogue in have.known().values()
+        if catalogue.repository is not None
+        for name, place in catalogue.repository.targets.items()
+        if name not in have.catalogues
+    }
+    return [
+        Finding(
+            severity="note",
+            where=want.name,
+            what=f"target {name} ({place}) left the policy; its copies lie there untouched",
+            cure=f"`reconcile forget {name}` ends this note",
+        )
+        for name, place in sorted(named.items())
+    ]
 
 
 def _stray(target: str, key: str) -> Finding:
@@ -224,8 +245,8 @@ def _forget(database: str, target: str, backup: str, why: str) -> Step:
 
 _CURES = {
     "damaged": "use another copy of it; it counts as no restore point, and is never written over",
-    "orphan": "nothing is done with it; look at what it is, and remove it by hand if nobody needs it",
-    "hidden": "find out who deleted it; the object store still has it as a version",
+    "orphan": "nothing is done with it; `reconcile backups adopt` makes a backup of it again, if all of it is there",
+    "hidden": "find out who deleted it; `reconcile backups undelete` brings it back",
     "foreign": "it neither counts nor is touched",
     "impossible": IMPOSSIBLE_CURE,
 }

@@ -39,7 +39,7 @@ class PruneBackup(Action, frozen=True, kw_only=True, tag="prune_backup"):
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """Writes tombstones and removes nothing. Each manifest is read afresh: what is not ours is refused."""
         now = world.clock.now().replace(microsecond=0)
-        grace = _grace(want)
+        grace = grace_of(want)
         stone = Tombstone(id=self.backup, at=now, due=now + grace, reason="not kept by retention")
         for name in self.targets:
             self._refuse_kept(world.targets[name], now)
@@ -107,7 +107,7 @@ def removable_on(backup: Backup, have: Observation) -> tuple[str, ...]:
 def _step(want: DatabasePolicy, have: Observation, backup: Backup, targets: tuple[str, ...]) -> Step:
     action = PruneBackup(database=have.database, backup=backup.id, targets=targets)
     reason = "not kept by retention" if backup.kind == "scheduled" else f"{backup.kind}, its time to be kept is over"
-    grace = _grace(want)
+    grace = grace_of(want)
     shown = Shown(
         does="prune",
         to=f"on {', '.join(targets)}",
@@ -123,7 +123,8 @@ def held_by(backup: Backup) -> tuple[str, ...]:
     return tuple(dict.fromkeys(copy.held for _, copy in sorted(backup.copies.items()) if copy.held))
 
 
-def _grace(want: DatabasePolicy) -> timedelta:
+def grace_of(want: DatabasePolicy) -> timedelta:
+    """How long a pruned backup can come back."""
     return (want.dumps.retention or Retention()).grace
 
 

@@ -57,7 +57,7 @@ def findings(have: Observation) -> tuple[Finding, ...]:
 
 IMPOSSIBLE_CURE = "find out whose clock was wrong; nothing is deleted while it is there"
 _CLOCK_CURE = "set the clock of this machine (NTP); nothing is deleted meanwhile"
-_FREEZE_CURE = "look into the reason, then lift the freeze; nothing is deleted meanwhile"
+_FREEZE_CURE = "look into the reason, then `reconcile unfreeze`; nothing is deleted meanwhile"
 
 
 def _nothing_may_go(have: Observation, now: datetime) -> Reason | None:

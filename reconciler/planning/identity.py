@@ -4,7 +4,8 @@ from reconciler.errors import Finding
 from reconciler.world.facts import Known, Observation
 
 CURE = (
-    "give this database another name or its targets another prefix, or point the source back; nothing here is touched until then"
+    "if it is the same database after a move or an upgrade, `reconcile adopt` its name; else give it another name or prefix, "
+    "or point the source back; nothing here is touched until then"
 )
 
 

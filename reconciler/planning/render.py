@@ -20,12 +20,15 @@ ALIKE = 3
 
 PLAN_FORMAT = 1
 
+_SIGNS = {"done": "✓", "failed": "✗", "skipped": "·"}
+
 Row = tuple[str, str, str, str]
 
 
-def text(plans: Sequence[Plan]) -> str:
-    """The diff, one block a database, and the sum of all."""
-    return "\n".join([*(_block(plan) + "\n" for plan in plans), summary(plans)]) + "\n"
+def text(plans: Sequence[Plan], findings: Sequence[Finding] = ()) -> str:
+    """The diff, one block a database, what is nobody's, and the sum of all."""
+    blocks = [_block(plan) for plan in plans] + (["\n".join(_findings(findings))] if findings else [])
+    return "\n".join([*(block + "\n" for block in blocks), summary(plans)]) + "\n"
 
 
 def _block(plan: Plan) -> str:
@@ -123,8 +126,7 @@ def summary(plans: Sequence[Plan]) -> str:
 
 def applied(outcomes: Sequence[Outcome], not_approved: Sequence[Step], after: Plan) -> str:
     """What was done for one database, and what is left."""
-    signs = {"done": "✓", "failed": "✗", "skipped": "·"}
-    rows = [(signs[one.result], one.does, one.says + (f"; {one.cure}" if one.cure else "")) for one in outcomes]
+    rows = [(_SIGNS[one.result], one.does, one.says + (f"; {one.cure}" if one.cure else "")) for one in outcomes]
     for group in _groups(not_approved):
         _, does, where, why = _row("", group, group[0].shown.why)
         rows.append(("·", f"{does} {where}".strip(), f"not approved: {why}"))
@@ -135,6 +137,11 @@ def applied(outcomes: Sequence[Outcome], not_approved: Sequence[Step], after: Pl
     if after.next_at is not None:
         lines.append(f"  next due {instant(after.next_at)}")
     return "\n".join(lines) + "\n"
+
+
+def plain_outcomes(outcomes: Sequence[Outcome]) -> str:
+    """One line each; empty where there are none."""
+    return "\n".join(plain(f"{_SIGNS[one.result]} {one.says}" + (f"; {one.cure}" if one.cure else "")) for one in outcomes)
 
 
 def outcome_summary(outcomes: Sequence[Outcome]) -> str:
@@ -195,12 +202,16 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True):
     plans: tuple[PlanView, ...]
     approves: tuple[str, ...]
     """Ids of the steps that change or delete something."""
+    findings: tuple[Finding, ...] = ()
+    """What is no database's of the policy."""
 
 
-def document(plans: Sequence[Plan]) -> PlanDocument:
+def document(plans: Sequence[Plan], findings: Sequence[Finding] = ()) -> PlanDocument:
     """All of it; nothing in it is secret."""
     ids = sorted(key for plan in plans for key in plan.to_approve)
-    return PlanDocument(format=PLAN_FORMAT, plans=tuple(view(plan) for plan in plans), approves=tuple(ids))
+    return PlanDocument(
+        format=PLAN_FORMAT, plans=tuple(view(plan) for plan in plans), approves=tuple(ids), findings=tuple(findings)
+    )
 
 
 def view(plan: Plan) -> PlanView:

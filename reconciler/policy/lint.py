@@ -22,9 +22,10 @@ def lint(policy: Policy, places: Places, *, now: datetime) -> list[Finding]:
         rows += _objectives(database, now)
         rows += _retention(database)
         rows += _outside(database, policy)
-        rows += _within_reach(database, policy)
+        rows += _home(database, policy)
     rows += _twins(policy)
     rows += _unused(policy)
+    rows += _within_reach(policy)
     return [Finding(severity=severity, where=places.of(path), what=what, cure=cure) for severity, path, what, cure in rows]
 
 
@@ -72,13 +73,20 @@ def _outside(database: DatabasePolicy, policy: Policy) -> Iterator[_Row]:
         yield "error", _path(database, "objectives", "disaster"), what, "add a target in another domain to dumps.targets"
 
 
-def _within_reach(database: DatabasePolicy, policy: Policy) -> Iterator[_Row]:
-    """Who takes this machine's keys must not be able to take every copy too."""
-    beyond = [name for name in database.dumps.targets if _is_beyond_reach(policy.targets[name])]
-    if not beyond:
-        what = "whoever takes over this machine can delete every copy: no target has object_lock or append_only"
-        cure = "let one target lock its objects (object_lock), or be append_only with keys that can't delete"
-        yield "warning", _path(database, "dumps", "targets"), what, cure
+def _within_reach(policy: Policy) -> Iterator[_Row]:
+    """Who takes this machine's keys must not be able to take every copy too. One warning: its cure is one target for all."""
+    bare = [
+        database.name
+        for database in policy.databases.values()
+        if not any(_is_beyond_reach(policy.targets[name]) for name in database.dumps.targets)
+    ]
+    if bare:
+        what = f"whoever takes over this machine can delete every copy of {', '.join(bare)}: none is locked or append-only"
+        cure = "set object_lock on a target, or append_only and give it keys that can't delete"
+        yield "warning", ("targets",), what, cure
+
+
+def _home(database: DatabasePolicy, policy: Policy) -> Iterator[_Row]:
     if getattr(policy.targets[database.home], "append_only", False):
         what = f"{database.home} is append_only, and leases, pins and tombstones of home come and go"
         yield "error", _path(database, "home"), what, "name another target as home, or the first of dumps.targets"

@@ -50,7 +50,9 @@ PREPARED: LiteralString = (
 )
 EXCLUSIVE: LiteralString = """
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname),
-       coalesce('pid ' || a.pid || nullif(', ' || a.application_name, ', '), 'a prepared transaction'), min(a.xact_start)
+       CASE WHEN a.pid IS NULL THEN 'a prepared transaction'
+            ELSE concat('pid ', a.pid, nullif(', ' || a.application_name, ', ')) END,
+       min(a.xact_start)
 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
      LEFT JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.mode = 'AccessExclusiveLock' AND l.granted AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'

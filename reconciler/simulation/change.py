@@ -67,6 +67,12 @@ class Change:
         return any(held.stored.version == self.version and held.stored.marker for held in versions)
 
     @property
+    def is_history(self) -> bool:
+        """Only a version that is not the latest goes."""
+        versions = self.store.objects.get(self.key, ())
+        return self.version is not None and bool(versions) and versions[-1].stored.version != self.version
+
+    @property
     def stone(self) -> Stone | None:
         """If a tombstone is being written."""
         is_one = self.verb == "write" and self.name.startswith("tombstone-")

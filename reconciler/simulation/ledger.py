@@ -39,6 +39,8 @@ class Ledger:
         """Given up because people asked for it, or taken away by them."""
         self.drafts: dict[tuple[str, str], SimulatedProcess] = {}
         """Who began a backup in a store."""
+        self.repositories: dict[tuple[str, str], bytes] = {}
+        """What a reconciler wrote first, by store and key."""
         self.meddled = 0
         """How often people changed the world behind the reconcilers' backs."""
         self.broken: list[str] = []

@@ -137,8 +137,6 @@ class Reach:
             raise Death
 
 
-
-
 class SimulatedClock:
     """The clock of the process's host."""
 

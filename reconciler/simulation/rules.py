@@ -22,7 +22,8 @@ def only_its_own(change: Change) -> Iterator[str]:
     """Rule 4: nothing outside of its database's folders is touched."""
     if not change.key.startswith(f"{change.database}/"):
         yield f"{change}: it is not of {change.database}"
-    if change.verb == "remove" and not change.backup and not change.key.startswith(f"{change.database}/pins/"):
+    passing = change.key.startswith(f"{change.database}/pins/") or change.is_history and change.name in CLAIMS
+    if change.verb == "remove" and not change.backup and not passing:
         yield f"{change}: records are never removed"
 
 
@@ -46,7 +47,12 @@ def claims_pass_from_the_dead(change: Change) -> Iterator[str]:
 
 def intent_before_the_first_byte(change: Change) -> Iterator[str]:
     """§2: data and manifest come under an intent of their writer."""
-    writes = change.verb == "write" and bool(change.backup) and change.stone is None and change.name not in ("intent.json", "hold.json")
+    writes = (
+        change.verb == "write"
+        and bool(change.backup)
+        and change.stone is None
+        and change.name not in ("intent.json", "hold.json")
+    )
     if writes and change.in_time and not change.is_mine(change.folder.intent):
         yield f"{change}: there is no intent of its writer"
 
@@ -201,7 +207,10 @@ def keeps(change: Change) -> Mapping[str, str]:
     """The two plain rules, counted once more: by what is whole in truth."""
     rules = change.turn.want.dumps.retention
     whole = change.truth.whole(change.database, change.turn.want.dumps.targets, change.now)
-    found = sorted(((one.instant, key) for key, one in whole.items() if one.kind == "scheduled" and not _is_condemned(change, key)), reverse=True)
+    found = sorted(
+        ((one.instant, key) for key, one in whole.items() if one.kind == "scheduled" and not _is_condemned(change, key)),
+        reverse=True,
+    )
     if rules is None or not (rules.keep_last or rules.keep_daily or rules.keep_hourly):
         return {key: "no rules" for _, key in found}
     kept = {key: "keep_last" for _, key in found[: rules.keep_last or 0]}
@@ -238,7 +247,8 @@ def a_slot_is_done_once(change: Change) -> Iterator[str]:
 def _as_seen(change: Change) -> bool:
     """No store was changed since it was listed."""
     listed = change.turn.reach.listed
-    return all(listed.get(name) == change.truth.stores[name].changes for name in change.turn.want.dumps.targets)
+    stores = [change.truth.stores[name] for name in change.turn.want.dumps.targets]
+    return all(listed.get(store.name) == store.changes and not store.lag_seconds for store in stores)
 
 
 def _is_condemned(change: Change, backup: str) -> bool:

@@ -63,7 +63,9 @@ class Store:
 
     def version(self, key: str, version: str) -> Held | None:
         """That one alone."""
-        return next((held for held in self.objects.get(key, ()) if held.stored.version == version and not held.stored.marker), None)
+        return next(
+            (held for held in self.objects.get(key, ()) if held.stored.version == version and not held.stored.marker), None
+        )
 
     def put(
         self, key: str, content: bytes, *, expect: str | None, by: SimulatedProcess | None, upload: Upload | None = None

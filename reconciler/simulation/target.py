@@ -67,9 +67,7 @@ class SimulatedTarget:
     def delete(self, key: str, *, version: str | None = None) -> None:
         """Removing what is not there is fine."""
         _check(key)
-        self._reach.call(
-            "delete", self.name, key, lambda: self._store.remove(key, version, by=self._reach.process), changes=True
-        )
+        self._reach.call("delete", self.name, key, lambda: self._store.remove(key, version, by=self._reach.process), changes=True)
 
     def unfinished(self, prefix: str) -> Sequence[Upload]:
         return self._reach.call("list uploads", self.name, prefix, lambda: self._store.unfinished(prefix))

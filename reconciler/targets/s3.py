@@ -114,9 +114,9 @@ def connect(name: str, settings: S3Settings, *, surroundings: Surroundings, cloc
     )
     prefix = settings.prefix.strip("/")
     bucket = Bucket(name, access, make_client(name, access), prefix=f"{prefix}/" if prefix else "", clock=clock, stop=stop)
-    lock = Lock(mode=asked.mode, retain=asked.retain) if (asked := settings.object_lock) else None
+    lock = Lock(mode=settings.object_lock.mode, retain=settings.object_lock.retain) if settings.object_lock else None
     if lock and lock.retain < SHORTEST:
-        raise Refused(f"{where}.object_lock.retain: {asked.retain} locks nothing", cure="lock for a minute at least, e.g. 30d")
+        raise Refused(f"{where}.object_lock.retain: {lock.retain} locks nothing", cure="lock for a minute at least, e.g. 30d")
     custody = S3Custody(bucket, lock=lock, single_writer=settings.single_writer)
     return S3Target(bucket, domain=settings.domain or _domain(host), custody=custody)
 

@@ -17,7 +17,7 @@ from reconciler.targets.telling import Telling
 from reconciler.world import events
 from reconciler.world.clock import SystemClock
 from reconciler.world.facts import Owner
-from reconciler.world.ports import Clock, Stored, Target
+from reconciler.world.ports import ABSENT, Clock, Stored, Target
 from reconciler.world.process import SystemProcess
 from tests.backups.faking import MovedClock, claim_text, stranger
 from tests.building import NOW
@@ -194,7 +194,8 @@ class TestHolding:
     def test_the_time_of_a_slow_renewal_does_not_count_as_covered(self, tmp_path: Path, clock: MovedClock) -> None:
         """It covers from when it was begun: when the store took it, nobody can say."""
         slow = Telling(LocalTarget("disk", tmp_path / "disk", clock=clock), lambda _: clock.move(timedelta(seconds=25)))
-        claim = taken(slow, clock)
+        claim = claim_on(slow, clock)
+        claim.write(ABSENT)
 
         clock.move(timedelta(seconds=9))
         claim.check()

@@ -304,8 +304,21 @@ class TestListings:
 
     def test_what_the_layout_does_not_know_is_a_stray(self) -> None:
         """Reported under its key; nothing else is."""
-        known = ["repository.json", "lease-keep.json", "lease-prove.json", "freeze.json", "pins/20251025T020000Z-3f9c2a-00ff.json", "evidence/00000001.json"]
-        strays = ["notes.txt", "pins/x.json", "backups/readme", "backups/20251399T020000Z-3f9c2a/dump.zst", "backups/20251025T020000Z-XYZ/a"]
+        known = [
+            "repository.json",
+            "lease-keep.json",
+            "lease-prove.json",
+            "freeze.json",
+            "pins/20251025T020000Z-3f9c2a-00ff.json",
+            "evidence/00000001.json",
+        ]
+        strays = [
+            "notes.txt",
+            "pins/x.json",
+            "backups/readme",
+            "backups/20251399T020000Z-3f9c2a/dump.zst",
+            "backups/20251025T020000Z-XYZ/a",
+        ]
         order = put_in_order("hotel", [self.stored(name) for name in [*known, *strays]])
 
         assert [f"hotel/{name}" for name in strays] == list(order.strays)

@@ -258,7 +258,7 @@ class TestCopies:
 
         with pytest.raises(Corrupt, match=f"{name}, part 1 of 1"):
             copy_of(older).perform(world, WANT)
-        assert {"hotel/repository.json", ".reconciler/lock"} == files(tmp_path / "offsite")
+        assert {"hotel/repository.json", ".databases/hotel.json", ".reconciler/lock"} == files(tmp_path / "offsite")
 
     def test_a_target_of_another_repository(self, world: World, older: str, tmp_path: Path) -> None:
         """Two repositories never come to share a target."""

@@ -38,6 +38,12 @@ class TestWriteAndRead:
         with target.read(MANIFEST) as blob:
             assert (written.key, written.size, written.etag) == (blob.stored.key, blob.stored.size, blob.stored.etag)
 
+    def test_what_is_to_be_kept_is_written_like_anything_else(self, target: Target) -> None:
+        """A store that can't lock, or wasn't asked to, takes no offence."""
+        target.write("hotel/x", [b"kept"], keep_until=datetime.now(UTC) + timedelta(hours=1))
+
+        assert b"kept" == content(target, "hotel/x")
+
     def test_an_empty_object_is_an_object(self, target: Target) -> None:
         """No bytes at all are stored and read back as such."""
         target.write("hotel/empty", [])

@@ -15,6 +15,7 @@ import msgspec
 import psycopg
 import pytest
 
+from reconciler.backups.layout import REGISTER
 from reconciler.sandbox.down import down
 from reconciler.sandbox.status import Status
 from reconciler.sandbox.up import up
@@ -136,11 +137,10 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
     def leftovers(self) -> list[str]:
         """Whatever is neither of a whole backup nor a record that stays."""
         stays = {"manifest.json", "dump.zst", "globals.json.zst", "repository.json", "lock"}
-        names = [(key, key.rpartition("/")[2]) for key in self.keys()]
+        keys = [key for key in self.keys() if f"/{REGISTER}" not in key and "/lease-" not in key]
         uploads = self.s3().list_multipart_uploads(Bucket=self.status.s3.bucket).get("Uploads", [])
-        return [key for key, name in names if name not in stays and not name.startswith("lease-")] + [
-            each["Key"] for each in uploads if each["Key"].startswith(self.prefix)
-        ]
+        unfinished = [each["Key"] for each in uploads if each["Key"].startswith(self.prefix)]
+        return [key for key in keys if key.rpartition("/")[2] not in stays] + unfinished
 
     def begin(self, *words: str, **more: str) -> "subprocess.Popen[str]":
         """A command that goes on while the test does."""

@@ -59,7 +59,7 @@ class Instead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Redate(msgspec.Struct, frozen=True, kw_only=True):
-    """The request reaches the server, and its answer bears another date: the server's clock seems moved by that much. HTTP only."""
+    """The request reaches the server, whose clock seems moved by that much: its answer bears another date. HTTP only."""
 
     by: timedelta
 

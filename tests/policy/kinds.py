@@ -27,6 +27,8 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="s
     region: Annotated[Text | None, Meta(description="Its region.", examples=["eu-west-1"])] = None
     key: Annotated[Secret | None, Meta(description="Its key.", examples=["${S3_KEY}"])] = None
     domain: Annotated[str | None, Meta(description="What fails with it.", examples=["aws"])] = None
+    object_lock: Annotated[str | None, Meta(description="How it is locked.", examples=["governance"])] = None
+    append_only: Annotated[bool, Meta(description="Nothing is deleted there.", examples=[True])] = False
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True, tag_field="provider", tag="postgres", forbid_unknown_fields=True):
@@ -56,7 +58,7 @@ GOOD = """\
 version: 1
 metadata: {name: agente-hotel, owner: backend-ops}
 targets:
-  primary: {type: s3, bucket: backups, key: "${S3_KEY}", region: eu-west-1}
+  primary: {type: s3, bucket: backups, key: "${S3_KEY}", region: eu-west-1, object_lock: governance}
   disk: {type: local, path: ./.backups}
 defaults:
   timezone: Europe/Madrid

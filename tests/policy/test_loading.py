@@ -40,7 +40,9 @@ def test_a_good_policy() -> None:
     hotel = policy.databases["hotel"]
     assert policy.metadata == Metadata(name="agente-hotel", owner="backend-ops")
     assert policy.targets == {
-        "primary": Bucket(bucket="backups", key=Secret.parse("${S3_KEY}"), region=Text.parse("eu-west-1")),
+        "primary": Bucket(
+            bucket="backups", key=Secret.parse("${S3_KEY}"), region=Text.parse("eu-west-1"), object_lock="governance"
+        ),
         "disk": Folder(path="./.backups"),
     }
     assert hotel.source == Server(url=Secret.parse("${DATABASE_URL}"))
@@ -239,6 +241,15 @@ def test_lint_of_a_good_policy() -> None:
             "  spare: {type: local, path: y}\n  disk:",
             ("warning", "targets.spare", "no database dumps to it"),
         ),
+        (
+            ", object_lock: governance",
+            "",
+            (
+                "warning",
+                "targets",
+                "whoever takes over this machine can delete every copy of hotel: none is locked or append-only",
+            ),
+        ),
     ],
 )  # fmt: skip
 def test_a_promise_that_can_not_be_kept(good: str, bad: str, expected: tuple[str, str, str]) -> None:
@@ -260,6 +271,16 @@ def test_a_disaster_that_takes_all_copies() -> None:
         "every target fails together with the source (aws): no copy would be left",
     )
     assert expected in _says(alone)
+
+
+def test_an_append_only_target_is_beyond_reach_and_no_home() -> None:
+    """It satisfies who asks for such a copy; but what comes and goes can't lie there."""
+    text = GOOD.replace("object_lock: governance", "append_only: true")
+
+    assert [] == _says(text)
+    assert [
+        ("error", "databases.hotel.home", "primary is append_only, and leases, pins and tombstones of home come and go")
+    ] == _says(text.replace("home: disk", "home: primary"))
 
 
 def test_two_databases_of_one_source() -> None:

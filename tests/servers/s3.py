@@ -26,7 +26,7 @@ class S3Server(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     access_key_id: str
     secret_access_key: str
     new_bucket: Any
-    """`new_bucket(versioned=False) -> str`: a bucket that nobody else uses."""
+    """`new_bucket(versioned=False, locked=False) -> str`: a bucket that nobody else uses; with Object Lock if `locked`."""
 
     @property
     def port(self) -> int:
@@ -58,9 +58,9 @@ def s3_server() -> Iterator[S3Server]:
         server = start_server(Path(folder) / "s3")
         client = _client(server.endpoint, server.access_key_id, server.secret_access_key)
 
-        def new_bucket(*, versioned: bool = False) -> str:
+        def new_bucket(*, versioned: bool = False, locked: bool = False) -> str:
             name = f"test-{token_hex(6)}"
-            client.create_bucket(Bucket=name)
+            client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=locked)
             if versioned:
                 client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
             return name

@@ -80,7 +80,7 @@ def expected_files(world: World) -> set[str]:
     """What may lie there after convergence: whole backups, deleted ones that can come back, tombstones, records."""
     expected = set()
     for target in world.targets:
-        expected |= {f"{target}/hotel/repository.json", f"{target}/.reconciler/lock"}
+        expected |= {f"{target}/hotel/repository.json", f"{target}/.databases/hotel.json", f"{target}/.reconciler/lock"}
         for backup in states(world, target):
             expected |= {
                 f"{target}/{object_key('hotel', backup, name)}" for name in ("manifest.json", "dump.zst", "globals.json.zst")

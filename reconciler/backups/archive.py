@@ -1,0 +1,59 @@
+"""The head of a custom-format archive: who dumped what, as pg_dump itself wrote it down."""
+
+import msgspec
+
+from reconciler.errors import Corrupt
+
+HEAD_BYTES = 4096
+"""More than the head with three names in it."""
+
+
+class ArchiveHead(msgspec.Struct, frozen=True, kw_only=True):
+    """What an archive says of itself."""
+
+    database: str
+    server_version: str
+    client_version: str
+
+
+def read_head(start: bytes) -> ArchiveHead:
+    """From an archive's first bytes. Raises Corrupt for what is no custom-format archive of pg_dump 12 to 18."""
+    try:
+        return _Cursor(start).head()
+    except (IndexError, UnicodeDecodeError) as error:
+        raise Corrupt("this is no archive that pg_dump wrote with --format=custom") from error
+
+
+class _Cursor:
+    """PostgreSQL's src/bin/pg_dump/pg_backup_archiver.c, ReadHead: integers are a sign byte and little-endian bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def head(self) -> ArchiveHead:
+        if self._take(5) != b"PGDMP":
+            raise IndexError
+        major, minor, _revision, self._int_size, _offset_size, kind = self._take(6)
+        if (major, kind) != (1, 1):
+            raise IndexError
+        # Since 1.15 one byte names the algorithm; before it, an integer told the level.
+        self._take(1 if minor >= 15 else 1 + self._int_size)
+        for _ in range(7):
+            self._integer()
+        return ArchiveHead(database=self._text(), server_version=self._text(), client_version=self._text())
+
+    def _take(self, count: int) -> bytes:
+        taken = self._data[self._at : self._at + count]
+        if len(taken) < count:
+            raise IndexError
+        self._at += count
+        return taken
+
+    def _integer(self) -> int:
+        sign, *rest = self._take(1 + self._int_size)
+        value = int.from_bytes(bytes(rest), "little")
+        return -value if sign else value
+
+    def _text(self) -> str:
+        size = self._integer()
+        return self._take(size).decode() if size > 0 else ""

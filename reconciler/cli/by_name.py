@@ -1,0 +1,78 @@
+"""Doing one thing that a person asked for by name, as every other action is done: under the lease, told, and with an outcome."""
+
+import getpass
+import socket
+from collections.abc import Callable
+
+import msgspec
+
+from reconciler.apply import apply
+from reconciler.backups.claim import Watch
+from reconciler.cli.apply import document
+from reconciler.cli.frame import Call
+from reconciler.cli.progress import progress
+from reconciler.cli.session import Session
+from reconciler.duties import DUTIES
+from reconciler.errors import Refused
+from reconciler.observe import observe
+from reconciler.planning import render
+from reconciler.planning.guard import hold_back
+from reconciler.planning.plan import Consent, Plan, Step
+from reconciler.planning.planner import plan
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.facts import Observation
+from reconciler.world.ports import World
+
+Ask = Callable[[Observation], Step]
+"""What to do, given a fresh look. Raises Refused where a rule stands against it."""
+
+
+def do_one(call: Call, session: Session, want: DatabasePolicy, ask: Ask, *, allow_destructive: str | None = None) -> int:
+    """Exit code 0 when it was done, 3 when the guard holds it back, 1 otherwise."""
+    with progress(call) as tell:
+        world = session.telling(tell).world_of(want, writable=True)
+        watch = Watch(world.clock, world.process)
+        consent = Consent(allow_destructive=allow_destructive)
+        applied = apply(world, want, _Looker(world, want, watch, ask).look, consent, watch)
+    if call.json:
+        call.answer_json(document([applied]))
+    else:
+        call.answer(render.plain_outcomes(applied.outcomes) or render.text([applied.after]))
+    if applied.outcomes:
+        return 0 if all(outcome.result == "done" for outcome in applied.outcomes) else 1
+    return 3 if applied.after.blocked else 1
+
+
+class _Looker:
+    """Plans the one step and nothing else; once it was asked for, a later look that refuses it means that it is done."""
+
+    def __init__(self, world: World, want: DatabasePolicy, watch: Watch, ask: Ask) -> None:
+        self._world, self._want, self._watch, self._ask = world, want, watch, ask
+        self._asked = False
+
+    def look(self) -> Plan:
+        """Observes afresh each time."""
+        now = self._world.clock.now()
+        have = observe(self._world, self._want, self._watch)
+        steps, blocked = hold_back(self._steps(have), have, now)
+        whole = plan(DUTIES, self._want, have, now, policy_digest=self._world.policy_digest)
+        return msgspec.structs.replace(whole, steps=steps, blocked=blocked)
+
+    def _steps(self, have: Observation) -> tuple[Step, ...]:
+        try:
+            step = self._ask(have)
+        except Refused:
+            if self._asked:
+                return ()
+            raise
+        self._asked = True
+        return (step,)
+
+
+def whoever() -> str:
+    """Who is asking, as far as the machine knows."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = "somebody"
+    return f"{name}@{socket.gethostname()}"

@@ -1,0 +1,36 @@
+"""Let deletions of a database go on. If a dump that shrank had frozen them, its size is hereby acknowledged.
+
+examples:
+  reconcile unfreeze hotel
+"""
+
+import argparse
+
+from reconciler.cli.by_name import do_one, whoever
+from reconciler.cli.frame import Call
+from reconciler.cli.session import open_session
+from reconciler.duties.keeping import LiftFreeze, shrunk
+from reconciler.errors import Refused
+from reconciler.planning.plan import Shown, Step
+from reconciler.world.facts import Observation
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("name", metavar="NAME", help="the database, as the policy calls it")
+
+
+def run(call: Call) -> int:
+    """The next turn deletes again what is no longer kept."""
+    session = open_session(call)
+    want = session.database(call.arguments.name)
+
+    def ask(have: Observation) -> Step:
+        home = have.known().get(want.home)
+        if home is not None and not home.frozen:
+            raise Refused(f"{want.name} is not frozen")
+        small = shrunk(have)
+        action = LiftFreeze(database=want.name, who=whoever(), acknowledged=(small[0].id,) if small else ())
+        return Step(action=action, shown=Shown(does="lift the freeze"))
+
+    return do_one(call, session, want, ask)

@@ -1,0 +1,176 @@
+"""Taking over what lies there: a repository for another source, or an orphan as a backup. Only ever by name."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from reconciler import __version__
+from reconciler.backups import layout
+from reconciler.backups.archive import HEAD_BYTES, ArchiveHead, read_head
+from reconciler.backups.manifest import FORMAT, Compression, Manifest, PolicyRecord, SourceRecord, StoredObject, Tools, encode
+from reconciler.backups.pipeline import Tally, decompress
+from reconciler.backups.records import read_repository, read_whole
+from reconciler.errors import Corrupt, Refused
+from reconciler.planning.plan import Action, Shown, Step
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.facts import Backup, Identity, Known, Observation, Repository
+from reconciler.world.ports import ABSENT, Target, World
+
+
+class AdoptRepository(Action, frozen=True, kw_only=True, tag="adopt_repository"):
+    """From now on the catalogue belongs to this source: after a pg_upgrade, a move, a restore under another name."""
+
+    effect = "change"
+
+    identity: Identity
+    targets: tuple[str, ...]
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """Rewrites repository.json on each target, over just what was read."""
+        for name in self.targets:
+            rebind(world.targets[name], self.database, identity=self.identity)
+        return f"the backups under {self.database}/ on {', '.join(self.targets)} belong to {self.identity} from now on"
+
+
+class ForgetTarget(Action, frozen=True, kw_only=True, tag="forget_target"):
+    """No longer report a target that left the policy. Nothing on it is touched."""
+
+    effect = "change"
+
+    forgotten: str
+    targets: tuple[str, ...]
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """Rewrites repository.json on the targets that are still in the policy."""
+        for name in self.targets:
+            rebind(world.targets[name], self.database, without=self.forgotten)
+        return f"{self.forgotten} is no longer reported for {self.database}; what lies there is untouched"
+
+
+def rebind(target: Target, database: str, *, identity: Identity | None = None, without: str = "") -> None:
+    """Change what repository.json says, if nobody else did meanwhile. Raises Conflict."""
+    key = layout.repository_key(database)
+    _, stored = read_whole(target, key)
+    found = read_repository(target, key)
+    places = {name: place for name, place in found.targets.items() if name != without}
+    changed = msgspec.structs.replace(found, identity=identity or found.identity, targets=places)
+    target.write(key, [encode(changed)], expect=stored.etag)
+
+
+class AdoptBackup(Action, frozen=True, kw_only=True, tag="adopt_backup"):
+    """Make a backup of data that lost its manifest, after reading every byte of it."""
+
+    effect = "create"
+
+    backup: str
+    target: str
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """Of kind imported: retention does not touch it. What only the manifest knew is left empty."""
+        target = world.targets[self.target]
+        repository = read_repository(target, layout.repository_key(self.database))
+        head: list[ArchiveHead] = []
+        archive = _measured(target, self.database, self.backup, name=layout.DUMP, content="dump", head=head)
+        roles = _measured(target, self.database, self.backup, name=layout.GLOBALS, content="globals", head=None)
+        manifest = _imported(
+            self.database, self.backup, repository, head=head[0], objects=(archive, roles), policy_digest=world.policy_digest
+        )
+        key = layout.object_key(self.database, self.backup, layout.MANIFEST)
+        target.write(key, [encode(manifest)], expect=ABSENT)
+        return f"{self.backup} on {self.target} is a backup again, of {head[0].database} on PostgreSQL {head[0].server_version}"
+
+
+def _measured(
+    target: Target, database: str, backup: str, *, name: str, content: str, head: list[ArchiveHead] | None
+) -> StoredObject:
+    """Reads the object to its end: what can't be decompressed whole is no backup."""
+    tally, start = Tally(), b""
+    with target.read(layout.object_key(database, backup, name)) as blob:
+        stored = tally.hash_stored(iter(blob))
+        for chunk in tally.count_raw(_whole(stored, f"{target.name}: {name} of {backup}"), lambda _: None):
+            if head is not None and len(start) < HEAD_BYTES:
+                start += chunk[:HEAD_BYTES]
+    if head is not None:
+        head.append(read_head(start))
+    return tally.result(name, content)
+
+
+def _whole(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+    empty = True
+    for chunk in decompress(chunks, what):
+        empty = False
+        yield chunk
+    if empty:
+        raise Corrupt(f"{what} is empty")
+
+
+def _imported(
+    database: str,
+    backup: str,
+    repository: Repository,
+    *,
+    head: ArchiveHead,
+    objects: tuple[StoredObject, ...],
+    policy_digest: str,
+) -> Manifest:
+    when = layout.instant_of(backup)
+    return Manifest(
+        format=FORMAT,
+        id=backup,
+        repository=repository.id,
+        database=database,
+        kind="imported",
+        slot=None,
+        instant=when,
+        started=when,
+        finished=when,
+        lsn_before=None,
+        lsn_after=None,
+        source=SourceRecord(
+            identity=repository.identity,
+            place="",
+            server_version=head.server_version,
+            standby=False,
+            encoding="",
+            collate="",
+            ctype="",
+            locale_provider="",
+            extensions={},
+        ),
+        tools=Tools(reconciler=__version__, pg_dump=head.client_version),
+        policy=PolicyRecord(digest=policy_digest),
+        objects=objects,
+        stored_bytes=sum(stored.stored_bytes for stored in objects),
+        compression=Compression(algorithm="zstd", level=0),
+        archive="custom",
+        restore_by_hand="zstd -d -c dump.zst | pg_restore --exit-on-error --single-transaction --dbname=DATABASE",
+    )
+
+
+def plan_adopt(have: Observation) -> Step:
+    """Raises Refused where it can't be told what would be taken over."""
+    if have.unknown() or not isinstance(have.source, Known):
+        unseen = ", ".join([*have.unknown(), *([] if isinstance(have.source, Known) else ["the source"])])
+        raise Refused(f"{unseen} unknown: a catalogue is only adopted as a whole", cure="make it reachable first")
+    known = {name: catalogue.repository for name, catalogue in have.known().items() if catalogue.repository is not None}
+    if not known:
+        raise Refused(f"there is nothing under {have.database}/ to adopt")
+    if len({repository.id for repository in known.values()}) > 1:
+        raise Refused(
+            "the targets hold different repositories: they can't become one",
+            cure="give one of the targets another prefix; its backups stay where they are",
+        )
+    identity = have.source.value.identity
+    if all(repository.identity == identity for repository in known.values()):
+        raise Refused(f"the backups under {have.database}/ belong to this source already")
+    action = AdoptRepository(database=have.database, identity=identity, targets=tuple(sorted(known)))
+    return Step(action=action, shown=Shown(does="adopt", to=f"{have.database}/"))
+
+
+def plan_adopt_backup(backup: Backup, have: Observation) -> Step:
+    """Raises Refused for what is no orphan."""
+    where = [name for name, copy in sorted(backup.copies.items()) if copy.state == "orphan"]
+    if not where:
+        raise Refused(f"{backup.id} is {backup.state}: only an orphan is adopted")
+    action = AdoptBackup(database=have.database, backup=backup.id, target=where[0])
+    return Step(action=action, shown=Shown(does="adopt", to=f"{backup.id} on {where[0]}"))

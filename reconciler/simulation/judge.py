@@ -1,0 +1,117 @@
+"""Holds every change and every look against the rules, and writes down what happened."""
+
+from datetime import datetime, timedelta
+
+from reconciler.planning.plan import Due, Duty, Plan
+from reconciler.policy.model import DatabasePolicy
+from reconciler.simulation.change import Change
+from reconciler.simulation.host import SimulatedProcess
+from reconciler.simulation.ledger import Ledger, Turn
+from reconciler.simulation.rules import RULES
+from reconciler.simulation.store import Store
+from reconciler.simulation.truth import SILENT, Folder, Truth
+from reconciler.world.facts import Catalogue, Copy, Known, Observation
+
+LONGEST_LOOK = timedelta(seconds=900)
+"""A look that meets pauses takes so long; what is due by the clock may be judged by its beginning or its end."""
+
+
+class Judge:
+    """The witness of all stores."""
+
+    def __init__(self, truth: Truth, ledger: Ledger) -> None:
+        self._truth, self._ledger = truth, ledger
+
+    def writing(self, store: Store, key: str, content: bytes, by: SimulatedProcess | None) -> None:
+        """Every rule, then what follows from it."""
+        turn = self._ledger.turn_of(by) if by else None
+        if turn is None:
+            return
+        change = Change("write", store, key, content, version=None, turn=turn, truth=self._truth, ledger=self._ledger)
+        self._hold(change)
+        if change.name == "repository.json":
+            self._ledger.repositories.setdefault((store.name, key), content)
+        if not change.backup:
+            return
+        if change.name == "intent.json" and change.before is None:
+            self._ledger.drafts[store.name, change.backup] = turn.process
+        if change.name == "manifest.json":
+            self._ledger.births.setdefault(change.backup, self._ledger.timeline.now())
+        if change.stone is not None and change.stone.counts:
+            self._ledger.losses.setdefault(change.backup, self._ledger.timeline.now())
+
+    def removing(self, store: Store, key: str, version: str | None, by: SimulatedProcess | None) -> None:
+        """Every rule."""
+        turn = self._ledger.turn_of(by) if by else None
+        if turn is not None:
+            self._hold(Change("remove", store, key, b"", version=version, turn=turn, truth=self._truth, ledger=self._ledger))
+
+    def _hold(self, change: Change) -> None:
+        self._ledger.note(str(change))
+        for rule in RULES:
+            for wrong in rule(change):
+                self._ledger.breaks(rule.__name__, wrong)
+
+    def eye(self, turn: Turn) -> Duty:
+        """A duty that asks for nothing, and sees what its reconciler sees."""
+
+        def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
+            turn.have, turn.looked_at = have, self._ledger.meddled
+            self._compare(turn, have)
+            return Due()
+
+        return Duty(name="eye", lane="keep", due=due, actions=())
+
+    def _compare(self, turn: Turn, have: Observation) -> None:
+        """Rule 1 and §2: what did not answer is Unknown, and what did is seen as it is."""
+        for name, seen in have.catalogues.items():
+            store, listed = self._truth.stores[name], turn.reach.listed.get(name)
+            if not isinstance(seen, Known):
+                if "unforeseen" in seen.reason:
+                    self._ledger.breaks("no_bugs", seen.reason)
+            elif listed is None:
+                self._ledger.breaks("unknown_is_not_absent", f"{name} gave no listing, and is known")
+            elif listed == store.changes and not store.lag_seconds:
+                self._compare_states(turn, store, seen.value, seen.at)
+
+    def _compare_states(self, turn: Turn, store: Store, seen: Catalogue, at: datetime) -> None:
+        said = {copy.id: copy for copy in seen.copies}
+        for folder in self._truth.folders(store, turn.want.name).values():
+            copy = said.pop(folder.id, None)
+            if not self._is_so(turn, folder, copy, at):
+                state = self._truth.state(folder, turn.want.name, at)
+                what = f"{folder.id} on {store.name} is {state}, seen as {copy.state if copy else 'nothing'}"
+                self._ledger.breaks("seen_as_it_is", what)
+        for key in said:
+            self._ledger.breaks("seen_as_it_is", f"{key} on {store.name} is seen, and is not there")
+
+    def _is_so(self, turn: Turn, folder: Folder, copy: Copy | None, at: datetime) -> bool:
+        said = copy.state if copy else "gone"
+        states = {self._truth.state(folder, turn.want.name, when) for when in (at, at - LONGEST_LOOK)}
+        if said in states:
+            return True
+        if said == "debris" and states == {"being_written"}:
+            return folder.store.now() - folder.visible["intent.json"].stored.modified >= SILENT
+        return said == "being_written" and states == {"debris"}
+
+    def after(self, turn: Turn, plan: Plan) -> None:
+        """Rule 1: an objective is met by what is whole in truth, and by nothing else."""
+        if not self._ledger.is_calm(turn):
+            return
+        now = turn.process.host.now()
+        for condition in plan.conditions:
+            if condition.status not in ("met", "at_risk"):
+                continue
+            whole = self._truth.whole(turn.want.name, turn.want.dumps.targets, now)
+            if not whole or min(now - one.instant for one in whole.values()) > condition.objective + LONGEST_LOOK:
+                self._ledger.breaks("met_is_met", f"{condition.name} is {condition.status}: {condition.says}")
+
+    def unclaimed(self, database: str) -> list[str]:
+        """What a death left that the next turns should have taken away: uploads, claims of the dead, debris."""
+        found = []
+        for store in self._truth.stores.values():
+            found += [f"{store.name}: upload of {upload.key}" for upload in store.unfinished(f"{database}/")]
+            for folder in self._truth.folders(store, database).values():
+                if "intent.json" in folder.visible:
+                    found.append(f"{store.name}: intent of {folder.id}")
+        return found

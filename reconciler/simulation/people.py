@@ -1,0 +1,293 @@
+"""What people do to a world between two turns, for good and for bad; and how they mend it in the end."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+import msgspec
+
+from reconciler.backups.manifest import encode
+from reconciler.simulation.faults import Spell
+from reconciler.simulation.source import HOTEL
+from reconciler.simulation.stage import HOUR, SCHEDULES, Stage, policy, retentions
+from reconciler.simulation.store import Store
+from reconciler.simulation.truth import Folder
+from reconciler.world.facts import Tombstone
+
+
+def meddle(stage: Stage) -> None:
+    """One of the things that happen."""
+    names = list(DEEDS)
+    name = stage.chance.choice(names)
+    if DEEDS[name](stage):
+        stage.ledger.meddled += 1
+        stage.ledger.note(f"people: {name}")
+        stage.faults.counted[name] += 1
+
+
+def a_place_fails(stage: Stage) -> bool:
+    """A target or the source is out of reach for a while, or the key's rights are gone."""
+    place = stage.chance.choice([*stage.stores, "source"])
+    kind = stage.chance.choice(("unavailable", "forbidden", "read-only"))
+    until = stage.timeline.seconds + stage.chance.uniform(0.1, 3) * SCHEDULES[stage.schedule]
+    stage.faults.begin_spell(place, Spell(kind=kind, until=until))
+    return True
+
+
+def a_clock_is_wrong(stage: Stage) -> bool:
+    """Of a host: by minutes, by hours, by days; or it is set right."""
+    host = stage.chance.choice(stage.hosts)
+    host.offset = stage.chance.choice((0.0, 0.0, 90.0, -90.0, 7 * HOUR, -7 * HOUR, 80 * HOUR, -80 * HOUR))
+    return True
+
+
+def an_object_is_deleted(stage: Stage) -> bool:
+    """By hand, in one store."""
+    folder = _some(stage)
+    if folder is None or not folder.visible:
+        return False
+    name = stage.chance.choice(sorted(folder.visible))
+    folder.store.remove(_key(stage, folder, name), None, by=None)
+    return True
+
+
+def a_backup_is_deleted(stage: Stage) -> bool:
+    """As `backups delete` would: a tombstone on each target."""
+    folder = _some(stage)
+    if folder is None or folder.manifest is None:
+        return False
+    now = stage.timeline.now().replace(microsecond=0)
+    due = now + timedelta(hours=stage.chance.choice((0, 1)))
+    stone = Tombstone(id=folder.id, at=now, due=due, slot=folder.manifest.slot, reason="asked for")
+    for store in stage.stores.values():
+        if store.current(_key(stage, folder, "manifest.json")):
+            store.put(_key(stage, folder, f"tombstone-{due:%Y%m%dT%H%M%SZ}.json"), encode(stone), expect=None, by=None)
+    stage.ledger.asked.add(folder.id)
+    return True
+
+
+def the_newest_is_deleted(stage: Stage) -> bool:
+    """Without grace: only its tombstone tells later that its slot was done."""
+    folders = [folder for folder in _folders(stage) if folder.manifest is not None]
+    newest = max(folders, key=lambda folder: folder.id, default=None)
+    if newest is None or newest.manifest is None:
+        return False
+    now = stage.timeline.now().replace(microsecond=0)
+    stone = Tombstone(id=newest.id, at=now, due=now, slot=newest.manifest.slot, reason="asked for")
+    for store in stage.stores.values():
+        if store.current(_key(stage, newest, "manifest.json")):
+            store.put(_key(stage, newest, f"tombstone-{now:%Y%m%dT%H%M%SZ}.json"), encode(stone), expect=None, by=None)
+    stage.ledger.asked.add(newest.id)
+    return True
+
+
+def data_rots(stage: Stage) -> bool:
+    """Bytes change where they lie, their number with it or not."""
+    folder = _some(stage)
+    if folder is None or not folder.data:
+        return False
+    name = stage.chance.choice(sorted(folder.data))
+    content = folder.data[name].content
+    rotten = content[:-1] if stage.chance.happens(0.5) else bytes(byte ^ 1 for byte in content)
+    folder.store.put(_key(stage, folder, name), rotten, expect=None, by=None)
+    return True
+
+
+def a_record_is_torn(stage: Stage) -> bool:
+    """A manifest, an intent, a tombstone or the lease is half of itself, or empty."""
+    store = stage.chance.choice(list(stage.stores.values()))
+    keys = [key for key in sorted(store.objects) if key.endswith(".json") and store.current(key) and "repository" not in key]
+    if not keys:
+        return False
+    key = stage.chance.choice(keys)
+    held = store.current(key)
+    content = held.content[: len(held.content) // 2] if held and stage.chance.happens(0.7) else b""
+    store.put(key, content, expect=None, by=None)
+    return True
+
+
+def a_date_in_the_future(stage: Stage) -> bool:
+    """A whole backup, by all appearances, of next year."""
+    return _forge(stage, lambda text: {**text, "instant": f"{stage.timeline.now() + timedelta(days=300):%Y-%m-%dT%H:%M:%SZ}"})
+
+
+def a_foreign_backup(stage: Stage) -> bool:
+    """A thief puts a backup of another repository into our folder, dated now."""
+    return _forge(
+        stage, lambda text: {**text, "repository": "00ff00ff00ff00ff", "instant": f"{stage.timeline.now():%Y-%m-%dT%H:%M:%SZ}"}
+    )
+
+
+def a_stray(stage: Stage) -> bool:
+    """Something that no layout knows."""
+    store = stage.chance.choice(list(stage.stores.values()))
+    key = stage.chance.choice(("hotel/readme.txt", "hotel/backups/notes.txt", "reservas/backups/x/manifest.json", "elsewhere"))
+    store.put(key, b"mine", expect=None, by=None)
+    return True
+
+
+def another_repository(stage: Stage) -> bool:
+    """A thief, or a clone of the policy, claims the whole folder."""
+    store = stage.chance.choice(list(stage.stores.values()))
+    held = store.current("hotel/repository.json")
+    if held is None:
+        return False
+    text = msgspec.json.decode(held.content)
+    if stage.chance.happens(0.5):
+        text["id"] = "00ff00ff00ff00ff"
+    else:
+        text["identity"]["cluster"] = "1"
+    store.put("hotel/repository.json", msgspec.json.encode(text), expect=None, by=None)
+    return True
+
+
+def a_hold(stage: Stage) -> bool:
+    """One backup must stay, or may go again."""
+    folder = _some(stage)
+    if folder is None:
+        return False
+    if "hold.json" in folder.visible:
+        folder.store.remove(_key(stage, folder, "hold.json"), None, by=None)
+    elif folder.manifest is not None:
+        folder.store.put(_key(stage, folder, "hold.json"), b'{"reason": "legal"}', expect=None, by=None)
+    return True
+
+
+def a_freeze(stage: Stage) -> bool:
+    """Nothing is destroyed for a while."""
+    store = stage.stores[stage.want.home]
+    if store.current("hotel/freeze.json"):
+        store.remove("hotel/freeze.json", None, by=None)
+    else:
+        store.put("hotel/freeze.json", b'{"reason": "looking into something"}', expect=None, by=None)
+    return True
+
+
+def the_policy_is_edited(stage: Stage) -> bool:
+    """Another schedule, another retention, fewer targets or more."""
+    chance = stage.chance
+    names = list(stage.stores)
+    targets = stage.want.dumps.targets
+    match chance.choice(("retention", "retention", "schedule", "targets")):
+        case "retention":
+            pass
+        case "schedule":
+            stage.schedule = chance.choice(list(SCHEDULES))
+        case _:
+            targets = (names[0], *chance.sample(names[1:], chance.randint(0, len(names) - 1)))
+    stage.want = policy(stage.schedule, targets, chance.choice(retentions()))
+    return True
+
+
+def the_database_is_renamed(stage: Stage) -> bool:
+    """Its old folder is left behind, or found again."""
+    stage.want = msgspec.structs.replace(stage.want, name="annex" if stage.want.name == "hotel" else "hotel")
+    return True
+
+
+def a_machine_restarts(stage: Stage) -> bool:
+    """All that ran on it is gone."""
+    host = stage.chance.choice(stage.hosts)
+    for process in list(host.processes.values()):
+        process.end_all()
+    host.boot = f"boot-{stage.chance.token(3)}"
+    return True
+
+
+def a_cache_is_emptied(stage: Stage) -> bool:
+    """It may be, at any time."""
+    stage.chance.choice(stage.hosts).remembered.clear()
+    return True
+
+
+DEEDS: Mapping[str, Callable[[Stage], bool]] = {
+    deed.__name__: deed
+    for deed in (
+        a_place_fails,
+        a_clock_is_wrong,
+        an_object_is_deleted,
+        a_backup_is_deleted,
+        the_newest_is_deleted,
+        data_rots,
+        a_record_is_torn,
+        a_date_in_the_future,
+        a_foreign_backup,
+        a_stray,
+        another_repository,
+        a_hold,
+        a_freeze,
+        the_policy_is_edited,
+        the_database_is_renamed,
+        a_machine_restarts,
+        a_cache_is_emptied,
+    )
+}
+
+
+def heal(stage: Stage) -> None:
+    """Faults end, clocks are set, freezes and holds are lifted, the name is as it was, and what is not ours is taken away."""
+    stage.mended = True
+    stage.faults.end()
+    stage.ledger.meddled += 1
+    stage.ledger.note("people: everything is mended")
+    stage.want = msgspec.structs.replace(stage.want, name="hotel")
+    for host in stage.hosts:
+        host.offset = 0.0
+    stage.timeline.sleep(stage.timeline.seconds + 60)
+    for store in stage.stores.values():
+        store.lag_seconds = 0.0
+        for key in [key for key in store.objects if key.endswith(("hold.json", "freeze.json"))]:
+            store.remove(key, None, by=None)
+        _mend_repository(stage, store)
+        for folder in stage.truth.folders(store, "hotel").values():
+            state = stage.truth.state(folder, "hotel", stage.timeline.now())
+            if state == "impossible":
+                _take_away(stage, folder)
+
+
+def _mend_repository(stage: Stage, store: Store) -> None:
+    """It says again what a reconciler wrote there first."""
+    original = stage.ledger.repositories.get((store.name, "hotel/repository.json"))
+    held = store.current("hotel/repository.json")
+    if original is not None and (held is None or held.content != original):
+        store.put("hotel/repository.json", original, expect=None, by=None)
+
+
+def _take_away(stage: Stage, folder: Folder) -> None:
+    for name in folder.visible:
+        folder.store.remove(_key(stage, folder, name), None, by=None)
+        folder.store.objects.pop(_key(stage, folder, name), None)
+
+
+def _forge(stage: Stage, change: Callable[[dict[str, object]], dict[str, object]]) -> bool:
+    """A copy of a backup under a new id, with its manifest changed."""
+    folder = _some(stage)
+    if folder is None or folder.manifest is None:
+        return False
+    now = stage.timeline.now()
+    backup = f"{now:%Y%m%dT%H%M%SZ}-{stage.chance.token(3)}"
+    text = change(msgspec.json.decode(folder.visible["manifest.json"].content))
+    text["id"] = backup
+    for name, held in folder.data.items():
+        folder.store.put(f"{stage.want.name}/backups/{backup}/{name}", held.content, expect=None, by=None)
+    folder.store.put(f"{stage.want.name}/backups/{backup}/manifest.json", msgspec.json.encode(text), expect=None, by=None)
+    return True
+
+
+def _folders(stage: Stage) -> list[Folder]:
+    found: list[Folder] = []
+    for store in stage.stores.values():
+        folders = stage.truth.folders(store, stage.want.name)
+        found += [folders[key] for key in sorted(folders)]
+    return found
+
+
+def _some(stage: Stage) -> Folder | None:
+    folders = _folders(stage)
+    return stage.chance.choice(folders) if folders else None
+
+
+def _key(stage: Stage, folder: Folder, name: str) -> str:
+    return f"{stage.want.name}/backups/{folder.id}/{name}"
+
+
+__all__ = ["DEEDS", "HOTEL", "heal", "meddle"]

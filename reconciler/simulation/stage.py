@@ -1,0 +1,112 @@
+"""Everything in one simulated world, drawn by seed: how many hosts and targets, which policy, how much goes wrong."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from reconciler.policy.model import Compression, DatabasePolicy, Disaster, Dumps, Objectives, Retention
+from reconciler.policy.schedule import Schedule
+from reconciler.policy.units import Duration
+from reconciler.simulation.chance import Chance
+from reconciler.simulation.faults import Faults
+from reconciler.simulation.host import Host
+from reconciler.simulation.judge import Judge
+from reconciler.simulation.ledger import Ledger
+from reconciler.simulation.source import Database
+from reconciler.simulation.store import Store
+from reconciler.simulation.timeline import Timeline
+from reconciler.simulation.truth import Truth
+
+BEGAN = datetime(2025, 10, 20, tzinfo=UTC)
+HOUR = 3600.0
+SCHEDULES: Mapping[str, float] = {"0 * * * *": HOUR, "0 */6 * * *": 6 * HOUR, "0 2 * * *": 24 * HOUR}
+"""With the time between two slots."""
+NAMES = ("primary", "offsite", "vault")
+
+
+class NoSettings(msgspec.Struct, frozen=True):
+    """Of a source that is made of arithmetic."""
+
+
+def retentions() -> Sequence[Retention | None]:
+    """As people write them, with graces that end within a simulated run."""
+    hours = Duration(hours=2)
+    return (
+        None,
+        Retention(keep_last=2, grace=Duration(0)),
+        Retention(keep_last=2, grace=hours),
+        Retention(keep_last=3, grace=hours),
+        Retention(keep_last=1, grace=hours),
+        Retention(keep_daily=3, grace=hours),
+        Retention(keep_last=2, keep_daily=2, grace=Duration(days=1)),
+        Retention(keep_hourly=4, grace=hours),
+        Retention(grace=hours),
+    )
+
+
+def policy(schedule: str, targets: Sequence[str], retention: Retention | None) -> DatabasePolicy:
+    """What is wanted of the one database. A fast compression: its dumps are three lines long."""
+    rpo = Duration(seconds=SCHEDULES[schedule] * 2)
+    dumps = Dumps(
+        schedule=Schedule.parse(schedule),
+        targets=tuple(targets),
+        compression=Compression(level=1, threads=1),
+        retention=retention,
+    )
+    return DatabasePolicy(
+        name="hotel",
+        source=NoSettings(),
+        home=targets[0],
+        timezone="UTC",
+        encryption=None,
+        objectives=Objectives(rpo=rpo, disaster=Disaster(rpo=rpo)),
+        dumps=dumps,
+    )
+
+
+class Stage:
+    """The world before anything happened. `quiet`: nothing will go wrong in it."""
+
+    def __init__(self, seed: int, *, quiet: bool = False) -> None:
+        self.seed = seed
+        self.chance = Chance(seed)
+        self.timeline = Timeline(BEGAN)
+        share = 0.0 if quiet else self.chance.choice((0.0, 0.001, 0.003, 0.01))
+        self.faults = Faults(self.chance, share=share)
+        self.meddling = 0.0 if quiet else self.chance.choice((0.0, 0.1, 0.3))
+        """How often people come between two turns."""
+        self.mended = False
+        """From then on everything works, and everybody consents."""
+        self.stores = {name: self._store(name) for name in NAMES[: self.chance.choice((1, 1, 2, 2, 2, 3))]}
+        self.hosts = [self._host(number) for number in range(self.chance.randint(1, 3))]
+        self.database = Database(self.timeline)
+        self.schedule = self.chance.choice(list(SCHEDULES))
+        self.want = policy(self.schedule, list(self.stores), self.chance.choice(retentions()))
+        self.truth = Truth(self.stores, self.hosts)
+        self.ledger = Ledger(self.timeline)
+        self.judge = Judge(self.truth, self.ledger)
+        for store in self.stores.values():
+            store.witness = self.judge
+
+    def _store(self, name: str) -> Store:
+        lag = self.chance.uniform(0.5, 5) if self.chance.happens(0.1) else 0.0
+        return Store(
+            name,
+            self.timeline,
+            versioned=self.chance.happens(0.3),
+            offset=self.chance.uniform(-15, 15),
+            lag_seconds=lag,
+        )
+
+    def _host(self, number: int) -> Host:
+        """Some of them are containers of one machine."""
+        boot = "boot-0" if self.chance.happens(0.4) else f"boot-{number}"
+        return Host(
+            f"host-{number}",
+            self.timeline,
+            boot=boot,
+            namespace=f"pid:[{number}]",
+            offset=self.chance.uniform(-15, 15),
+            drift=self.chance.uniform(-1e-5, 1e-5),
+        )
