@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from reconciler.backups import fetch as reading
 from reconciler.backups.manifest import Manifest, encode
+from reconciler.backups.pins import pinned
 from reconciler.backups.pipeline import Progress
 from reconciler.cli.files import replacing
 from reconciler.cli.frame import Call
 from reconciler.cli.progress import progress
 from reconciler.cli.session import Session, open_session
+from reconciler.connect import open_target
 from reconciler.duties import DUTIES
 from reconciler.errors import Absent, ReconcilerError, Refused
 from reconciler.planning.text import plain, size
@@ -42,14 +44,19 @@ def register(parser: argparse.ArgumentParser) -> None:
 class Found:
     """The backup that was asked for, and the world that it lies in."""
 
-    def __init__(self, want: DatabasePolicy, world: World, backup: Backup) -> None:
+    def __init__(self, session: Session, want: DatabasePolicy, world: World, backup: Backup) -> None:
+        self._session = session
         self.want, self.world, self.backup = want, world, backup
 
     def read(self, call: Call, use: Callable[[Target, Manifest], None]) -> str:
-        """From the first copy that holds."""
+        """From the first copy that holds; pinned, so that nobody deletes it meanwhile."""
+        name, backup = self.want.name, self.backup.id
+        # All that is ever written by whoever reads.
+        home, _ = open_target(self._session.policy, self.want.home, self._session.means, writable=True)
 
         def with_manifest(target: Target) -> None:
-            use(target, reading.read_manifest(target, self.want.name, self.backup.id))
+            with pinned(self.world, home, target, database=name, backup=backup, for_what=call.arguments.verb):
+                use(target, reading.read_manifest(target, name, backup))
 
         names = reading.places_of(self.backup, self.want.dumps.targets, call.arguments.origin)
         return reading.from_first_good(self.world.targets, names, with_manifest, lambda name, error: _told(call, name, error))
@@ -68,7 +75,7 @@ def find(call: Call, session: Session) -> Found:
     for want, world in session.worlds(writable=False):
         have = survey(world, want, DUTIES).have
         unknown += [f"{name} ({seen.reason})" for name, seen in have.unknown().items()]
-        found += [Found(want, world, backup) for backup in have.backups() if backup.id.startswith(asked)]
+        found += [Found(session, want, world, backup) for backup in have.backups() if backup.id.startswith(asked)]
     exact = [one for one in found if one.backup.id == asked]
     if len(exact or found) == 1:
         return (exact or found)[0]
@@ -85,7 +92,8 @@ def show(call: Call) -> int:
     if not call.json:
         for name, copy in sorted(found.backup.copies.items()):
             call.say(plain(f"{name}: {copy.state}" + (f": {copy.why}" if copy.why else "")))
-    found.read(call, lambda _, manifest: call.answer(encode(manifest).decode()))
+    names = reading.places_of(found.backup, found.want.dumps.targets, call.arguments.origin)
+    call.answer(encode(reading.read_manifest(found.world.targets[names[0]], found.want.name, found.backup.id)).decode())
     return 0
 
 

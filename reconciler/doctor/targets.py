@@ -4,16 +4,15 @@ from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from typing import Final, TypeVar
 
-import msgspec
-
 from reconciler.doctor import clock
-from reconciler.doctor.report import Notes, Verdict
-from reconciler.doctor.scratch import OLD, Scratch, sweep
+from reconciler.doctor.report import Verdict
+from reconciler.doctor.scratch import OLD, sweep
+from reconciler.doctor.trial import Step, Trial
 from reconciler.errors import Absent, Conflict, Corrupt, ReconcilerError, Refused, Stopped
 from reconciler.planning.text import age, counted
 from reconciler.policy.model import DatabasePolicy
 from reconciler.targets.conditions import honours_conditions
-from reconciler.world.ports import Target, Upload, World, custody_of
+from reconciler.world.ports import Upload, World
 
 T = TypeVar("T")
 
@@ -27,39 +26,6 @@ PARTS_UNDER_WAY: Final = 17
 """Blocks: by then two parts of 8 MiB are complete, so that the upload has begun."""
 
 ANOTHER_STORE: Final = "use another store: this one does not keep what S3 promises"
-
-
-class Trial:
-    """One target being tried."""
-
-    def __init__(self, world: World, want: DatabasePolicy, name: str) -> None:
-        self.world = world
-        self.database = want.name
-        self.is_home = name == want.home
-        self.target: Target = world.targets[name]
-        self.custody = custody_of(self.target)
-        self.scratch = Scratch(self.target, want.name, now=world.clock.now(), token=world.token)
-        self.notes = Notes(name)
-        self.content = world.token(32).encode()
-        self.begun = False
-        """Whether anything may have been written: a write without an answer may have happened."""
-        self.keeps = ""
-        """Why nothing could be removed again, or empty: then only what leaves nothing is tried."""
-        self.put = False
-        """Whether an object is there to be read, listed and deleted."""
-        self.versioned = False
-
-    def read(self, key: str) -> bytes:
-        with self.target.read(key) as blob:
-            return b"".join(blob)
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to try. `work` says whether it passed; if it did not, it noted why, or raises."""
-
-    says: str
-    work: Callable[[Trial], bool]
-    applies: Callable[[Trial], bool] = lambda _: True
 
 
 def examine_target(world: World, want: DatabasePolicy, name: str) -> list[Verdict]:

@@ -67,6 +67,11 @@ class Change:
         return any(held.stored.version == self.version and held.stored.marker for held in versions)
 
     @property
+    def is_claim(self) -> bool:
+        """An intent, a lease or a pin: what is renewed."""
+        return self.name in ("intent.json", "lease-keep.json") or "/pins/" in self.key
+
+    @property
     def is_history(self) -> bool:
         """Only a version that is not the latest goes."""
         versions = self.store.objects.get(self.key, ())

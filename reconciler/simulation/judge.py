@@ -23,28 +23,20 @@ class Judge:
         self._truth, self._ledger = truth, ledger
 
     def writing(self, store: Store, key: str, content: bytes, by: SimulatedProcess | None) -> None:
-        """Every rule, then what follows from it."""
+        """Every rule, then what follows from it. What arrives late, when its writer's turn is over, is recorded only."""
         turn = self._ledger.turn_of(by) if by else None
-        if turn is None:
-            return
-        change = Change("write", store, key, content, version=None, turn=turn, truth=self._truth, ledger=self._ledger)
-        self._hold(change)
-        if change.name == "repository.json":
-            self._ledger.repositories.setdefault((store.name, key), content)
-        if not change.backup:
-            return
-        if change.name == "intent.json" and change.before is None:
-            self._ledger.drafts[store.name, change.backup] = turn.process
-        if change.name == "manifest.json":
-            self._ledger.births.setdefault(change.backup, self._ledger.timeline.now())
-        if change.stone is not None and change.stone.counts:
-            self._ledger.losses.setdefault(change.backup, self._ledger.timeline.now())
+        if turn is not None:
+            self._hold(Change("write", store, key, content, version=None, turn=turn, truth=self._truth, ledger=self._ledger))
+        if by is not None:
+            self._ledger.record(store, key, content, by)
 
     def removing(self, store: Store, key: str, version: str | None, by: SimulatedProcess | None) -> None:
         """Every rule."""
         turn = self._ledger.turn_of(by) if by else None
         if turn is not None:
             self._hold(Change("remove", store, key, b"", version=version, turn=turn, truth=self._truth, ledger=self._ledger))
+        if by is not None:
+            self._ledger.record_removal(store, key)
 
     def _hold(self, change: Change) -> None:
         self._ledger.note(str(change))

@@ -6,7 +6,9 @@ from reconciler.planning.plan import Plan
 from reconciler.policy.model import DatabasePolicy
 from reconciler.simulation.host import SimulatedProcess
 from reconciler.simulation.reach import Reach
+from reconciler.simulation.store import Store
 from reconciler.simulation.timeline import Timeline
+from reconciler.simulation.truth import Stone, read
 from reconciler.world.facts import Observation
 
 KEPT_LINES = 400
@@ -39,6 +41,8 @@ class Ledger:
         """Given up because people asked for it, or taken away by them."""
         self.drafts: dict[tuple[str, str], SimulatedProcess] = {}
         """Who began a backup in a store."""
+        self.buried: dict[tuple[str, str], SimulatedProcess] = {}
+        """Who wrote a tombstone, by store and key."""
         self.repositories: dict[tuple[str, str], bytes] = {}
         """What a reconciler wrote first, by store and key."""
         self.meddled = 0
@@ -52,6 +56,27 @@ class Ledger:
     def is_calm(self, turn: Turn) -> bool:
         """Whether nobody meddled since it looked."""
         return turn.looked_at == self.meddled
+
+    def record(self, store: Store, key: str, content: bytes, by: SimulatedProcess) -> None:
+        """What a reconciler's write means for later: a birth, a loss, a draft, a repository."""
+        _, _, rest = key.partition("/backups/")
+        backup, _, name = rest.partition("/")
+        if key.endswith("/repository.json"):
+            self.repositories.setdefault((store.name, key), content)
+        elif name == "intent.json" and store.current(key) is None:
+            self.drafts[store.name, backup] = by
+        elif name == "manifest.json":
+            self.births.setdefault(backup, self.timeline.now())
+        elif name.startswith("tombstone-"):
+            self.buried[store.name, key] = by
+            stone = read(content, Stone)
+            if stone is not None and stone.counts:
+                self.losses.setdefault(backup, self.timeline.now())
+
+    def record_removal(self, store: Store, key: str) -> None:
+        """A tombstone that is taken back gives its backup back."""
+        if self.buried.pop((store.name, key), None) and store.current(key.rpartition("/")[0] + "/manifest.json"):
+            self.losses.pop(key.split("/")[-2], None)
 
     def note(self, line: str) -> None:
         """For the trace."""

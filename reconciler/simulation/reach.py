@@ -13,6 +13,7 @@ from reconciler.simulation.host import Death, SimulatedProcess
 T = TypeVar("T")
 
 CLAIMS = ("intent.json", "lease-keep.json")
+"""What heartbeats renew. (Pins too, by keys of their own.)"""
 LATEST_SECONDS = 20.0
 """How long a change may be under way. A store that does a thing later than that after it was asked is beyond what a lease can fence."""
 
@@ -37,7 +38,17 @@ class Reach:
 
     def call(self, verb: str, place: str, key: str, work: Callable[[], T], *, changes: bool = False) -> T:
         """Do it, unless something happens."""
-        self._take_time(verb, changes=changes, claim=key.endswith(CLAIMS))
+        if not _is_claim(key) or self._beating:
+            return self._call(verb, place, key, work, changes=changes)
+        # A claim that is being written is locked: its beat would wait.
+        self._beating = True
+        try:
+            return self._call(verb, place, key, work, changes=changes)
+        finally:
+            self._beating = False
+
+    def _call(self, verb: str, place: str, key: str, work: Callable[[], T], *, changes: bool) -> T:
+        self._take_time()
         what = f"{verb} {key}"
         refused = self.faults.refusal(place, what, self.timeline.seconds, changes=changes)
         if refused is not None:
@@ -90,20 +101,15 @@ class Reach:
         self.timeline.sleep(self.timeline.seconds + seconds)
         self._still_here()
 
-    def _take_time(self, verb: str, *, changes: bool, claim: bool) -> None:
+    def _take_time(self) -> None:
         self._still_here()
         self.slept = False
         # Most calls are so quick that nobody comes between; the others are where things interleave.
-        if not self.faults.chance.happens(0.3):
-            return
-        was, self._beating = self._beating, self._beating or claim
-        try:
+        if self.faults.chance.happens(0.3):
             self.pass_time(self.faults.chance.uniform(0.01, 2.0))
-        finally:
-            self._beating = was
 
     def pass_time(self, seconds: float) -> None:
-        """So long, beating where a beat is due. (A claim that is being written is locked: its beat would wait.)"""
+        """So long, beating where a beat is due."""
         ends = self.timeline.seconds + seconds
         while True:
             beat = None if self._beating else min(self._beats, key=lambda beat: beat.at, default=None)
@@ -158,3 +164,7 @@ class SimulatedClock:
             return True
         self._reach.pass_time(seconds)
         return stop.is_set()
+
+
+def _is_claim(key: str) -> bool:
+    return key.endswith(CLAIMS) or "/pins/" in key

@@ -13,29 +13,28 @@ FRESH = timedelta(minutes=16)
 REMEMBERED = timedelta(days=30)
 DAY = timedelta(hours=24)
 FLOOR = 2
-CLAIMS = ("intent.json", "lease-keep.json")
 
 Rule = Callable[[Change], Iterator[str]]
 
 
 def only_its_own(change: Change) -> Iterator[str]:
     """Rule 4: nothing outside of its database's folders is touched."""
-    if not change.key.startswith(f"{change.database}/"):
+    if not change.key.startswith(f"{change.database}/") and change.key != f".databases/{change.database}.json":
         yield f"{change}: it is not of {change.database}"
-    passing = change.key.startswith(f"{change.database}/pins/") or change.is_history and change.name in CLAIMS
+    passing = change.is_claim and (change.is_history or "/pins/" in change.key)
     if change.verb == "remove" and not change.backup and not passing:
         yield f"{change}: records are never removed"
 
 
 def nothing_is_overwritten(change: Change) -> Iterator[str]:
     """Rule 8: writes are if-absent; claims alone are renewed."""
-    if change.verb == "write" and change.before is not None and change.name not in CLAIMS:
+    if change.verb == "write" and change.before is not None and not change.is_claim:
         yield f"{change}: something is there already"
 
 
 def claims_pass_from_the_dead(change: Change) -> Iterator[str]:
     """Rule 8: what another living process claims is left to it."""
-    if change.name not in CLAIMS or change.before is None or change.is_marker:
+    if not change.is_claim or change.before is None or change.is_marker:
         return
     claim = read(change.before.content, ClaimBrief)
     silent = change.store.now() - change.before.stored.modified
@@ -152,6 +151,8 @@ def tombstones_stay(change: Change) -> Iterator[str]:
     """§2: as long as anything of the id is left anywhere, and 30 days."""
     if change.verb != "remove" or not change.name.startswith("tombstone-") or change.is_marker or not change.backup:
         return
+    if change.ledger.buried.get((change.store.name, change.key)) is change.by and "manifest.json" in change.folder.visible:
+        return  # It gives way to a reader that it met.
     if any(not name.startswith("tombstone-") for name in change.folder.visible):
         yield f"{change}: there is still something that it condemns"
     held = change.before

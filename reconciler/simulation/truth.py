@@ -146,6 +146,8 @@ class Truth:
         for key, versions in store.objects.items():
             if key.startswith(start):
                 backup, _, name = key[len(start) :].partition("/")
+                if not name:
+                    continue
                 if versions[-1].stored.marker:
                     hidden.setdefault(backup, set()).add(name)
                 else:

@@ -82,4 +82,3 @@ def test_help_imports_the_standard_library_only() -> None:
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
 
     assert ran.stderr.strip() == "[]"
-

@@ -27,7 +27,7 @@ metadata: {{name: test, owner: nobody}}
 targets:
   disk: {{type: local, path: ./disk}}
   offsite: {{type: s3, bucket: "{bucket}", prefix: "x/", endpoint: "{endpoint}", access_key_id: "${{KEY}}",
-            secret_access_key: "${{SECRET}}", domain: elsewhere}}
+            secret_access_key: "${{SECRET}}", {lock} domain: elsewhere}}
 databases:
   hotel:
     source: {{provider: postgres, url: "${{URL}}"}}
@@ -70,6 +70,7 @@ def stand(
     bucket: str = "unused",
     endpoint: str = "",
     keys: tuple[str, str] | None = None,
+    lock: str = "",
     tell: Callable[[Event], None] = lambda _: None,
     stop: StopEvent | None = None,
 ) -> Standing:
@@ -78,6 +79,7 @@ def stand(
         bucket=bucket,
         endpoint=endpoint or (s3.endpoint if s3 else "http://127.0.0.1:1"),
         targets=targets,
+        lock=lock,
         home=targets.partition(",")[0],
     )
     policy = load(text.encode(), KINDS, path=folder / "backup-policy.yaml")

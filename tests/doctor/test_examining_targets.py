@@ -175,6 +175,26 @@ def test_what_a_store_does_not_tell(tmp_path: Path, s3_server: S3Server, denied:
     assert [("warning", f"give the key {right} on bucket {bucket}")] == found
 
 
+@pytest.mark.parametrize("default", [False, True], ids=["locks on request", "locks by itself"])
+def test_a_bucket_with_object_lock(tmp_path: Path, s3_server: S3Server, default: bool) -> None:
+    """What could not be removed is not written; such a bucket can't be home if it locks leases, too."""
+    bucket, client = s3_server.new_bucket() + "-lock", s3_server.client()
+    client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    retention = {"Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}} if default else {}
+    configuration: Any = {"ObjectLockEnabled": "Enabled", **retention}
+    client.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=configuration)
+    standing = stand(
+        tmp_path, targets="offsite", s3=s3_server, bucket=bucket, lock="object_lock: {mode: governance, retain: 1d},"
+    )
+
+    checkup = standing.examine("offsite")
+
+    assert default == any("each renewal of the lease would stay" in finding.what for finding in errors(checkup))
+    assert default == ("put" not in said(checkup, "offsite"))
+    assert "find an unfinished write, and abort it" in said(checkup, "offsite")
+    assert [] == left_in(s3_server, bucket)
+
+
 def test_a_store_that_does_not_answer(tmp_path: Path) -> None:
     """One finding, not one for each thing that could not be tried."""
     checkup = stand(tmp_path, targets="offsite", keys=("any", "any"), endpoint="http://127.0.0.1:1").examine("offsite")

@@ -306,8 +306,7 @@ class TestStore:
         for _ in range(2):
             stand.run("backups", "take", "--keep", "1s")
         store.on("GET", "", Redate(by=timedelta(minutes=-7)), times=FOR_EVER)
-        stand.run("apply", "--yes", expect=3)
-        plan = stand.json("plan", expect=3)["plans"][0]
+        (plan,) = stand.json("apply", "--yes", expect=3)["after"]
 
         assert any("clock" in one["what"] and "7m" in one["what"] for one in plan["findings"])
         assert {"clock"} == {one["by"] for one in plan["blocked"]}

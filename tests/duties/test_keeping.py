@@ -1,0 +1,309 @@
+"""Holds, freezes, pins, deletion by name and back, adoption: what stays, and what a person may let go."""
+
+from datetime import timedelta
+from pathlib import Path
+from secrets import token_bytes
+
+import pytest
+
+from reconciler.backups import layout
+from reconciler.backups.claim import Watch
+from reconciler.backups.keeping import Freeze, put_freeze
+from reconciler.backups.manifest import decode
+from reconciler.backups.pins import pinned
+from reconciler.backups.records import read_repository, read_whole
+from reconciler.duties import DUTIES
+from reconciler.duties.adopting import AdoptBackup, plan_adopt, rebind
+from reconciler.duties.keeping import HoldBackup, LiftFreeze, ReleaseBackup, RemovePin, plan_delete, plan_undelete
+from reconciler.duties.leftovers import FinishDeletion
+from reconciler.duties.retention import PruneBackup
+from reconciler.errors import Conflict, Corrupt, Refused
+from reconciler.observe import observe
+from reconciler.planning.plan import Consent, Plan
+from reconciler.planning.planner import plan
+from reconciler.turn import turn
+from reconciler.world.facts import Backup, Identity, Observation
+from reconciler.world.ports import ABSENT, World
+from tests.backups.faking import MovedClock, bury, catalogue, claim_text, content, make_world, states, stranger, take
+from tests.building import HOUR, policy, retention
+
+WANT = policy("0 * * * *", ("primary",), retention(grace="7d", keep_last=2))
+WEEK = timedelta(days=7)
+
+
+@pytest.fixture
+def clock() -> MovedClock:
+    return MovedClock()
+
+
+@pytest.fixture
+def world(tmp_path: Path, clock: MovedClock) -> World:
+    return make_world(tmp_path, clock, names=("primary",))
+
+
+def look(world: World) -> Observation:
+    return observe(world, WANT, Watch(world.clock, world.process))
+
+
+def planned(world: World) -> Plan:
+    return plan(DUTIES, WANT, look(world), world.clock.now(), policy_digest="")
+
+
+def several(world: World, clock: MovedClock, count: int) -> list[str]:
+    """Oldest first."""
+    made = []
+    for _ in range(count):
+        made.append(take(world, repository=repository_of(world)))
+        clock.move(HOUR)
+    return made
+
+
+def repository_of(world: World) -> str | None:
+    found = catalogue(world).repository
+    return found.id if found else None
+
+
+def the(world: World, backup: str) -> Backup:
+    return next(one for one in look(world).backups() if one.id == backup)
+
+
+class TestHolds:
+    def hold(self, world: World, backup: str, *, until: timedelta | None = None) -> None:
+        end = world.clock.now() + until if until else None
+        HoldBackup(database="hotel", backup=backup, targets=("primary",), who="ana", why="legal 7", until=end).perform(
+            world, WANT
+        )
+
+    def test_a_held_one_is_never_pruned(self, world: World, clock: MovedClock) -> None:
+        """Retention would let it go; the plan shows no prune of it until it is released."""
+        oldest, *_ = several(world, clock, 4)
+        self.hold(world, oldest)
+        before = {step.action.loses for step in planned(world).steps} - {None}
+        ReleaseBackup(database="hotel", backup=oldest, targets=("primary",)).perform(world, WANT)
+        after = {step.action.loses for step in planned(world).steps} - {None}
+
+        assert oldest not in before
+        assert oldest in after
+
+    def test_it_says_who_and_why(self, world: World, clock: MovedClock) -> None:
+        """Whoever meets it knows whom to ask."""
+        (backup,) = several(world, clock, 1)
+        self.hold(world, backup)
+
+        assert 'held by ana: "legal 7"' == the(world, backup).copies["primary"].held
+
+    def test_it_ends_by_itself(self, world: World, clock: MovedClock) -> None:
+        """At the date that was given."""
+        (backup,) = several(world, clock, 1)
+        self.hold(world, backup, until=HOUR)
+        clock.move(2 * HOUR)
+
+        assert "" == the(world, backup).copies["primary"].held
+
+    def test_a_prune_that_was_planned_before_it(self, world: World, clock: MovedClock) -> None:
+        """The hold came between plan and prune: it is met there."""
+        oldest, *_ = several(world, clock, 4)
+        self.hold(world, oldest)
+
+        with pytest.raises(Refused, match="legal 7"):
+            PruneBackup(database="hotel", backup=oldest, targets=("primary",)).perform(world, WANT)
+        assert "whole" == states(world)[oldest]
+
+
+class TestPins:
+    def test_a_reader_stops_a_prune(self, world: World, clock: MovedClock) -> None:
+        """And no tombstone of it stays."""
+        oldest, *_ = several(world, clock, 4)
+        target = world.targets["primary"]
+
+        with (
+            pinned(world, target, target, database="hotel", backup=oldest, for_what="fetch"),
+            pytest.raises(Conflict, match="is being read"),
+        ):
+            PruneBackup(database="hotel", backup=oldest, targets=("primary",)).perform(world, WANT)
+        assert "whole" == states(world)[oldest]
+
+    def test_a_reader_stops_the_end_of_a_grace(self, world: World, clock: MovedClock) -> None:
+        """The data stays under the reader."""
+        oldest, *_ = several(world, clock, 4)
+        target = world.targets["primary"]
+
+        with pinned(world, target, target, database="hotel", backup=oldest, for_what="fetch"):
+            bury(world, oldest, clock.now())
+            with pytest.raises(Conflict, match="is being read"):
+                FinishDeletion(database="hotel", backup=oldest, target="primary").perform(world, WANT)
+            assert content(world, oldest)
+
+    def test_a_reader_gives_way_to_a_tombstone(self, world: World, clock: MovedClock) -> None:
+        """Who comes second gives way, and leaves no pin."""
+        oldest, *_ = several(world, clock, 4)
+        bury(world, oldest, clock.now() + WEEK)
+        target = world.targets["primary"]
+
+        with (
+            pytest.raises(Conflict, match="is being deleted"),
+            pinned(world, target, target, database="hotel", backup=oldest, for_what="fetch"),
+        ):
+            pass
+        assert () == catalogue(world).pins
+
+    def test_what_is_read_is_not_planned_to_go(self, world: World, clock: MovedClock) -> None:
+        """Seen by the plan already."""
+        oldest, *_ = several(world, clock, 4)
+        target = world.targets["primary"]
+
+        with pinned(world, target, target, database="hotel", backup=oldest, for_what="fetch"):
+            assert oldest not in {step.action.loses for step in planned(world).steps}
+        assert oldest in {step.action.loses for step in planned(world).steps}
+
+    def test_a_dead_readers_pin_goes(self, world: World, clock: MovedClock) -> None:
+        """Its process is gone, so it is swept, and nothing is kept by it."""
+        oldest, *_ = several(world, clock, 4)
+        owner = world.process.begin()
+        world.process.end(owner)
+        world.targets["primary"].write(layout.pin_key("hotel", oldest, owner.token), [claim_text(owner)], expect=ABSENT)
+        turn(world, WANT, DUTIES, Consent())
+
+        assert () == catalogue(world).pins
+        assert "deleted" == states(world)[oldest]
+
+    def test_a_living_readers_pin_is_not_removed(self, world: World, clock: MovedClock) -> None:
+        """Whatever an older look said of it."""
+        oldest, *_ = several(world, clock, 4)
+        owner = world.process.begin()
+        key = layout.pin_key("hotel", oldest, owner.token)
+        world.targets["primary"].write(key, [claim_text(owner)], expect=ABSENT)
+
+        with pytest.raises(Conflict, match="lives"):
+            RemovePin(database="hotel", key=key, target="primary").perform(world, WANT)
+
+    def test_a_reader_on_another_host_counts_until_it_was_silent(self, world: World, clock: MovedClock) -> None:
+        """Not proven dead is as good as living."""
+        oldest, *_ = several(world, clock, 4)
+        key = layout.pin_key("hotel", oldest, "00ff")
+        world.targets["primary"].write(key, [claim_text(stranger())], expect=ABSENT)
+
+        with pytest.raises(Conflict, match="is being read"):
+            PruneBackup(database="hotel", backup=oldest, targets=("primary",)).perform(world, WANT)
+
+
+class TestByName:
+    def test_delete_and_back(self, world: World, clock: MovedClock) -> None:
+        """Within the grace nothing is lost."""
+        _, middle, *_ = several(world, clock, 4)
+        plan_delete(the(world, middle), look(world), who="ana", grace=WEEK).action.perform(world, WANT)
+        gone = states(world)[middle]
+        plan_undelete(the(world, middle), look(world)).action.perform(world, WANT)
+
+        assert ("deleted", "whole") == (gone, states(world)[middle])
+
+    def test_the_last_two_stay(self, world: World, clock: MovedClock) -> None:
+        """Whoever asks."""
+        first, _ = several(world, clock, 2)
+
+        with pytest.raises(Refused, match="one of the last 2"):
+            plan_delete(the(world, first), look(world), who="ana", grace=WEEK)
+
+    def test_half_of_a_backup_does_not_come_back(self, world: World, clock: MovedClock) -> None:
+        """Its removal had begun: it stays deleted, and says so."""
+        oldest, *_ = several(world, clock, 4)
+        bury(world, oldest, clock.now())
+        world.targets["primary"].delete(layout.object_key("hotel", oldest, layout.DUMP))
+
+        with pytest.raises(Refused, match="partly gone"):
+            plan_undelete(the(world, oldest), look(world)).action.perform(world, WANT)
+        assert "being_deleted" == states(world)[oldest]
+
+    def test_what_was_not_deleted_can_not_come_back(self, world: World, clock: MovedClock) -> None:
+        """A sentence, and nothing done."""
+        (backup,) = several(world, clock, 1)
+
+        with pytest.raises(Refused, match="nothing to bring back"):
+            plan_undelete(the(world, backup), look(world))
+
+
+class TestFreezes:
+    def test_it_stops_every_deletion(self, world: World, clock: MovedClock) -> None:
+        """Dumps go on."""
+        several(world, clock, 4)
+        put_freeze(world.targets["primary"], "hotel", Freeze(who="ana", why="rows are missing"))
+        found = planned(world)
+
+        assert [] == [step for step in found.steps if step.action.effect == "delete"]
+        assert {"freeze"} == {held.by for held in found.blocked}
+        assert any("rows are missing" in finding.what for finding in found.findings)
+
+    def test_a_torn_one_freezes(self, world: World, clock: MovedClock) -> None:
+        """Somebody meant something by it."""
+        several(world, clock, 4)
+        world.targets["primary"].write("hotel/freeze.json", [b"{"])
+
+        assert {"freeze"} == {held.by for held in planned(world).blocked}
+
+    def test_it_ends_by_itself(self, world: World, clock: MovedClock) -> None:
+        """At the date that was given."""
+        several(world, clock, 4)
+        put_freeze(world.targets["primary"], "hotel", Freeze(who="ana", why="x", until=clock.now() + HOUR))
+        clock.move(HOUR)
+
+        assert () == planned(world).blocked
+
+    def test_a_dump_that_shrank_freezes_by_itself(self, tmp_path: Path, clock: MovedClock) -> None:
+        """In the same turn nothing is pruned; once a person has looked, it does not come back."""
+        big = make_world(tmp_path, clock, names=("primary",))
+        source = big.provider.source()
+        source.rows = tuple(token_bytes(1 << 17) for _ in range(40))  # type: ignore[attr-defined]  # the fake's
+        several(big, clock, 3)
+        source.rows = (b"left",)  # type: ignore[attr-defined]  # the fake's
+        turn(big, WANT, DUTIES, Consent())
+        frozen = catalogue(big).frozen
+        kept = set(states(big).values())
+        LiftFreeze(database="hotel", who="ana", acknowledged=(look(big).backups()[0].id,)).perform(big, WANT)
+        turn(big, WANT, DUTIES, Consent())
+
+        assert "the one before it" in frozen
+        assert {"whole"} == kept
+        assert "" == catalogue(big).frozen
+        assert "deleted" in states(big).values()
+
+
+class TestAdoption:
+    def test_another_source_takes_over_by_name_only(self, world: World, clock: MovedClock) -> None:
+        """Before it nothing counts; after it all of it does."""
+        several(world, clock, 2)
+        rebind(world.targets["primary"], "hotel", identity=Identity(provider="postgres", cluster="1", database="old"))
+        before = planned(world)
+        plan_adopt(look(world)).action.perform(world, WANT)
+
+        assert before.foreign
+        assert not planned(world).foreign
+        assert look(world).source.value.identity == read_repository(world.targets["primary"], "hotel/repository.json").identity  # type: ignore[union-attr]  # it is known
+
+    def test_what_is_ours_needs_no_adoption(self, world: World, clock: MovedClock) -> None:
+        """A sentence, and nothing done."""
+        several(world, clock, 1)
+
+        with pytest.raises(Refused, match="belong to this source already"):
+            plan_adopt(look(world))
+
+    def test_an_orphan_that_is_no_archive(self, world: World, clock: MovedClock) -> None:
+        """The fake's rows are no archive: every byte is read, and it stays an orphan."""
+        (backup,) = several(world, clock, 1)
+        world.targets["primary"].delete(layout.object_key("hotel", backup, layout.MANIFEST))
+
+        with pytest.raises(Corrupt, match="no archive"):
+            AdoptBackup(database="hotel", backup=backup, target="primary").perform(world, WANT)
+        assert "orphan" == states(world)[backup]
+
+
+def test_manifests_are_untouched_by_all_of_this(world: World, clock: MovedClock) -> None:
+    """Whatever is said about a backup is said beside it."""
+    _, middle, *_ = several(world, clock, 4)
+    key = layout.object_key("hotel", middle, layout.MANIFEST)
+    before, _ = read_whole(world.targets["primary"], key)
+    plan_delete(the(world, middle), look(world), who="ana", grace=WEEK).action.perform(world, WANT)
+    plan_undelete(the(world, middle), look(world)).action.perform(world, WANT)
+    after, _ = read_whole(world.targets["primary"], key)
+
+    assert before == after
+    assert middle == decode(after, backup=middle).id
