@@ -145,6 +145,9 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
     pins: list[Stored] = []
     found: dict[str, dict[str, Stored]] = {}
     hidden: dict[str, list[str]] = {}
+    items = tuple(items)
+    # A store's own rules may have removed what a marker hid: then it hides nothing.
+    stored = {item.key for item in items if not item.marker}
     for item in items:
         if not item.latest:
             continue
@@ -152,9 +155,9 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
         folder, _, below = rest.partition("/")
         backup, _, name = below.partition("/")
         if folder == "backups" and name and is_backup_id(backup):
-            if item.marker:
+            if item.marker and item.key in stored:
                 hidden.setdefault(backup, []).append(name)
-            else:
+            elif not item.marker:
                 found.setdefault(backup, {})[name] = item
         elif item.marker:
             continue

@@ -29,7 +29,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
 
 
 def _contradictions(want: DatabasePolicy, target: str, rules: tuple[LifecycleRule, ...], now: datetime) -> Iterator[Finding]:
-    backups, repository = layout.backup_root(want.name, ""), layout.repository_key(want.name)
+    backups, repository = f"{layout.root(want.name)}backups/", layout.repository_key(want.name)
     for rule in sorted(rules, key=lambda rule: (rule.name, rule.does)):
         on_backups = backups.startswith(rule.prefix) or rule.prefix.startswith(backups)
         needed = _grace(want) if rule.does == "expires old versions of" else reach(want, now)
@@ -38,9 +38,10 @@ def _contradictions(want: DatabasePolicy, target: str, rules: tuple[LifecycleRul
         if not on_backups or (needed is not None and rule.after >= needed):
             continue
         does = "moves to an archive class" if rule.does == "archives" else rule.does
+        reached = f"what lies under {rule.prefix}" if rule.prefix else "everything"
         wanted = "for good" if needed is None else f"for {age(needed)}"
         what = (
-            f"the bucket's rule {rule.name!r} {does} what lies under {rule.prefix or 'its top'} after {rule.after.days} d, "
+            f"the bucket's rule {rule.name!r} {does} {reached} after {rule.after.days} d, "
             f"where this policy needs it {wanted}"
         )
         yield Finding(severity="error", where=target, what=what, cure="remove the rule: the retention of this policy deletes")

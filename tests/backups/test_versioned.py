@@ -365,9 +365,8 @@ def test_an_append_only_target(tmp_path: Path, clock: MovedClock) -> None:
     """Backups come and stay there, whole; they are pruned elsewhere, nothing fails, and the plan becomes empty."""
     want = policy("0 * * * *", ("primary", "vault"), retention(grace="0s", keep_last=2))
     vault = AppendOnly(LocalTarget("vault", tmp_path / "vault", clock=clock))
-    world = make_world(
-        tmp_path, clock, targets={"primary": LocalTarget("primary", tmp_path / "primary", clock=clock), "vault": vault}
-    )
+    primary = LocalTarget("primary", tmp_path / "primary", clock=clock)
+    world = make_world(tmp_path, clock, targets={"primary": primary, "vault": vault})
     for _ in range(5):
         assert {"done"} == {outcome.result for outcome in turn(world, want, DUTIES, Consent()).outcomes}
         clock.move(HOUR)
@@ -394,6 +393,18 @@ class TestHidden:
         assert [f"backup {backup} is hidden"] == [found.what.partition(":")[0] for found in plan(world).findings]
         assert before == versions(world, backup_root("hotel", backup))
         assert {"take dump → primary"} == {outcome.does for outcome in outcomes}
+
+
+    def test_a_marker_that_hides_nothing(self, make: Make) -> None:
+        """What lay below it is gone for good, by a rule of the store's or by hand: no incident, and no backup."""
+        world = make()
+        backup = take_backup(world)
+        for item in versions(world, backup_root("hotel", backup)):
+            world.targets["primary"].delete(item.key)
+            world.targets["primary"].delete(item.key, version=item.version)
+
+        assert 3 == len(versions(world, backup_root("hotel", backup)))
+        assert {} == states(world)
 
 
 class TestErasing:
