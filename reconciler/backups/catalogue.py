@@ -11,9 +11,9 @@ from reconciler.backups import layout
 from reconciler.backups.claim import ClaimRecord, Watch, describe, read_claim
 from reconciler.backups.keeping import NO_FREEZE, read_freeze, read_hold
 from reconciler.backups.layout import Held
-from reconciler.backups.manifest import Manifest, check_inside, decode
+from reconciler.backups.manifest import Manifest, NewerFormat, check_inside, decode
 from reconciler.backups.records import read_repository, read_tombstone, read_whole
-from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused
+from reconciler.errors import Absent, Corrupt, ReconcilerError
 from reconciler.world.facts import Catalogue, Copy, LifecycleRule, Pin, Repository, State, Tombstone
 from reconciler.world.ports import Cache, Pool, Stored, Target, custody_of
 
@@ -85,7 +85,7 @@ class Reader:
     def _with_manifest(self, seen: Seen, stored: Stored) -> Seen:
         try:
             manifest = self._manifest(seen.held.id, stored)
-        except Refused as error:
+        except NewerFormat as error:
             return msgspec.structs.replace(seen, unreadable=error.what, newer=True)
         except Corrupt as error:
             return msgspec.structs.replace(seen, unreadable=error.what)
@@ -99,7 +99,7 @@ class Reader:
         name = f"{self._target.place}\n{stored.key}\n{stored.etag}\n{stored.version}"
         text = self._cache.get(name)
         if text is not None:
-            with suppress(Corrupt, Refused):
+            with suppress(Corrupt, NewerFormat):
                 return self._decode(text, backup)
         text, read = read_whole(self._target, stored.key)
         manifest = self._decode(text, backup)

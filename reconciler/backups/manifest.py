@@ -126,6 +126,10 @@ class _Version(msgspec.Struct):
     format: int
 
 
+class NewerFormat(Refused):
+    """A manifest that only a later version of this program can read: another thing than one that we may not read."""
+
+
 T = TypeVar("T")
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -138,13 +142,15 @@ def encode(value: msgspec.Struct) -> bytes:
 
 
 def decode(text: bytes, *, backup: str) -> Manifest:
-    """Raises Corrupt for what is no manifest of that backup, and Refused for a format that is newer than this program."""
+    """Raises Corrupt for what is no manifest of that backup, and NewerFormat for one that this program does not read."""
     try:
         version = msgspec.json.decode(text, type=_Version).format
     except _UNREADABLE as error:
         raise Corrupt(f"the manifest of {backup} cannot be read: {error}") from error
     if version > FORMAT:
-        raise Refused(f"the manifest of {backup} has format {version}, this program reads {FORMAT}", cure="use a newer reconcile")
+        raise NewerFormat(
+            f"the manifest of {backup} has format {version}, this program reads {FORMAT}", cure="use a newer reconcile"
+        )
     manifest = decode_record(text, Manifest, f"the manifest of {backup}")
     if manifest.id != backup:
         raise Corrupt(f"the manifest of {backup} says that it is of {manifest.id}")

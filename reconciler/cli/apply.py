@@ -143,6 +143,6 @@ def document(applied: Sequence[Applied]) -> ApplyDocument:
 def _exit_code(applied: Sequence[Applied], *, failed: bool) -> int:
     if failed or any(outcome.result == "failed" for one in applied for outcome in one.outcomes):
         return 1
-    if applied and all(one.after.blind for one in applied):
+    if any(one.after.stuck or one.after.blind for one in applied):
         return 1
     return 3 if any(one.not_approved or one.after.blocked or one.after.foreign for one in applied) else 0

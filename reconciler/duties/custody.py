@@ -40,10 +40,7 @@ def _contradictions(want: DatabasePolicy, target: str, rules: tuple[LifecycleRul
         does = "moves to an archive class" if rule.does == "archives" else rule.does
         reached = f"what lies under {rule.prefix}" if rule.prefix else "everything"
         wanted = "for good" if needed is None else f"for {age(needed)}"
-        what = (
-            f"the bucket's rule {rule.name!r} {does} {reached} after {rule.after.days} d, "
-            f"where this policy needs it {wanted}"
-        )
+        what = f"the bucket's rule {rule.name!r} {does} {reached} after {rule.after.days} d, where this policy needs it {wanted}"
         yield Finding(severity="error", where=target, what=what, cure="remove the rule: the retention of this policy deletes")
 
 

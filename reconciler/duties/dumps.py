@@ -9,6 +9,7 @@ from reconciler.backups import layout
 from reconciler.backups.manifest import Kind, PolicyRecord
 from reconciler.backups.writer import Order, drafting, ensure_repository, write_dump
 from reconciler.errors import Finding
+from reconciler.planning.guard import SKEW
 from reconciler.planning.identity import repository_id
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import age, instant, size
@@ -84,13 +85,13 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     """A dump is due where the newest slot is later than every slot that was done: missed ones collapse into one."""
     schedule, zone = want.dumps.schedule, want.timezone
-    slot = schedule.latest(now, zone)
     next_at = schedule.next(now, zone)
-    if slot is None or not have.known() or slot <= (newest_slot(have, now) or datetime.min.replace(tzinfo=now.tzinfo)):
+    slot = schedule.latest(_undisputed(have, now), zone) if have.known() else None
+    if slot is None or slot <= (newest_slot(have, now) or datetime.min.replace(tzinfo=now.tzinfo)):
         return Due(next_at=next_at)
     step, finding = plan_dump(want, have, slot=slot)
     if step is None:
-        return Due(findings=(finding,) if finding else (), next_at=next_at)
+        return Due(findings=(finding,) if finding else (), next_at=next_at, stuck=True)
     late = now - slot
     why = f"slot {instant(slot)}" + (f", {age(late)} late" if late.total_seconds() >= 3600 else "")
     others = [name for name in want.dumps.targets if name != step.action.target]  # type: ignore[attr-defined]  # it is a TakeDump
@@ -100,6 +101,15 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
         else ""
     )
     return Due(steps=(msgspec.structs.replace(step, shown=msgspec.structs.replace(step.shown, why=why)),), next_at=next_at)
+
+
+def _undisputed(have: Observation, now: datetime) -> datetime:
+    """No later than the latest of the others' clocks: a slot that ours alone says has come would count as done once it comes."""
+    clocks = [catalogue.store_time - have.catalogues[name].at for name, catalogue in have.known().items()]
+    if isinstance(have.source, Known):
+        clocks.append(have.source.value.clock - have.source.at)
+    ahead = -max(clocks)
+    return now - ahead if ahead > SKEW else now
 
 
 def newest_slot(have: Observation, now: datetime) -> datetime | None:

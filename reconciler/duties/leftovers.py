@@ -11,7 +11,7 @@ from reconciler.backups.manifest import encode
 from reconciler.backups.pins import give_way_to_readers
 from reconciler.backups.records import read_tombstone
 from reconciler.duties.retention import FLOOR, held_by
-from reconciler.errors import Conflict, Finding, Locked, Refused
+from reconciler.errors import Absent, Conflict, Finding, Locked, Refused
 from reconciler.planning.guard import IMPOSSIBLE_CURE
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import age, counted, instant
@@ -36,7 +36,8 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
         target, now = world.targets[self.target], world.clock.now().replace(microsecond=0)
         # Only once no writer can seal it any more does the absence of a manifest mean something.
         self._take_over(world, target)
-        if layout.MANIFEST in {item.key.rpartition("/")[2] for item in target.list(self._root()).items}:
+        # Read, not listed: a store may list what is there a little later than it would give it.
+        with suppress(Absent), target.read(self._root() + layout.MANIFEST):
             raise Conflict(f"{self.target}: {self.backup} has a manifest by now")
         ended = world.provider.source().end_sessions(self.backup)
         record = Tombstone(id=self.backup, at=now, due=now, reason="its writer died before the manifest", counts=False)
@@ -100,9 +101,10 @@ class RemoveIntent(Action, frozen=True, kw_only=True, tag="remove_intent"):
     target: str
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
-        """The backup itself is untouched."""
+        """Ends its sessions, since the intent is what they are found by. The backup itself is untouched."""
+        ended = world.provider.source().end_sessions(self.backup)
         erase_object(world.targets[self.target], layout.object_key(self.database, self.backup, layout.INTENT))
-        return f"{self.backup} on {self.target}: leftover intent removed"
+        return f"{self.backup} on {self.target}: leftover intent removed" + (f", {ended} sessions ended" if ended else "")
 
 
 class ForgetTombstone(Action, frozen=True, kw_only=True, tag="forget_tombstone"):

@@ -102,6 +102,8 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = ()
     findings: tuple[Finding, ...] = ()
     next_at: datetime | None = None
+    stuck: bool = False
+    """Something is due and can't even be planned; a finding says why."""
 
 
 class Duty(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +128,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     next_at: datetime | None
     blind: bool = False
     """Not one target could be seen: this plan knows nothing."""
+    stuck: bool = False
+    """A dump is due and can't even be planned; a finding says why."""
     foreign: bool = False
     """What lies on the targets belongs to another source: nothing is done, and a person must look."""
 

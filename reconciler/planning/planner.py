@@ -38,6 +38,7 @@ def plan(duties: Iterable[Duty], want: DatabasePolicy, have: Observation, now: d
         findings=tuple(findings),
         next_at=_soonest(dues),
         blind=not have.known(),
+        stuck=any(due.stuck for due in dues),
         foreign=quarrel is not None,
     )
 

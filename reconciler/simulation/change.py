@@ -87,7 +87,8 @@ class Change:
     def is_own_draft(self) -> bool:
         """Something that they wrote themselves and that never was a backup."""
         never = "manifest.json" not in self.folder.visible and "manifest.json" not in self.folder.hidden
-        return never and self.ledger.drafts.get((self.store.name, self.backup)) is self.by
+        intent = f"{self.database}/backups/{self.backup}/intent.json"
+        return never and self.ledger.drafts.get((self.store.name, intent)) is self.by
 
     @property
     def destroys(self) -> bool:

@@ -72,7 +72,7 @@ class Judge:
             copy = said.pop(folder.id, None)
             if not self._is_so(turn, folder, copy, at):
                 state = self._truth.state(folder, turn.want.name, at)
-                what = f"{folder.id} on {store.name} is {state}, seen as {copy.state if copy else 'nothing'}"
+                what = f"{folder.id} on {store.name} is {state}, seen as {f'{copy.state}: {copy.why}' if copy else 'nothing'}"
                 self._ledger.breaks("seen_as_it_is", what)
         for key in said:
             self._ledger.breaks("seen_as_it_is", f"{key} on {store.name} is seen, and is not there")

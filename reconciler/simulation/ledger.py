@@ -11,7 +11,7 @@ from reconciler.simulation.timeline import Timeline
 from reconciler.simulation.truth import Stone, read
 from reconciler.world.facts import Observation
 
-KEPT_LINES = 400
+KEPT_LINES = 4000
 """Of the trace: the end is what explains a failure."""
 
 
@@ -40,7 +40,7 @@ class Ledger:
         self.asked: set[str] = set()
         """Given up because people asked for it, or taken away by them."""
         self.drafts: dict[tuple[str, str], SimulatedProcess] = {}
-        """Who began a backup in a store."""
+        """Who put an intent down where none was, by store and key."""
         self.buried: dict[tuple[str, str], SimulatedProcess] = {}
         """Who wrote a tombstone, by store and key."""
         self.repositories: dict[tuple[str, str], bytes] = {}
@@ -64,7 +64,7 @@ class Ledger:
         if key.endswith("/repository.json"):
             self.repositories.setdefault((store.name, key), content)
         elif name == "intent.json" and store.current(key) is None:
-            self.drafts[store.name, backup] = by
+            self.drafts[store.name, key] = by
         elif name == "manifest.json":
             self.births.setdefault(backup, self.timeline.now())
         elif name.startswith("tombstone-"):

@@ -85,7 +85,8 @@ class Run:
         for _ in range(RESTS_WITHIN):
             self.take_turns(self.reconcilers[:1])
             self.pass_time(120)
-        self.pass_time(SCHEDULES[stage.schedule])
+        slot = stage.want.dumps.schedule.next(stage.timeline.now(), "UTC")
+        self.pass_time((slot - stage.timeline.now()).total_seconds() + 60)
         for _ in range(2):
             self.take_turns(self.reconcilers[:1])
             self.pass_time(3)
@@ -113,5 +114,6 @@ class Run:
                 breaks("comes_to_rest", f"{condition.name} is {condition.status}: {condition.says}")
         for left in self.stage.judge.unclaimed(self.stage.want.name):
             breaks("leaves_nothing", left)
-        for backup in self.stage.database.sessions:
+        begun = {key.split("/")[2] for _, key in self.stage.ledger.drafts if key.startswith(f"{self.stage.want.name}/")}
+        for backup in begun & self.stage.database.sessions.keys():
             breaks("leaves_nothing", f"a session of {backup}")

@@ -54,6 +54,8 @@ class Reach:
         if refused is not None:
             raise refused
         fault = self.faults.draw(changes=changes)
+        if fault == "late effect" and verb == "begin":
+            fault = "lost answer"  # An upload that begins once all is cleaned away is beyond any program's reach.
         if fault == "none":
             return work()
         return self._meet(fault, place, what, work)

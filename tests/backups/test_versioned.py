@@ -394,7 +394,6 @@ class TestHidden:
         assert before == versions(world, backup_root("hotel", backup))
         assert {"take dump → primary"} == {outcome.does for outcome in outcomes}
 
-
     def test_a_marker_that_hides_nothing(self, make: Make) -> None:
         """What lay below it is gone for good, by a rule of the store's or by hand: no incident, and no backup."""
         world = make()

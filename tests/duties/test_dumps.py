@@ -248,3 +248,13 @@ def test_source_that_is_another() -> None:
 
     assert () == planned(WANT, have).steps
     assert [HOTEL] == [action.identity for action in dumps(due(WANT, have, NOW))]
+
+
+def test_a_due_dump_that_can_not_begin_is_said_to_be_stuck() -> None:
+    """Whoever applies must hear it from the exit code: nothing was begun, and a target is unknown."""
+    found = planned(policy(), observation(primary=catalogue(begun=False), offsite=unknown()))
+    fine = planned(policy(), observation(primary=catalogue(begun=False), offsite=catalogue(begun=False)))
+
+    assert found.stuck
+    assert not found.steps
+    assert not fine.stuck

@@ -275,7 +275,7 @@ class TestStore:
         """Nothing is begun while one target is unknown; the bucket is named."""
         stand.rewrite("bucket: hotel-backups", "bucket: hotel-backup")
         plan = stand.run("--plan")
-        applied = stand.run("apply", "--yes", expect=None)
+        applied = stand.run("apply", "--yes", expect=1)
         stand.rewrite("bucket: hotel-backup,", "bucket: hotel-backups,")
 
         assert "404 NoSuchBucket" in plan.stdout

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 from reconciler.errors import Refused
 from reconciler.policy.redaction import Redactor
 from reconciler.policy.secret import Secret, Surroundings, Text
+from reconciler.policy.units import Duration
 from reconciler.targets import TARGETS
-from reconciler.targets.s3 import KIND, S3Settings
+from reconciler.targets.s3 import KIND, ObjectLock, S3Settings
 from reconciler.targets.s3_target import S3Target
-from tests.faults.clock import MovedClock
+from tests.faults.clock import BEGIN, MovedClock
 from tests.faults.proxy import FaultProxy
 from tests.servers.s3 import S3Server
 
@@ -128,3 +130,25 @@ def test_naming_the_kinds_is_cheap() -> None:
 
     assert 0 == subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode
     assert ("local", "s3") == tuple(kind.type for kind in TARGETS)
+
+
+def test_a_lock_is_asked_for(s3_server: S3Server) -> None:
+    """In the mode and for the time that the policy says; without it none is."""
+    lock = ObjectLock(mode="compliance", retain=Duration(days=30))
+    target = connected(*of(s3_server, object_lock=lock))
+
+    assert timedelta(days=30) == target.custody.retain
+    assert {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": BEGIN} == target.custody.lock_until(BEGIN)
+    assert {} == connected(*of(s3_server)).custody.lock_until(BEGIN)
+
+
+def test_a_lock_that_locks_nothing(s3_server: S3Server) -> None:
+    """Refused before anything is written under it."""
+    with pytest.raises(Refused, match=r"object_lock\.retain: 0s locks nothing"):
+        connected(*of(s3_server, object_lock=ObjectLock(mode="governance", retain=Duration())))
+
+
+def test_a_single_writer(s3_server: S3Server) -> None:
+    """Said by the policy, and by nobody else."""
+    assert connected(*of(s3_server, single_writer=True)).custody.single_writer
+    assert not connected(*of(s3_server)).custody.single_writer
