@@ -37,9 +37,8 @@ def main(kills: int, seed: int) -> int:
             return 1
         for one in world.backups():
             world.run("backups", "fetch", one["id"], "--output", "check.dump", "--force")
-        print(
-            f"{killed} of {kills} runs killed in {monotonic() - began:.0f} s, seed {seed}: nothing lost, nothing torn, nothing left"
-        )
+    took = monotonic() - began
+    print(f"{killed} of {kills} runs killed in {took:.0f} s, seed {seed}: nothing lost, nothing torn, nothing left")
     return 0
 
 
