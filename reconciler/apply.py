@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 import msgspec
 
 from reconciler.backups import layout
 from reconciler.backups.claim import Claim, ClaimRecord, Watch, beating, take
 from reconciler.backups.fence import Fenced
-from reconciler.errors import Corrupt, ReconcilerError, Refused, Stopped, Unreachable
+from reconciler.errors import Conflict, Corrupt, ReconcilerError, Refused, Stopped, Unreachable
+from reconciler.planning.guard import FRESH
 from reconciler.planning.plan import Consent, Outcome, Plan, Step, agree
+from reconciler.planning.text import age
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.events import Began, Ended, Waiting
 from reconciler.world.ports import World
@@ -78,6 +81,7 @@ def _delete(
     before: Sequence[Outcome],
 ) -> Applied:
     """A deletion rests on the lease and on a plan made afresh under it."""
+    looked = world.clock.now()
     fresh = look()
     agreed = agree(consent, fresh)
     steps = [step for step in agreed.steps if _deletes(step)]
@@ -86,9 +90,15 @@ def _delete(
     if isinstance(lease, Unreachable):
         outcomes = [_skipped(step, f"no lease: {lease.what}") for step in steps]
     else:
-        fenced = {name: Fenced(target, lease) for name, target in world.targets.items()}
+        fenced = {name: Fenced(target, lease, lambda: _still_fresh(world, looked)) for name, target in world.targets.items()}
         outcomes = [_perform(msgspec.structs.replace(world, targets=fenced), want, step) for step in steps]
     return Applied(outcomes=(*before, *outcomes), not_approved=agreed.not_approved, after=look())
+
+
+def _still_fresh(world: World, looked: datetime) -> None:
+    """A machine that was stopped meanwhile goes on with its lease renewed, and knows nothing of what happened since."""
+    if world.clock.now() - looked > FRESH:
+        raise Conflict(f"this deletion rests on what was seen more than {age(FRESH)} ago", cure="run again")
 
 
 def _deletes(step: Step) -> bool:

@@ -1,5 +1,6 @@
 """Holds every change and every look against the rules, and writes down what happened."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from reconciler.planning.plan import Due, Duty, Plan
@@ -12,7 +13,7 @@ from reconciler.simulation.store import Store
 from reconciler.simulation.truth import SILENT, Folder, Truth
 from reconciler.world.facts import Catalogue, Copy, Known, Observation
 
-LONGEST_LOOK = timedelta(seconds=900)
+LONGEST_LOOK = timedelta(seconds=4000)
 """A look that meets pauses takes so long; what is due by the clock may be judged by its beginning or its end."""
 
 
@@ -29,6 +30,8 @@ class Judge:
             self._hold(Change("write", store, key, content, version=None, turn=turn, truth=self._truth, ledger=self._ledger))
         if by is not None:
             self._ledger.record(store, key, content, by)
+        else:
+            self._ledger.tamper(key)
 
     def removing(self, store: Store, key: str, version: str | None, by: SimulatedProcess | None) -> None:
         """Every rule."""
@@ -37,6 +40,8 @@ class Judge:
             self._hold(Change("remove", store, key, b"", version=version, turn=turn, truth=self._truth, ledger=self._ledger))
         if by is not None:
             self._ledger.record_removal(store, key)
+        else:
+            self._ledger.tamper(key)
 
     def _hold(self, change: Change) -> None:
         self._ledger.note(str(change))
@@ -88,7 +93,9 @@ class Judge:
 
     def after(self, turn: Turn, plan: Plan) -> None:
         """Rule 1: an objective is met by what is whole in truth, and by nothing else."""
-        if not self._ledger.is_calm(turn):
+        stores = [self._truth.stores[name] for name in turn.want.dumps.targets]
+        as_seen = all(turn.reach.listed.get(store.name) == store.changes and not store.lag_seconds for store in stores)
+        if not as_seen or not self._ledger.is_calm(turn):
             return
         now = turn.process.host.now()
         for condition in plan.conditions:
@@ -98,12 +105,13 @@ class Judge:
             if not whole or min(now - one.instant for one in whole.values()) > condition.objective + LONGEST_LOOK:
                 self._ledger.breaks("met_is_met", f"{condition.name} is {condition.status}: {condition.says}")
 
-    def unclaimed(self, database: str) -> list[str]:
-        """What a death left that the next turns should have taken away: uploads, claims of the dead, debris."""
-        found = []
-        for store in self._truth.stores.values():
-            found += [f"{store.name}: upload of {upload.key}" for upload in store.unfinished(f"{database}/")]
-            for folder in self._truth.folders(store, database).values():
-                if "intent.json" in folder.visible:
-                    found.append(f"{store.name}: intent of {folder.id}")
-        return found
+    def leftovers(self, want: DatabasePolicy) -> Iterator[str]:
+        """What a death left that the next turns should have taken away. Without its intent, nobody can tell that it is dead."""
+        for name in want.dumps.targets:
+            store = self._truth.stores[name]
+            for upload in store.unfinished(f"{want.name}/backups/"):
+                yield f"{name}: upload of {upload.key}"
+            for folder in self._truth.folders(store, want.name).values():
+                state = self._truth.state(folder, want.name, store.now())
+                if "intent.json" in folder.visible and state not in ("foreign", "deleted"):
+                    yield f"{name}: intent of {folder.id}"

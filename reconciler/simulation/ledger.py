@@ -43,6 +43,8 @@ class Ledger:
         """Who put an intent down where none was, by store and key."""
         self.buried: dict[tuple[str, str], SimulatedProcess] = {}
         """Who wrote a tombstone, by store and key."""
+        self.tampered: set[str] = set()
+        """Backups of which people changed an object behind the reconcilers' backs."""
         self.repositories: dict[tuple[str, str], bytes] = {}
         """What a reconciler wrote first, by store and key."""
         self.meddled = 0
@@ -65,13 +67,18 @@ class Ledger:
             self.repositories.setdefault((store.name, key), content)
         elif name == "intent.json" and store.current(key) is None:
             self.drafts[store.name, key] = by
-        elif name == "manifest.json":
+        elif name == "manifest.json" and store.current(key.replace("manifest.json", "dump.zst")):
             self.births.setdefault(backup, self.timeline.now())
         elif name.startswith("tombstone-"):
             self.buried[store.name, key] = by
             stone = read(content, Stone)
             if stone is not None and stone.counts:
                 self.losses.setdefault(backup, self.timeline.now())
+
+    def tamper(self, key: str) -> None:
+        """People laid hands on it."""
+        _, _, rest = key.partition("/backups/")
+        self.tampered.add(rest.partition("/")[0])
 
     def record_removal(self, store: Store, key: str) -> None:
         """A tombstone that is taken back gives its backup back."""

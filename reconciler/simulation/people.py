@@ -117,6 +117,14 @@ def a_foreign_backup(stage: Stage) -> bool:
     )
 
 
+def a_backup_by_hand(stage: Stage) -> bool:
+    """As `backups take` makes one: kept for ever, or for a few hours."""
+    now = stage.timeline.now()
+    ends = f"{now + timedelta(hours=3):%Y-%m-%dT%H:%M:%SZ}" if stage.chance.happens(0.5) else None
+    said = {"kind": "manual", "slot": None, "instant": f"{now:%Y-%m-%dT%H:%M:%SZ}", "keep_until": ends}
+    return _forge(stage, lambda text: {**text, **said})
+
+
 def a_stray(stage: Stage) -> bool:
     """Something that no layout knows."""
     store = stage.chance.choice(list(stage.stores.values()))
@@ -211,6 +219,7 @@ DEEDS: Mapping[str, Callable[[Stage], bool]] = {
         a_record_is_torn,
         a_date_in_the_future,
         a_foreign_backup,
+        a_backup_by_hand,
         a_stray,
         another_repository,
         a_hold,

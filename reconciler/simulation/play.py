@@ -4,11 +4,14 @@ from collections import Counter
 
 import msgspec
 
+from reconciler.duties import DUTIES
 from reconciler.planning.plan import Plan
+from reconciler.planning.planner import plan
 from reconciler.simulation.people import heal, meddle
 from reconciler.simulation.reconciling import Reconciler
 from reconciler.simulation.stage import SCHEDULES, Stage
-from reconciler.turn import survey
+from reconciler.turn import Survey, survey
+from reconciler.world.facts import Catalogue, Known, Observation, Observed
 
 TURNS = 50
 """Of one world before it heals: enough for graces to pass."""
@@ -94,17 +97,17 @@ class Run:
             self._judge_rest()
 
     def _judge_rest(self) -> None:
-        """Two looks give the same plan, it is empty but for what the guard holds back, and the objectives are met."""
-        plans: list[Plan] = []
-        for _ in range(2):
-            self.reconcilers[0].act(
-                self.stage.want, lambda world, duties: plans.append(survey(world, self.stage.want, duties).plan)
-            )
+        """The plan is empty but for what the guard holds back, and the objectives are met."""
         breaks = self.stage.ledger.breaks
-        first = plans[0]
-        if [step.action.id for step in first.steps] != [step.action.id for step in plans[1].steps]:
-            breaks("same_world_same_plan", "two looks at one world plan differently")
-        for step in first.steps:
+        first = self._look()
+        for _ in range(2):
+            # The clock alone may have made something due since.
+            if first.steps:
+                self.take_turns(self.reconcilers[:1])
+                first = self._look()
+        tampered = self.stage.ledger.tampered
+        # What people spoilt can't be copied, however often it is tried.
+        for step in [step for step in first.steps if step.action.parameters.get("backup") not in tampered]:
             breaks("comes_to_rest", f"still to do: {step.shown.does} {step.shown.to} ({step.shown.why})")
         for held in first.blocked:
             if held.by != "guard":
@@ -112,8 +115,40 @@ class Run:
         for condition in first.conditions:
             if condition.status != "met":
                 breaks("comes_to_rest", f"{condition.name} is {condition.status}: {condition.says}")
-        for left in self.stage.judge.unclaimed(self.stage.want.name):
-            breaks("leaves_nothing", left)
-        begun = {key.split("/")[2] for _, key in self.stage.ledger.drafts if key.startswith(f"{self.stage.want.name}/")}
-        for backup in begun & self.stage.database.sessions.keys():
+        self._judge_leftovers()
+
+    def _look(self) -> Plan:
+        """The same world plans to the same bytes, in whatever order it was seen."""
+        surveys: list[Survey] = []
+        want = self.stage.want
+        self.reconcilers[0].act(want, lambda world, duties: surveys.append(survey(world, want, duties)))
+        have, now = surveys[0].have, self.stage.timeline.now()
+        first, other = (plan(DUTIES, want, seen, now, policy_digest="") for seen in (have, _turned_round(have)))
+        if first != other:
+            self.stage.ledger.breaks("same_world_same_plan", "the order in which it was seen makes another plan")
+        return surveys[0].plan
+
+    def _judge_leftovers(self) -> None:
+        ledger, want, breaks = self.stage.ledger, self.stage.want, self.stage.ledger.breaks
+        for left in self.stage.judge.leftovers(want):
+            if not any(backup and backup in left for backup in ledger.tampered):
+                breaks("leaves_nothing", left)
+        begun = {key.split("/")[2] for store, key in ledger.drafts if key.startswith(f"{want.name}/") and store in want.dumps.targets}
+        for backup in (begun & self.stage.database.sessions.keys()) - ledger.tampered:
             breaks("leaves_nothing", f"a session of {backup}")
+
+
+def _turned_round(have: Observation) -> Observation:
+    """The same, seen in another order."""
+    turned = {name: _turned(seen) for name, seen in reversed(have.catalogues.items())}
+    return msgspec.structs.replace(have, catalogues=turned)
+
+
+def _turned(seen: Observed[Catalogue]) -> Observed[Catalogue]:
+    if not isinstance(seen, Known):
+        return seen
+    catalogue = seen.value
+    return Known(
+        msgspec.structs.replace(catalogue, copies=catalogue.copies[::-1], tombstones=catalogue.tombstones[::-1]), seen.at
+    )
+

@@ -74,7 +74,7 @@ class Reach:
             case "stop":
                 self.process.stop.set()
             case "pause":
-                self.pause(self.faults.chance.uniform(5, 400))
+                self.pause(self.faults.chance.choice((10, 40, 100, 300, 2000)))
             case "slow":
                 self.slept = True
                 self.pass_time(self.faults.chance.uniform(1, 100))

@@ -34,7 +34,7 @@ def nothing_is_overwritten(change: Change) -> Iterator[str]:
 
 def claims_pass_from_the_dead(change: Change) -> Iterator[str]:
     """Rule 8: what another living process claims is left to it."""
-    if not change.is_claim or change.before is None or change.is_marker:
+    if not change.is_claim or change.before is None or change.is_marker or change.is_history:
         return
     claim = read(change.before.content, ClaimBrief)
     silent = change.store.now() - change.before.stored.modified
@@ -67,7 +67,8 @@ def a_manifest_tells_the_truth(change: Change) -> Iterator[str]:
     whose = change.truth.repository(change.store, change.database)
     if whose is None or whose.id != said.repository:
         yield f"{change}: of another repository than the one that it lies in"
-    if whose is not None:
+    # One that slept while others swept its work writes a manifest of nothing: it shows as damaged.
+    if whose is not None and (change.in_time or change.folder.data):
         for wrong in what_is_wrong(change.folder, said, whose.identity):
             yield f"{change}: {wrong}"
 
@@ -123,12 +124,30 @@ def nothing_goes_meanwhile(change: Change) -> Iterator[str]:
                 yield f"{change}: {folder.id} on {name} is dated in the future"
 
 
+def nothing_of_another_source(change: Change) -> Iterator[str]:
+    """§1: where a target's folder was begun for another source, nothing of it is destroyed."""
+    if not change.destroys or change.is_own_draft or not change.is_calm:
+        return
+    found = [change.truth.repository(change.truth.stores[name], change.database) for name in change.turn.want.dumps.targets]
+    if len({whose.id for whose in found if whose}) > 1 or any(whose.identity != change.truth.identity for whose in found if whose):
+        yield f"{change}: the targets are of several repositories, or of another source"
+
+
+def only_what_stays_is_copied(change: Change) -> Iterator[str]:
+    """Rule 12: nothing is copied that a tombstone names."""
+    begins = change.verb == "write" and change.name == "intent.json" and change.before is None
+    if begins and _is_copy(change) and change.is_calm and _as_seen(change) and _is_condemned(change, change.backup):
+        yield f"{change}: a tombstone names it"
+
+
 def as_the_table_says(change: Change) -> Iterator[str]:
     """§2: only what is being deleted or debris is removed, the manifest first; what is ours and nothing else."""
     if change.verb != "remove" or not change.destroys or change.is_own_draft:
         return
     state = change.truth.state(change.folder, change.database, change.now + CLOCKS)
     allowed = ("being_deleted", "debris", "being_written", "gone")
+    if state == "foreign" and change.backup in change.ledger.tampered:
+        return  # Somebody hid the manifest that says so.
     if state not in allowed and not (state in ("damaged", "deleted") and not change.is_calm):
         yield f"{change}: it is {state}"
     if change.name != "manifest.json" and "manifest.json" in change.folder.visible:
@@ -153,6 +172,8 @@ def tombstones_stay(change: Change) -> Iterator[str]:
         return
     if change.ledger.buried.get((change.store.name, change.key)) is change.by and "manifest.json" in change.folder.visible:
         return  # It gives way to a reader that it met.
+    if change.store.lag_seconds:
+        return  # What a listing does not show yet is met by the next turn.
     if any(not name.startswith("tombstone-") for name in change.folder.visible):
         yield f"{change}: there is still something that it condemns"
     held = change.before
@@ -168,10 +189,11 @@ def the_last_good_ones_stay(change: Change) -> Iterator[str]:
     removes = change.verb == "remove" and change.name == "manifest.json" and bool(change.backup)
     if not (condemns or removes) or not change.is_calm or not change.in_time or change.is_own_draft:
         return
-    left = change.truth.whole(change.database, change.turn.want.dumps.targets, change.now).keys() - {change.backup}
-    going = {key for key in left if _is_condemned(change, key)}
-    if len(left - going) < FLOOR and change.backup in change.ledger.births:
-        yield f"{change}: {len(left - going)} would be left"
+    # A tombstone is one of several for all its copies; a removal is of one that is condemned already.
+    left = change.truth.whole(change.database, change.turn.want.dumps.targets, change.now).keys()
+    left -= {change.backup} if condemns else set()
+    if len(left) < FLOOR and change.backup in change.ledger.births:
+        yield f"{change}: {len(left)} would be left"
 
 
 def much_at_once_is_held_back(change: Change) -> Iterator[str]:
@@ -227,10 +249,10 @@ def a_slot_is_done_once(change: Change) -> Iterator[str]:
     """§5: the newest slot, where nothing names it yet; never one of yesterday."""
     begins = change.verb == "write" and change.name == "intent.json" and change.before is None
     claim = read(change.content, ClaimBrief) if begins else None
-    if claim is None or claim.kind != "scheduled" or claim.slot is None or change.backup in change.ledger.births:
+    if claim is None or claim.kind != "scheduled" or claim.slot is None or _is_copy(change):
         return
     want = change.turn.want
-    newest = want.dumps.schedule.latest(change.now, want.timezone)
+    newest = want.dumps.schedule.latest(min(change.now, change.ledger.timeline.now()), want.timezone)
     if newest is not None and change.in_time and claim.slot < newest - timedelta(hours=1):
         yield f"{change}: for slot {claim.slot}, though {newest} is the newest"
     have = change.turn.have
@@ -243,6 +265,12 @@ def a_slot_is_done_once(change: Change) -> Iterator[str]:
             stones = [stone.slot for stone in folder.tombstones if stone and stone.counts and state != "foreign"]
             if claim.slot in (done, *stones):
                 yield f"{change}: slot {claim.slot} is done by {folder.id} on {name}"
+
+
+def _is_copy(change: Change) -> bool:
+    """It is a backup already, somewhere."""
+    key = f"{change.database}/backups/{change.backup}/manifest.json"
+    return any(store.current(key) for store in change.truth.stores.values())
 
 
 def _as_seen(change: Change) -> bool:
@@ -272,6 +300,8 @@ RULES: tuple[Rule, ...] = (
     clocks_agree,
     under_the_lease,
     nothing_goes_meanwhile,
+    nothing_of_another_source,
+    only_what_stays_is_copied,
     as_the_table_says,
     grace_has_passed,
     tombstones_stay,

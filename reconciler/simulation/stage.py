@@ -83,7 +83,7 @@ class Stage:
         self.database = Database(self.timeline)
         self.schedule = self.chance.choice(list(SCHEDULES))
         self.want = policy(self.schedule, list(self.stores), self.chance.choice(retentions()))
-        self.truth = Truth(self.stores, self.hosts)
+        self.truth = Truth(self.stores, self.hosts, self.database.identity)
         self.ledger = Ledger(self.timeline)
         self.judge = Judge(self.truth, self.ledger)
         for store in self.stores.values():

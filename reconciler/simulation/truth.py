@@ -135,8 +135,8 @@ State = Literal[
 class Truth:
     """The whole world, seen from outside."""
 
-    def __init__(self, stores: Mapping[str, Store], hosts: Sequence[Host]) -> None:
-        self.stores, self.hosts = stores, hosts
+    def __init__(self, stores: Mapping[str, Store], hosts: Sequence[Host], identity: Identity) -> None:
+        self.stores, self.hosts, self.identity = stores, hosts, identity
 
     def folders(self, store: Store, database: str) -> dict[str, Folder]:
         """By id."""

@@ -53,13 +53,22 @@ class S3Custody(Custody):
 
     def default_retention(self) -> timedelta | None:
         """Asked once."""
-        return self._default_retention
+        default = self._object_lock.get("Rule", {}).get("DefaultRetention", {})
+        return timedelta(days=default.get("Days", 0) + 365 * default.get("Years", 0)) or None
+
+    @property
+    def can_lock(self) -> bool:
+        """Whether the bucket was made with Object Lock, as far as we may ask."""
+        try:
+            return self._object_lock.get("ObjectLockEnabled") == "Enabled"
+        except ReconcilerError:
+            return True
 
     @cached_property
-    def _default_retention(self) -> timedelta | None:
+    def _object_lock(self) -> Mapping[str, Any]:
         answer = self._ask("Object Lock", "GetBucketObjectLockConfiguration", self._bucket.client.get_object_lock_configuration)
-        default = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention", {})
-        return timedelta(days=default.get("Days", 0) + 365 * default.get("Years", 0)) or None
+        configuration: Mapping[str, Any] = answer.get("ObjectLockConfiguration", {})
+        return configuration
 
     def lifecycle(self) -> tuple[LifecycleRule, ...]:
         """Those that are enabled and reach what lies under the target's prefix."""

@@ -93,7 +93,14 @@ class S3Target:
         self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
     ) -> Stored:
         check_key(key)
-        return write(self._bucket, key, chunks, expect=expect, lock=self.custody.lock_until(keep_until))
+        lock = self.custody.lock_until(keep_until)
+        try:
+            return write(self._bucket, key, chunks, expect=expect, lock=lock)
+        except Refused as refusal:
+            if not lock or self.custody.can_lock:
+                raise
+            cure = "let the target be a bucket that was made with Object Lock, or remove `object_lock`"
+            raise Refused(f"{self.name}: the bucket {self._bucket.name} can lock nothing", cure=cure) from refusal
 
     def delete(self, key: str, *, version: str | None = None) -> None:
         """On a versioned bucket, a key is hidden by a marker and a version is really removed, unless a lock keeps it."""

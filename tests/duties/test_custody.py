@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from reconciler.duties import custody
+from reconciler.backups.fetch import places_of
+from reconciler.duties import copies, custody
 from reconciler.duties.custody import reach
 from reconciler.errors import Finding
 from reconciler.policy.model import DatabasePolicy
@@ -94,6 +95,17 @@ def test_an_archived_backup() -> None:
 
     assert "warning" == found.severity
     assert f"3 backups, the newest {archived[0].id}, cannot be read at once: class GLACIER" == found.what
+
+
+def test_an_archived_copy_beside_one_that_can_be_read() -> None:
+    """Further copies, and restores, are made from the latter, wherever the policy names it."""
+    one = copy(TODAY)
+    archived = catalogue([msgspec.structs.replace(one, archived="GLACIER")])
+    have = observation(primary=archived, offsite=catalogue([one]), vault=catalogue())
+    (step,) = copies.due(policy(targets=("primary", "offsite", "vault")), have, NOW).steps
+
+    assert ("offsite", "vault") == (getattr(step.action, "origin", None), getattr(step.action, "target", None))
+    assert ("offsite", "primary") == places_of(have.backups()[0], ("primary", "offsite"), None)
 
 
 class TestAppendOnly:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Locked, Refused
+from reconciler.sandbox.patience import wait_for
 from reconciler.targets.append_only import AppendOnly
 from reconciler.targets.retrying import Retrying
 from reconciler.targets.s3_bucket import Bucket, make_client
@@ -15,7 +16,7 @@ from reconciler.targets.s3_custody import ASK_AGAIN_SECONDS, Lock, S3Custody
 from reconciler.targets.s3_target import S3Target
 from reconciler.targets.telling import Telling
 from reconciler.world.facts import LifecycleRule
-from reconciler.world.ports import Target, custody_of
+from reconciler.world.ports import Stored, Target, custody_of
 from tests.faults.clock import MovedClock
 from tests.faults.proxy import Answer, FaultProxy
 from tests.servers.s3 import S3Server
@@ -83,6 +84,16 @@ class TestLocks:
 
         assert () == locked.list("", versions=True).items
 
+    @pytest.mark.parametrize("versioned", [True, False])
+    def test_a_bucket_without_object_lock(self, s3_server: S3Server, make: Make, versioned: bool) -> None:
+        """Nothing is written that was to be locked and isn't; the message says what is wrong with the bucket."""
+        target = make(s3_server.new_bucket(versioned=versioned))
+
+        with pytest.raises(Refused, match="can lock nothing") as caught:
+            target.write("hotel/dump", [b"1"], keep_until=soon())
+        assert "made with Object Lock" in caught.value.cure
+        assert () == target.list("").items
+
     def test_a_legal_hold(self, locked: S3Target, s3_server: S3Server) -> None:
         """It keeps as well, and has no end."""
         stored = locked.write("hotel/dump", [b"1"])
@@ -103,6 +114,15 @@ class TestLocks:
         assert not isinstance(caught.value, Locked)
         assert "s3:DeleteObjectVersion" in caught.value.cure
 
+    def test_a_lock_that_is_over(self, locked: S3Target, proxy: FaultProxy) -> None:
+        """It no longer explains a refusal: what is missing then is a right."""
+        until = datetime.now(UTC) + timedelta(seconds=2)
+        stored = locked.write("hotel/x", [b"1"], keep_until=until)
+        proxy.on("DELETE", "versionId=", DENIED, times=-1)
+
+        refusal = wait_for(lambda: refused_without_lock(locked, stored), seconds=20, what="the lock to end")
+        assert "s3:DeleteObjectVersion" in refusal.cure
+
     def test_a_lock_that_may_not_be_seen(self, locked: S3Target, proxy: FaultProxy) -> None:
         """Refused all the same, as the store says it."""
         stored = locked.write("hotel/x", [b"1"], keep_until=soon())
@@ -111,6 +131,13 @@ class TestLocks:
         with pytest.raises(Refused, match="403 AccessDenied") as caught:
             locked.delete("hotel/x", version=stored.version)
         assert not isinstance(caught.value, Locked)
+
+
+def refused_without_lock(target: Target, stored: Stored) -> Refused | None:
+    """Deleting that version once more; None while a lock refuses it."""
+    with pytest.raises(Refused) as caught:
+        target.delete(stored.key, version=stored.version)
+    return None if isinstance(caught.value, Locked) else caught.value
 
 
 class TestDefaultRetention:

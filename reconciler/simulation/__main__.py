@@ -1,0 +1,65 @@
+"""`python -m reconciler.simulation`: run seed after seed for a while, or one again with its trace."""
+
+import argparse
+import sys
+from collections import Counter
+
+from reconciler.simulation.play import TURNS, Report, play
+from reconciler.world.clock import SystemClock
+
+
+def main() -> int:
+    """1 where a rule is broken, 0 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m reconciler.simulation", description=__doc__)
+    parser.add_argument("seed", nargs="?", type=int, help="run this one alone, and show what happened in it")
+    parser.add_argument("--seconds", type=float, default=600, help="how long to run seed after seed (default 600)")
+    parser.add_argument("--first", type=int, default=0, help="the seed to begin with (default 0)")
+    parser.add_argument("--turns", type=int, default=TURNS, help=f"turns of each world before it heals (default {TURNS})")
+    asked = parser.parse_args()
+    if asked.seed is not None:
+        return _again(asked.seed, asked.turns)
+    return _soak(asked.first, asked.turns, asked.seconds)
+
+
+def _again(seed: int, turns: int) -> int:
+    report = play(seed, turns=turns)
+    _say(*report.trace, _verdict(report))
+    return 1 if report.broken else 0
+
+
+def _soak(first: int, turns: int, seconds: float) -> int:
+    clock, done, faults = SystemClock(), 0, Counter[str]()
+    began = clock.monotonic()
+    seed = first
+    while (passed := clock.monotonic() - began) < seconds:
+        report = play(seed, turns=turns)
+        if report.broken:
+            _say(*report.trace[-40:], _verdict(report), f"again: {command(report.seed, turns)}")
+            return 1
+        done, seed = done + report.turns, seed + 1
+        faults += report.faults
+        if seed % 500 == 0:
+            _say(f"{seed - first} worlds, {done} turns, {done / max(passed, 0.001):.0f} a second: no rule broken")
+    passed = clock.monotonic() - began
+    _say(f"{seed - first} worlds (seeds {first} to {seed - 1}), {done} turns in {passed:.0f} s, {done / passed:.0f} a second: no rule broken")
+    _say(*(f"{count:8d}  {kind.replace('_', ' ')}" for kind, count in faults.most_common()))
+    return 0
+
+
+def command(seed: int, turns: int) -> str:
+    """What shows that world again."""
+    return f"python -m reconciler.simulation {seed}" + (f" --turns {turns}" if turns != TURNS else "")
+
+
+def _verdict(report: Report) -> str:
+    rules = "\n".join(f"BROKEN {what}" for what in report.broken)
+    return rules or f"seed {report.seed}: {report.turns} turns, no rule broken"
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

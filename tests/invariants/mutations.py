@@ -1,0 +1,331 @@
+"""The rules, broken on purpose, one at a time: what each patch takes away is the reason why the rule is there."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from reconciler import apply, observe
+from reconciler.backups import catalogue, claim, erase, fence, writer
+from reconciler.backups.claim import Claim
+from reconciler.backups.layout import object_key
+from reconciler.backups.manifest import Manifest, encode
+from reconciler.backups.writer import Draft
+from reconciler.duties import copies, dumps, leftovers, retention
+from reconciler.duties.leftovers import FinishDeletion, SweepDebris
+from reconciler.duties.retention import PruneBackup
+from reconciler.errors import ReconcilerError
+from reconciler.planning import guard, objectives, planner
+from reconciler.planning.guard import Allowance
+from reconciler.planning.plan import Due
+from reconciler.policy.model import DatabasePolicy
+from reconciler.simulation import reconciling
+from reconciler.simulation.source import SimulatedSource
+from reconciler.simulation.target import SimulatedTarget
+from reconciler.world.facts import Backup, Catalogue, Known, Observation
+from reconciler.world.ports import Target, World
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def much_may_go_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Rule 3 without its guard."""
+    patch.setattr(guard, "allow", lambda have, now: Allowance(may_go=10**6, gone=frozenset()))
+
+
+def nothing_is_held_back(patch: pytest.MonkeyPatch) -> None:
+    """Rules 1, 3, 13 and §5 together."""
+    patch.setattr(planner, "hold_back", lambda steps, have, now: (tuple(steps), ()))
+
+
+def the_unseen_holds_nothing_back(patch: pytest.MonkeyPatch) -> None:
+    """Rule 1: deletions rest on what happened to answer."""
+    patch.setattr(Observation, "unknown", lambda self: {})
+    patch.setattr(guard, "Unknown", type(None))
+
+
+def no_answer_is_an_empty_catalogue(patch: pytest.MonkeyPatch) -> None:
+    """Rule 1: Unknown taken for absent."""
+
+    def look(world: World, read: Callable[[], Any]) -> Known[Any]:
+        try:
+            return Known(read(), world.clock.now())
+        except ReconcilerError:
+            return Known(Catalogue(repository=None, copies=(), tombstones=(), store_time=world.clock.now()), world.clock.now())
+
+    patch.setattr(observe, "_look", look)
+
+
+def old_looks_are_good_enough(patch: pytest.MonkeyPatch) -> None:
+    """Rule 1: freshness, in the plan and at each effect."""
+    patch.setattr(guard, "FRESH", timedelta(days=9))
+    patch.setattr(apply, "FRESH", timedelta(days=9))
+
+
+def wrong_clocks_are_trusted(patch: pytest.MonkeyPatch) -> None:
+    """§5: whatever our clock says."""
+    patch.setattr(guard, "_skewed", lambda have: iter(()))
+
+
+def a_freeze_is_overlooked(patch: pytest.MonkeyPatch) -> None:
+    """Rule 13."""
+    patch.setattr(guard, "_frozen", lambda have, *_: iter(()))
+
+
+def the_future_is_possible(patch: pytest.MonkeyPatch) -> None:
+    """§2: a backup of next year counts as the newest."""
+    patch.setattr(catalogue, "AHEAD", timedelta(days=4000))
+
+
+def holds_are_overlooked(patch: pytest.MonkeyPatch) -> None:
+    """Rule 12, at all three places that look at a hold."""
+    for module in (retention, erase, catalogue):
+        patch.setattr(module, "read_hold", lambda *_: "")
+
+
+def no_floor(patch: pytest.MonkeyPatch) -> None:
+    """Rule 2: retention alone decides."""
+    patch.setattr(retention, "FLOOR", 0)
+
+
+def the_last_good_ones_are_removed(patch: pytest.MonkeyPatch) -> None:
+    """Rule 2: a deletion once decided is carried out, whatever happened since."""
+    patch.setattr(leftovers, "FLOOR", 0)
+
+
+def retention_forgets_one(patch: pytest.MonkeyPatch) -> None:
+    """Rule 12: the oldest that a rule keeps is let go."""
+    keep = retention.keep
+    patch.setattr(retention, "keep", lambda *args, **options: keep(*args, **options)[:-1])
+
+
+def every_kind_is_pruned(patch: pytest.MonkeyPatch) -> None:
+    """Rule 12: what was taken by hand is treated as scheduled, in the plan and when it is done."""
+    patch.setattr(Backup, "kind", property(lambda self: "scheduled"))
+    patch.setattr(PruneBackup, "_refuse_kept", lambda *_: None)
+
+
+def no_grace(patch: pytest.MonkeyPatch) -> None:
+    """Rule 3: tombstones are due at once."""
+    patch.setattr(retention, "grace_of", lambda want: timedelta(0))
+
+
+def grace_is_not_waited_for(patch: pytest.MonkeyPatch) -> None:
+    """Rule 3: whatever has a tombstone is removed now."""
+    dying = catalogue._dying
+    patch.setattr(catalogue, "_dying", lambda seen, now: dying(seen, now + timedelta(days=30)))
+    finish = FinishDeletion.perform
+
+    def perform(self: FinishDeletion, world: World, want: DatabasePolicy) -> str:
+        return finish(self, msgspec.structs.replace(world, clock=_Ahead(world.clock)), want)
+
+    patch.setattr(FinishDeletion, "perform", perform)
+
+
+class _Ahead:
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+
+    def now(self) -> datetime:
+        now: datetime = self._clock.now()
+        return now + timedelta(days=30)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clock, name)
+
+
+def tombstones_are_forgotten_early(patch: pytest.MonkeyPatch) -> None:
+    """§2: they go with what they buried."""
+    patch.setattr(leftovers, "REMEMBERED", timedelta(0))
+
+
+def slots_of_the_deleted_are_free(patch: pytest.MonkeyPatch) -> None:
+    """§5: a tombstone's slot does not count."""
+
+    def newest_slot(have: Observation, now: datetime) -> datetime | None:
+        slots = [copy.slot for one in have.known().values() for copy in one.copies if copy.state in dumps._DONE]
+        return max((slot for slot in slots if slot is not None and slot <= now), default=None)
+
+    patch.setattr(dumps, "newest_slot", newest_slot)
+
+
+def slots_that_lie_ahead_are_done(patch: pytest.MonkeyPatch) -> None:
+    """§5: what a wrong clock named stops all dumps until then."""
+    newest_slot = dumps.newest_slot
+    patch.setattr(dumps, "newest_slot", lambda have, now: newest_slot(have, now + timedelta(days=900)))
+    patch.setattr(dumps, "_undisputed", lambda have, now: now)
+
+
+def our_clock_alone_names_slots(patch: pytest.MonkeyPatch) -> None:
+    """§5: slots of the future are taken today, and count as done when they come."""
+    patch.setattr(dumps, "_undisputed", lambda have, now: now)
+
+
+def the_lease_is_not_taken(patch: pytest.MonkeyPatch) -> None:
+    """Rule 8: everybody believes to hold it."""
+    patch.setattr(apply, "take", lambda *_, **__: None)
+    patch.setattr(Claim, "check", lambda self: None)
+
+
+def the_lease_is_not_checked(patch: pytest.MonkeyPatch) -> None:
+    """Rule 8: who slept goes on deleting."""
+    patch.setattr(fence.Fenced, "around", lambda self, verb, key: fence.nullcontext())
+
+
+def claims_are_written_over(patch: pytest.MonkeyPatch) -> None:
+    """Rule 8: renewals without their condition take the claim back from whoever took it over."""
+
+    def write(self: Claim, expect: str) -> None:
+        began = self._clock.monotonic()
+        self._etag = self.target.write(self.key, [encode(self.record)]).etag
+        self._covered_until = began + claim.COVERED_SECONDS
+
+    patch.setattr(Claim, "write", write)
+
+
+def the_silent_are_dead_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Rule 8: five seconds without a heartbeat."""
+    patch.setattr(claim, "SILENT_SECONDS", 5.0)
+
+
+def writes_are_not_conditional(patch: pytest.MonkeyPatch) -> None:
+    """Rule 8: if-absent is not asked for."""
+    for module in (writer, retention, leftovers):
+        patch.setattr(module, "ABSENT", None)
+
+
+def the_manifest_comes_first(patch: pytest.MonkeyPatch) -> None:
+    """§2: a copy is sealed, and then filled."""
+
+    def copy_backup(draft: Draft, origin: Target, manifest: Manifest, text: bytes, *, moved: Any) -> None:
+        draft.seal(text)
+        for stored in manifest.objects:
+            draft.put(stored.name, writer.read_checked(origin, manifest, stored))
+
+    patch.setattr(copies, "copy_backup", copy_backup)
+
+
+def copies_are_not_checked(patch: pytest.MonkeyPatch) -> None:
+    """Rule 9: a damaged original becomes a copy."""
+
+    def unchecked(target: Target, manifest: Manifest, stored: Any, **_: Any) -> Iterator[bytes]:
+        return iter(target.read(object_key(manifest.database, manifest.id, stored.name)))
+
+    patch.setattr(writer, "read_checked", unchecked)
+
+
+def the_manifest_goes_last(patch: pytest.MonkeyPatch) -> None:
+    """§2: something half gone is still listed as a backup."""
+    rank = erase._rank
+    patch.setattr(erase, "_rank", lambda item: (-rank(item)[0], *rank(item)[1:]))
+
+
+def a_seal_without_an_answer_is_withdrawn(patch: pytest.MonkeyPatch) -> None:
+    """§2: a backup whose writer does not know that it is one is erased by it."""
+    patch.setattr(Draft, "sealing", property(lambda self: False, lambda self, value: None), raising=False)
+
+
+def debris_is_swept_unseen(patch: pytest.MonkeyPatch) -> None:
+    """§2: everything that is being written counts as debris."""
+    patch.setattr(catalogue, "_without_manifest", lambda seen: ("debris", "it has no manifest"))
+    patch.setattr(SweepDebris, "_take_over", lambda *_: None)
+
+
+def the_foreign_is_ours(patch: pytest.MonkeyPatch) -> None:
+    """§1 and rule 4: another repository's backups count."""
+    copy_of = catalogue.copy_of
+    patch.setattr(catalogue, "copy_of", lambda seen, repository, now: copy_of(seen, None, now))
+
+
+def whose_folder_does_not_matter(patch: pytest.MonkeyPatch) -> None:
+    """§1: the source is another one, and nobody cares."""
+    patch.setattr(planner, "disagreement", lambda have: None)
+
+
+def the_damaged_counts(patch: pytest.MonkeyPatch) -> None:
+    """§2: a backup is whole if its manifest says so."""
+    patch.setattr(catalogue, "_with_valid_manifest", lambda manifest, data, now: ("whole", ""))
+
+
+def anything_meets_the_objective(patch: pytest.MonkeyPatch) -> None:
+    """Rule 1: what is damaged or deleted is a restore point."""
+
+    def newest(backups: Any, within: set[str]) -> Any:
+        return max((one for each in backups for one in each.copies.values()), key=lambda one: one.instant, default=None)
+
+    patch.setattr(objectives, "newest_restore_point", newest)
+
+
+def the_condemned_is_copied(patch: pytest.MonkeyPatch) -> None:
+    """Rule 12: what is being deleted on one target goes on to the others."""
+
+    def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
+        seen = {
+            name: Known(msgspec.structs.replace(one.value, tombstones=()), one.at) if isinstance(one, Known) else one
+            for name, one in have.catalogues.items()
+        }
+        return copies.due(want, msgspec.structs.replace(have, catalogues=seen), now)
+
+    mutant = msgspec.structs.replace(copies.DUTY, due=due)
+    patch.setattr(reconciling, "DUTIES", tuple(mutant if duty is copies.DUTY else duty for duty in reconciling.DUTIES))
+
+
+def sessions_are_left(patch: pytest.MonkeyPatch) -> None:
+    """Rule 5: a dead dump's session stays."""
+    patch.setattr(SimulatedSource, "end_sessions", lambda self, backup: 0)
+
+
+def uploads_are_left(patch: pytest.MonkeyPatch) -> None:
+    """Rule 5: what was begun is never aborted."""
+    patch.setattr(SimulatedTarget, "unfinished", lambda self, prefix: ())
+
+
+def a_denied_manifest_is_foreign(patch: pytest.MonkeyPatch) -> None:
+    """Rule 1: one that we may not read is taken for another's, and the rest is deleted by."""
+    patch.setattr(catalogue, "NewerFormat", ReconcilerError)
+
+
+MUTATIONS: Mapping[str, Patch] = {
+    mutation.__name__: mutation
+    for mutation in (
+        much_may_go_at_once,
+        nothing_is_held_back,
+        the_unseen_holds_nothing_back,
+        no_answer_is_an_empty_catalogue,
+        old_looks_are_good_enough,
+        wrong_clocks_are_trusted,
+        a_freeze_is_overlooked,
+        the_future_is_possible,
+        holds_are_overlooked,
+        no_floor,
+        the_last_good_ones_are_removed,
+        retention_forgets_one,
+        every_kind_is_pruned,
+        no_grace,
+        grace_is_not_waited_for,
+        tombstones_are_forgotten_early,
+        slots_of_the_deleted_are_free,
+        slots_that_lie_ahead_are_done,
+        our_clock_alone_names_slots,
+        the_lease_is_not_taken,
+        the_lease_is_not_checked,
+        claims_are_written_over,
+        the_silent_are_dead_at_once,
+        writes_are_not_conditional,
+        the_manifest_comes_first,
+        copies_are_not_checked,
+        the_manifest_goes_last,
+        a_seal_without_an_answer_is_withdrawn,
+        debris_is_swept_unseen,
+        the_foreign_is_ours,
+        whose_folder_does_not_matter,
+        the_damaged_counts,
+        anything_meets_the_objective,
+        the_condemned_is_copied,
+        sessions_are_left,
+        uploads_are_left,
+        a_denied_manifest_is_foreign,
+    )
+}

@@ -1,0 +1,17 @@
+"""Each rule, broken on purpose, must be noticed: a mutation that survives is a rule that nobody guards."""
+
+import pytest
+
+from reconciler.simulation.play import play
+from tests.invariants.mutations import MUTATIONS
+
+SEEDS = 400
+"""Worlds in which the rarest of them is sure to be met; most are met in the first few."""
+
+
+@pytest.mark.parametrize("name", list(MUTATIONS))
+def test_a_broken_rule_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In some world a property fails."""
+    MUTATIONS[name](monkeypatch)
+
+    assert any(play(seed).broken for seed in range(SEEDS)), f"{name} survives {SEEDS} worlds"
