@@ -14,7 +14,7 @@ from reconciler.errors import Corrupt, Refused
 from reconciler.planning.plan import Action, Shown, Step
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Backup, Identity, Known, Observation, Repository
-from reconciler.world.ports import ABSENT, Target, World
+from reconciler.world.ports import ABSENT, Target, World, custody_of
 
 
 class AdoptRepository(Action, frozen=True, kw_only=True, tag="adopt_repository"):
@@ -76,7 +76,9 @@ class AdoptBackup(Action, frozen=True, kw_only=True, tag="adopt_backup"):
             self.database, self.backup, repository, head=head[0], objects=(archive, roles), policy_digest=world.policy_digest
         )
         key = layout.object_key(self.database, self.backup, layout.MANIFEST)
-        target.write(key, [encode(manifest)], expect=ABSENT)
+        retain = custody_of(target).retain
+        keep_until = world.clock.now() + retain if retain else None
+        target.write(key, [encode(manifest)], expect=ABSENT, keep_until=keep_until)
         return f"{self.backup} on {self.target} is a backup again, of {head[0].database} on PostgreSQL {head[0].server_version}"
 
 

@@ -8,7 +8,7 @@ from reconciler.backups.claim import read_claim
 from reconciler.backups.erase import erase_object, erase_tombstones
 from reconciler.backups.fetch import read_manifest
 from reconciler.backups.keeping import Freeze, Hold, put_freeze, put_hold, read_freeze
-from reconciler.duties.retention import FLOOR, bury, held_by
+from reconciler.duties.retention import FLOOR, bury, held_by, removable_on
 from reconciler.errors import Absent, Conflict, Refused
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import instant, size
@@ -212,9 +212,10 @@ def shrunk(have: Observation) -> tuple[Backup, Backup] | None:
 
 def plan_delete(backup: Backup, have: Observation, *, who: str, grace: timedelta) -> Step:
     """By name. Raises Refused where a rule stands against it: a hold, a reader, the last good ones."""
-    if not backup.whole_on:
+    targets = removable_on(backup, have)
+    if not targets:
         states = ", ".join(f"{copy.state} on {name}" for name, copy in sorted(backup.copies.items()))
-        raise Refused(f"{backup.id} is {states}: only whole ones are deleted by name")
+        raise Refused(f"{backup.id} is {states}: only whole ones are deleted by name, and none on an append-only target")
     for says in held_by(backup):
         raise Refused(f"{backup.id} is {says}", cure="release it first")
     if backup.id in have.pinned():
@@ -225,13 +226,13 @@ def plan_delete(backup: Backup, have: Observation, *, who: str, grace: timedelta
     action = DeleteBackup(
         database=have.database,
         backup=backup.id,
-        targets=backup.whole_on,
+        targets=targets,
         who=who,
         grace_seconds=int(grace.total_seconds()),
     )
     return Step(
         action=action,
-        shown=Shown(does="delete", to=f"on {', '.join(backup.whole_on)}", why=f"by {who}", bytes=backup.stored_bytes),
+        shown=Shown(does="delete", to=f"on {', '.join(targets)}", why=f"by {who}", bytes=backup.stored_bytes),
     )
 
 

@@ -41,7 +41,8 @@ def _soak(first: int, turns: int, seconds: float) -> int:
         if seed % 500 == 0:
             _say(f"{seed - first} worlds, {done} turns, {done / max(passed, 0.001):.0f} a second: no rule broken")
     passed = clock.monotonic() - began
-    _say(f"{seed - first} worlds (seeds {first} to {seed - 1}), {done} turns in {passed:.0f} s, {done / passed:.0f} a second: no rule broken")
+    pace = f"{done} turns in {passed:.0f} s, {done / passed:.0f} a second"
+    _say(f"{seed - first} worlds (seeds {first} to {seed - 1}), {pace}: no rule broken")
     _say(*(f"{count:8d}  {kind.replace('_', ' ')}" for kind, count in faults.most_common()))
     return 0
 

@@ -20,10 +20,14 @@ LOOKS: tuple[Fault, ...] = ("death before", "no answer", "refused", "pause", "sl
 """At a call that only looks."""
 
 
+SpellKind = Literal["unavailable", "forbidden", "read-only"]
+SPELLS: tuple[SpellKind, ...] = ("unavailable", "forbidden", "read-only")
+
+
 class Spell(msgspec.Struct, frozen=True, kw_only=True):
     """For a while a place does not answer, or says no."""
 
-    kind: Literal["unavailable", "forbidden", "read-only"]
+    kind: SpellKind
     until: float
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 
 from reconciler.backups.manifest import encode
-from reconciler.simulation.faults import Spell
+from reconciler.simulation.faults import SPELLS, Spell, SpellKind
 from reconciler.simulation.source import HOTEL
 from reconciler.simulation.stage import HOUR, SCHEDULES, Stage, policy, retentions
 from reconciler.simulation.store import Store
@@ -27,7 +27,7 @@ def meddle(stage: Stage) -> None:
 def a_place_fails(stage: Stage) -> bool:
     """A target or the source is out of reach for a while, or the key's rights are gone."""
     place = stage.chance.choice([*stage.stores, "source"])
-    kind = stage.chance.choice(("unavailable", "forbidden", "read-only"))
+    kind: SpellKind = stage.chance.choice(SPELLS)
     until = stage.timeline.seconds + stage.chance.uniform(0.1, 3) * SCHEDULES[stage.schedule]
     stage.faults.begin_spell(place, Spell(kind=kind, until=until))
     return True

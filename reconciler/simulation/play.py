@@ -133,14 +133,16 @@ class Run:
         for left in self.stage.judge.leftovers(want):
             if not any(backup and backup in left for backup in ledger.tampered):
                 breaks("leaves_nothing", left)
-        begun = {key.split("/")[2] for store, key in ledger.drafts if key.startswith(f"{want.name}/") and store in want.dumps.targets}
+        begun = {
+            key.split("/")[2] for store, key in ledger.drafts if key.startswith(f"{want.name}/") and store in want.dumps.targets
+        }
         for backup in (begun & self.stage.database.sessions.keys()) - ledger.tampered:
             breaks("leaves_nothing", f"a session of {backup}")
 
 
 def _turned_round(have: Observation) -> Observation:
     """The same, seen in another order."""
-    turned = {name: _turned(seen) for name, seen in reversed(have.catalogues.items())}
+    turned = {name: _turned(seen) for name, seen in reversed(list(have.catalogues.items()))}
     return msgspec.structs.replace(have, catalogues=turned)
 
 
@@ -151,4 +153,3 @@ def _turned(seen: Observed[Catalogue]) -> Observed[Catalogue]:
     return Known(
         msgspec.structs.replace(catalogue, copies=catalogue.copies[::-1], tombstones=catalogue.tombstones[::-1]), seen.at
     )
-

@@ -1,4 +1,4 @@
-"""How a process reaches the world: each call takes time, lets others run, and may fail. Its clock and its heartbeat are here too."""
+"""How a process reaches the world: each call takes time, lets others run, and may fail. Its clock and heart are here too."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +15,7 @@ T = TypeVar("T")
 CLAIMS = ("intent.json", "lease-keep.json")
 """What heartbeats renew. (Pins too, by keys of their own.)"""
 LATEST_SECONDS = 20.0
-"""How long a change may be under way. A store that does a thing later than that after it was asked is beyond what a lease can fence."""
+"""How long a change may be under way. What a store does later than that after it was asked is beyond what a lease can fence."""
 
 
 class _Beat:

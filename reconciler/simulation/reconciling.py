@@ -40,7 +40,7 @@ class Reconciler:
         reach = Reach(process, stage.faults)
         mind = Turn(process, reach, want)
         stage.ledger.turns[id(process)] = mind
-        self.applied = None
+        self._forget()
         try:
             work(self._world(reach, want), (*DUTIES, stage.judge.eye(mind)))
         except Conflict as conflict:
@@ -88,6 +88,9 @@ class Reconciler:
             self.stage.ledger.note(f"{self.host.name} {outcome.result}: {outcome.does}: {outcome.says}")
             if "unforeseen" in outcome.says:
                 self.stage.ledger.breaks("no_bugs", outcome.says)
+
+    def _forget(self) -> None:
+        self.applied = None
 
     def _world(self, reach: Reach, want: DatabasePolicy) -> World:
         stage = self.stage

@@ -1,4 +1,4 @@
-"""The rules that every single change is held against. Each says what is wrong, or nothing. Named after the page that promises them."""
+"""The rules that every single change is held against. Each says what is wrong, or nothing. Named after the page."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -129,7 +129,9 @@ def nothing_of_another_source(change: Change) -> Iterator[str]:
     if not change.destroys or change.is_own_draft or not change.is_calm:
         return
     found = [change.truth.repository(change.truth.stores[name], change.database) for name in change.turn.want.dumps.targets]
-    if len({whose.id for whose in found if whose}) > 1 or any(whose.identity != change.truth.identity for whose in found if whose):
+    if len({whose.id for whose in found if whose}) > 1 or any(
+        whose.identity != change.truth.identity for whose in found if whose
+    ):
         yield f"{change}: the targets are of several repositories, or of another source"
 
 
@@ -190,7 +192,7 @@ def the_last_good_ones_stay(change: Change) -> Iterator[str]:
     if not (condemns or removes) or not change.is_calm or not change.in_time or change.is_own_draft:
         return
     # A tombstone is one of several for all its copies; a removal is of one that is condemned already.
-    left = change.truth.whole(change.database, change.turn.want.dumps.targets, change.now).keys()
+    left = set(change.truth.whole(change.database, change.turn.want.dumps.targets, change.now))
     left -= {change.backup} if condemns else set()
     if len(left) < FLOOR and change.backup in change.ledger.births:
         yield f"{change}: {len(left)} would be left"

@@ -1,14 +1,18 @@
 """A database as a growing number of commits: what a dump of it must hold follows from how many there were at its snapshot."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
 from reconciler.errors import Conflict
 from reconciler.simulation.host import Death
 from reconciler.simulation.reach import Reach
 from reconciler.simulation.timeline import Timeline
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
+
+T = TypeVar("T")
 
 COMMIT_SECONDS = 60.0
 """A commit a minute."""
@@ -44,7 +48,7 @@ class SimulatedDump:
     def chunks(self) -> Iterator[bytes]:
         """Each piece takes its time."""
         for piece in archive_of(self.facts.source.identity, self._commits):
-            yield self._source.ask("dump", lambda piece=piece: piece)  # type: ignore[misc]  # mypy can't infer a default
+            yield self._source.ask("dump", partial(bytes, piece))
         # Only a producer that was seen to end well has ended.
         self._source.ask("reap", lambda: None)
 
@@ -58,7 +62,8 @@ class SimulatedSource:
     def __init__(self, database: Database, reach: Reach) -> None:
         self._database, self._reach = database, reach
 
-    def ask(self, verb: str, work):  # type: ignore[no-untyped-def]
+    def ask(self, verb: str, work: Callable[[], T]) -> T:
+        """Through the process's reach."""
         return self._reach.call(verb, "source", "", work)
 
     def facts(self) -> SourceFacts:

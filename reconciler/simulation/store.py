@@ -1,4 +1,4 @@
-"""An object store in memory: what lies in the bucket, whoever asks. Versions, markers, conditions and unfinished uploads as real ones have."""
+"""An object store in memory: what lies in the bucket, whoever asks. Versions, markers, conditions, uploads."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -149,8 +149,7 @@ class Store:
         if not self._past:
             return self.objects
         seen = dict(self.objects)
-        for _, key, versions in reversed(self._past):
-            seen[key] = versions
+        seen |= {key: versions for _, key, versions in reversed(self._past)}
         return {key: versions for key, versions in seen.items() if versions}
 
 

@@ -53,7 +53,7 @@ class Timeline:
         self._advance(until)
 
     def together(self, works: Sequence[Callable[[], None]]) -> None:
-        """All of them, as if each ran on a machine of its own; returns when the last has ended. The first failure goes through."""
+        """All of them, as if each ran on a machine of its own; returns when the last ended. The first failure goes through."""
         over = Lock()
         over.acquire()
         failures: list[BaseException] = []

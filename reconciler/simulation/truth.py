@@ -1,4 +1,4 @@
-"""What is true of a simulated world: the table of states once more, written from the page and not from the code that it judges."""
+"""What is true of a simulated world: the table of states once more, written from the page, not from the code that it judges."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta

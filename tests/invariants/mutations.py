@@ -1,6 +1,7 @@
 """The rules, broken on purpose, one at a time: what each patch takes away is the reason why the rule is there."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,19 +13,21 @@ from reconciler.backups import catalogue, claim, erase, fence, writer
 from reconciler.backups.claim import Claim
 from reconciler.backups.layout import object_key
 from reconciler.backups.manifest import Manifest, encode
+from reconciler.backups.pipeline import read_checked
 from reconciler.backups.writer import Draft
-from reconciler.duties import copies, dumps, leftovers, retention
+from reconciler.duties import DUTIES, copies, dumps, leftovers, retention
 from reconciler.duties.leftovers import FinishDeletion, SweepDebris
 from reconciler.duties.retention import PruneBackup
-from reconciler.errors import ReconcilerError
+from reconciler.errors import Refused
 from reconciler.planning import guard, objectives, planner
 from reconciler.planning.guard import Allowance
 from reconciler.planning.plan import Due
+from reconciler.planning.retention import keep as real_keep
 from reconciler.policy.model import DatabasePolicy
 from reconciler.simulation import reconciling
 from reconciler.simulation.source import SimulatedSource
 from reconciler.simulation.target import SimulatedTarget
-from reconciler.world.facts import Backup, Catalogue, Known, Observation
+from reconciler.world.facts import Backup, Catalogue, Known, Observation, Observed
 from reconciler.world.ports import Target, World
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -49,11 +52,13 @@ def the_unseen_holds_nothing_back(patch: pytest.MonkeyPatch) -> None:
 def no_answer_is_an_empty_catalogue(patch: pytest.MonkeyPatch) -> None:
     """Rule 1: Unknown taken for absent."""
 
-    def look(world: World, read: Callable[[], Any]) -> Known[Any]:
-        try:
-            return Known(read(), world.clock.now())
-        except ReconcilerError:
-            return Known(Catalogue(repository=None, copies=(), tombstones=(), store_time=world.clock.now()), world.clock.now())
+    really = observe._look
+
+    def look(world: World, read: Callable[[], Any]) -> Observed[Any]:
+        seen = really(world, read)
+        if isinstance(seen, Known) or getattr(read, "__name__", "") == "facts":
+            return seen
+        return Known(Catalogue(repository=None, copies=(), tombstones=(), store_time=seen.at), seen.at)
 
     patch.setattr(observe, "_look", look)
 
@@ -97,7 +102,7 @@ def the_last_good_ones_are_removed(patch: pytest.MonkeyPatch) -> None:
 
 def retention_forgets_one(patch: pytest.MonkeyPatch) -> None:
     """Rule 12: the oldest that a rule keeps is let go."""
-    keep = retention.keep
+    keep = real_keep
     patch.setattr(retention, "keep", lambda *args, **options: keep(*args, **options)[:-1])
 
 
@@ -171,7 +176,7 @@ def the_lease_is_not_taken(patch: pytest.MonkeyPatch) -> None:
 
 def the_lease_is_not_checked(patch: pytest.MonkeyPatch) -> None:
     """Rule 8: who slept goes on deleting."""
-    patch.setattr(fence.Fenced, "around", lambda self, verb, key: fence.nullcontext())
+    patch.setattr(fence.Fenced, "around", lambda self, verb, key: nullcontext())
 
 
 def claims_are_written_over(patch: pytest.MonkeyPatch) -> None:
@@ -202,7 +207,7 @@ def the_manifest_comes_first(patch: pytest.MonkeyPatch) -> None:
     def copy_backup(draft: Draft, origin: Target, manifest: Manifest, text: bytes, *, moved: Any) -> None:
         draft.seal(text)
         for stored in manifest.objects:
-            draft.put(stored.name, writer.read_checked(origin, manifest, stored))
+            draft.put(stored.name, read_checked(origin, manifest, stored))
 
     patch.setattr(copies, "copy_backup", copy_backup)
 
@@ -269,7 +274,7 @@ def the_condemned_is_copied(patch: pytest.MonkeyPatch) -> None:
         return copies.due(want, msgspec.structs.replace(have, catalogues=seen), now)
 
     mutant = msgspec.structs.replace(copies.DUTY, due=due)
-    patch.setattr(reconciling, "DUTIES", tuple(mutant if duty is copies.DUTY else duty for duty in reconciling.DUTIES))
+    patch.setattr(reconciling, "DUTIES", tuple(mutant if duty is copies.DUTY else duty for duty in DUTIES))
 
 
 def sessions_are_left(patch: pytest.MonkeyPatch) -> None:
@@ -284,7 +289,7 @@ def uploads_are_left(patch: pytest.MonkeyPatch) -> None:
 
 def a_denied_manifest_is_foreign(patch: pytest.MonkeyPatch) -> None:
     """Rule 1: one that we may not read is taken for another's, and the rest is deleted by."""
-    patch.setattr(catalogue, "NewerFormat", ReconcilerError)
+    patch.setattr(catalogue, "NewerFormat", Refused)
 
 
 MUTATIONS: Mapping[str, Patch] = {

@@ -359,7 +359,7 @@ class TestDeletionsByThemselves:
         bury(world, backup, clock.now())
         world.targets["primary"].write(f"hotel/backups/{backup}/hold.json", [b"{}"])
 
-        with pytest.raises(Refused, match="hold.json is there"):
+        with pytest.raises(Refused, match=r"hold\.json is there"):
             FinishDeletion(database="hotel", backup=backup, target="primary").perform(world, WANT)
         assert b"".join(ROWS) == content(world, backup)
 
