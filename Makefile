@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # Two workers on two cores; more only compete for the servers that the tests start.
 WORKERS ?= 2
 
-.PHONY: demo test lint format bench clean lock
+.PHONY: demo test soak lint format bench clean lock
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,16 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+# As long as wished: simulated worlds for SECONDS, real runs killed KILLS times, three rivals for MINUTES, every rule broken on purpose.
+SECONDS ?= 600
+KILLS ?= 1000
+MINUTES ?= 10
+soak: $(VENV)/.ready
+	$(BIN)/python -m reconciler.simulation --seconds $(SECONDS)
+	$(BIN)/python -m tests.soak.kills $(KILLS)
+	$(BIN)/python -m tests.soak.rivals $(MINUTES)
+	$(BIN)/python -m pytest tests/invariants/test_mutations.py -m soak -n $(WORKERS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ SEEDS = 400
 """Worlds in which the rarest of them is sure to be met; most are met in the first few."""
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", list(MUTATIONS))
 def test_a_broken_rule_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In some world a property fails."""
