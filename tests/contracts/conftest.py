@@ -6,6 +6,13 @@ from threading import Event
 
 import pytest
 
+from reconciler.simulation.chance import Chance
+from reconciler.simulation.faults import Faults
+from reconciler.simulation.host import Host
+from reconciler.simulation.reach import Reach
+from reconciler.simulation.store import Store
+from reconciler.simulation.target import SimulatedTarget
+from reconciler.simulation.timeline import Timeline
 from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.retrying import Retrying
 from reconciler.targets.s3_bucket import Bucket
@@ -30,11 +37,19 @@ def _s3(request: pytest.FixtureRequest, *, versioned: bool = False, prefix: str 
     return S3Target(bucket, domain="host:localhost")
 
 
+def _simulated(request: pytest.FixtureRequest, *, versioned: bool = False) -> Target:
+    timeline = Timeline(SystemClock().now())
+    process = Host("host", timeline, boot="boot", namespace="pid:[1]", offset=0.0, drift=0.0).start()
+    return SimulatedTarget(Store("simulated", timeline, versioned=versioned), Reach(process, Faults(Chance(0), share=0.0)))
+
+
 TARGETS: dict[str, Callable[[pytest.FixtureRequest], Target]] = {
     "local": _local,
     "s3": _s3,
     "s3 with a prefix": lambda request: _s3(request, prefix="some/where/"),
     "s3 with versions": lambda request: _s3(request, versioned=True),
+    "simulated": _simulated,
+    "simulated with versions": lambda request: _simulated(request, versioned=True),
     "retrying local": lambda request: Retrying(_local(request), clock=SystemClock(), stop=Event()),
     "telling retrying s3": lambda request: Telling(Retrying(_s3(request), clock=SystemClock(), stop=Event()), lambda _: None),
 }
