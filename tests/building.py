@@ -11,7 +11,7 @@ from reconciler.duties import DUTIES
 from reconciler.planning.plan import Plan
 from reconciler.planning.planner import plan
 from reconciler.policy.model import DatabasePolicy, Disaster, Dumps, Objectives, Retention
-from reconciler.policy.schedule import Schedule
+from reconciler.policy.timing import Timing, Window
 from reconciler.policy.units import Duration, Span, parse_span
 from reconciler.world.facts import (
     Catalogue,
@@ -69,10 +69,11 @@ def policy(
     disaster: str | None = None,
     timezone: str = "UTC",
     name: str = "hotel",
+    never: Sequence[str] = (),
 ) -> DatabasePolicy:
     """What is wanted of one database."""
     objectives = Objectives(rpo=duration(rpo) if rpo else None, disaster=Disaster(rpo=duration(disaster)) if disaster else None)
-    dumps = Dumps(schedule=Schedule(schedule), targets=tuple(targets), retention=keep)
+    dumps = Dumps(schedule=Timing.parse(schedule), targets=tuple(targets), retention=keep, never=tuple(map(Window.parse, never)))
     return DatabasePolicy(
         name=name,
         source=NoSettings(),

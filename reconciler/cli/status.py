@@ -20,6 +20,8 @@ from reconciler.planning.plan import Condition
 from reconciler.planning.render import ConditionView, condition_view
 from reconciler.planning.table import table
 from reconciler.planning.text import instant, plain, size
+from reconciler.planning.timing import rhythm, slots_of, usual_duration
+from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.units import format_duration
 from reconciler.turn import Survey, survey
 
@@ -43,6 +45,10 @@ class DatabaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Targets that could not be seen."""
     findings: tuple[Finding, ...]
     next_at: datetime | None
+    dumps: str
+    """When dumps are taken, for people: the schedule, or what `auto` comes to."""
+    next_dump: datetime | None
+    """When one is due next, windows counted; None where they never open."""
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +67,8 @@ def run(call: Call) -> int:
     """Observe, judge, print."""
     session = open_session(call)
     surveys = [survey(world, want, DUTIES) for want, world in session.worlds(writable=False)]
-    states = [_status(one) for one in surveys]
+    now = session.means.clock.now()
+    states = [_status(one, want, now) for one, want in zip(surveys, session.databases, strict=True)]
     if call.json:
         call.answer_json(StatusDocument(format=1, databases=tuple(states)))
     else:
@@ -71,7 +78,7 @@ def run(call: Call) -> int:
     return code if code == 1 or call.arguments.fail_on else 0
 
 
-def _status(one: Survey) -> DatabaseStatus:
+def _status(one: Survey, want: DatabasePolicy, now: datetime) -> DatabaseStatus:
     whole = [backup for backup in one.have.backups() if backup.whole_on]
     return DatabaseStatus(
         database=one.plan.database,
@@ -84,6 +91,8 @@ def _status(one: Survey) -> DatabaseStatus:
         unknown=tuple(one.have.unknown()),
         findings=one.plan.findings,
         next_at=one.plan.next_at,
+        dumps=rhythm(want, usual_duration(one.have)),
+        next_dump=want.opening(slots_of(want, one.have).next(now, want.timezone)),
     )
 
 
@@ -91,6 +100,7 @@ def _text(surveys: Sequence[Survey], states: Sequence[DatabaseStatus]) -> str:
     rows = [_row(one, state) for one, state in zip(surveys, states, strict=True)]
     lines = [table(HEAD, rows)]
     for state in states:
+        lines.append(f"{state.database}: dumps {state.dumps}, next {instant(state.next_dump) if state.next_dump else 'never'}")
         for finding in state.findings:
             cure = f"; {finding.cure}" if finding.cure else ""
             lines.append(plain(f"{state.database}: {finding.where}: {finding.what}{cure}"))

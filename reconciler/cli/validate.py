@@ -6,8 +6,9 @@ examples:
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from reconciler.cli.frame import Call
 from reconciler.connect import KINDS
 from reconciler.errors import Finding
 from reconciler.planning.text import counted, instant, plain
+from reconciler.planning.timing import rhythm
 from reconciler.policy.lint import lint
 from reconciler.policy.loading import load, places, read_text
 from reconciler.policy.model import DatabasePolicy
@@ -30,6 +32,8 @@ class Firing(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     schedule: str
     timezone: str
+    says: str
+    """The same for people, with what `auto` comes to before any dump was taken."""
     next: tuple[datetime, ...]
 
 
@@ -72,8 +76,27 @@ def run(call: Call) -> int:
 
 
 def _firing(want: DatabasePolicy, now: datetime, count: int) -> Firing:
-    upcoming = tuple(want.dumps.schedule.upcoming(now, want.timezone, count))
-    return Firing(database=want.name, what="dumps", schedule=str(want.dumps.schedule), timezone=str(want.timezone), next=upcoming)
+    upcoming = tuple(islice(_starts(want, now), count))
+    return Firing(
+        database=want.name,
+        what="dumps",
+        schedule=str(want.dumps.schedule),
+        timezone=str(want.timezone),
+        says=rhythm(want, None),
+        next=upcoming,
+    )
+
+
+def _starts(want: DatabasePolicy, now: datetime) -> Iterator[datetime]:
+    """When dumps may start: slots that windows put off to the same instant are one."""
+    newest = now
+    for slot in want.slots().following(now, want.timezone):
+        starts = want.opening(slot)
+        if starts is None:
+            return
+        if starts > newest:
+            yield starts
+            newest = starts
 
 
 def _text(path: Path, findings: Sequence[Finding], firings: Sequence[Firing], databases: int, targets: int) -> str:
@@ -82,7 +105,7 @@ def _text(path: Path, findings: Sequence[Finding], firings: Sequence[Firing], da
         cure = f"; {finding.cure}" if finding.cure else ""
         lines.append(f"{plain(finding.where)}  {finding.severity}: {plain(finding.what)}{plain(cure)}")
     for firing in firings:
-        lines.append(f'{firing.database}  {firing.what}  "{firing.schedule}" in {firing.timezone}')
+        lines.append(f"{firing.database}  {firing.what}  {firing.says} in {firing.timezone}")
         lines += [f"  {_local(when, firing.timezone)}" for when in firing.next]
     errors = sum(finding.severity == "error" for finding in findings)
     verdict = f"{counted(errors, 'error')} in {path}" if errors else f"{path} is valid"

@@ -58,7 +58,7 @@ def _span(want: DatabasePolicy, rule: str, now: datetime) -> timedelta | None:
     if isinstance(asked, Span):
         return timedelta(days=366 * asked.years + 31 * asked.months + asked.days, hours=asked.hours)
     if rule == "keep_last":
-        return asked * want.dumps.schedule.largest_gap(now, want.timezone)
+        return asked * want.slots().largest_gap(now, want.timezone)
     return asked * (timedelta(days=_DAYS[rule]) if rule in _DAYS else timedelta(hours=1))
 
 

@@ -1,7 +1,8 @@
 """Dumps: one for every slot of the schedule, on the first target that can be reached."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -13,7 +14,9 @@ from reconciler.planning.guard import SKEW
 from reconciler.planning.identity import repository_id
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import age, instant, size
+from reconciler.planning.timing import slots_of
 from reconciler.policy.model import DatabasePolicy
+from reconciler.policy.timing import Window
 from reconciler.world.events import Moved
 from reconciler.world.facts import Identity, Known, Observation, Repository
 from reconciler.world.ports import World
@@ -84,11 +87,14 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     """A dump is due where the newest slot is later than every slot that was done: missed ones collapse into one."""
-    schedule, zone = want.dumps.schedule, want.timezone
-    next_at = schedule.next(now, zone)
-    slot = schedule.latest(_undisputed(have, now), zone) if have.known() else None
+    slots, zone = slots_of(want, have), want.timezone
+    next_at = want.opening(slots.next(now, zone))
+    slot = slots.latest(_undisputed(have, now), zone) if have.known() else None
     if slot is None or slot <= (newest_slot(have, now) or datetime.min.replace(tzinfo=now.tzinfo)):
         return Due(next_at=next_at)
+    closed = want.closed_by(now)
+    if closed is not None:
+        return _waits(want, have, slot, closed, want.opening(now))
     step, finding = plan_dump(want, have, slot=slot)
     if step is None:
         return Due(findings=(finding,) if finding else (), next_at=next_at, stuck=True)
@@ -101,6 +107,19 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
         else ""
     )
     return Due(steps=(msgspec.structs.replace(step, shown=msgspec.structs.replace(step.shown, why=why)),), next_at=next_at)
+
+
+def _waits(want: DatabasePolicy, have: Observation, slot: datetime, closed: Window, opens: datetime | None) -> Due:
+    """Nothing starts in a window; the slot stays due."""
+    never, what = f'(never "{closed}")', f"dump of slot {instant(slot)} waits"
+    if opens is None:
+        finding = Finding(
+            severity="error", where=have.database, what=f"{what} for ever {never}", cure="leave times open in never"
+        )
+        return Due(findings=(finding,), stuck=True)
+    local = opens.astimezone(ZoneInfo(want.timezone))
+    until = instant(opens) if local.utcoffset() == timedelta(0) else f"{instant(opens)} ({local:%H:%M} in {want.timezone})"
+    return Due(findings=(Finding(severity="note", where=have.database, what=f"{what} until {until} {never}"),), next_at=opens)
 
 
 def _undisputed(have: Observation, now: datetime) -> datetime:

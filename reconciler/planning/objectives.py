@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from reconciler.planning.plan import Condition, Status
 from reconciler.planning.text import age, instant
+from reconciler.planning.timing import usual_duration
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Backup, Copy, Observation
 
@@ -38,9 +39,9 @@ def _judge_rpo(
         if now - newest.instant > rpo:
             status = "violated"
             says += f"; {unseen} unknown" if unseen else ""
-        elif _runs_out(newest, rpo, want, now):
+        elif risk := _risk(newest, rpo, want, have, now):
             status = "at_risk"
-            says += f"; the objective ends {instant(newest.instant + rpo)}, before the next dump can be there"
+            says += f"; {risk}"
         else:
             status = "met"
     return Condition(
@@ -64,14 +65,19 @@ def newest_restore_point(backups: Iterable[Backup], within: set[str]) -> Copy | 
     return max(copies, key=lambda copy: copy.instant, default=None)
 
 
-def _runs_out(newest: Copy, rpo: timedelta, want: DatabasePolicy, now: datetime) -> bool:
-    """Whether the RPO ends before the next due dump could mend it, its usual duration and one retry counted.
+def _risk(newest: Copy, rpo: timedelta, want: DatabasePolicy, have: Observation, now: datetime) -> str:
+    """Why an objective that is met may soon be missed, or empty.
 
-    While the newest slot has no restore point here, its dump (or its copy) is what is due, and that is now.
+    It ends before the next due dump could mend it, its usual duration and one retry counted; or the last try is seen to have
+    died. While the newest slot has no restore point here, its dump (or its copy) is what is due, and that is now.
     """
-    started, finished = newest.started, newest.finished
-    usual = finished - started if started is not None and finished is not None else timedelta(0)
-    slot = want.dumps.schedule.latest(now, want.timezone)
+    usual = usual_duration(have)
+    slots = want.slots(usual)
+    slot = slots.latest(now, want.timezone)
     overdue = slot is not None and (newest.slot or newest.instant) < slot
-    chance = now if overdue else want.dumps.schedule.next(now, want.timezone)
-    return newest.instant + rpo < chance + 2 * usual
+    chance = want.opening(now if overdue else slots.next(now, want.timezone))
+    if chance is None or newest.instant + rpo < chance + 2 * (usual or timedelta(0)):
+        return f"the objective ends {instant(newest.instant + rpo)}, before the next dump can be there"
+    if overdue and any(copy.state == "debris" and copy.slot == slot for held in have.known().values() for copy in held.copies):
+        return f"the last try, for slot {instant(slot)}, died" if slot else ""
+    return ""

@@ -6,6 +6,7 @@ from itertools import islice
 from reconciler.policy.nodes import Fault, Node, Path, child, merge, spell_key
 from reconciler.policy.sentences import shown
 from reconciler.policy.spelling import nearest
+from reconciler.policy.timing import AUTO
 
 MERGED = ("timezone", "encryption", "objectives", "dumps")
 """What defaults supply."""
@@ -32,6 +33,7 @@ def merged(root: Node, database: Node) -> Node:
 def _database(written: Node, whole: Node, path: Path, targets: Mapping[str, Node]) -> Iterator[Fault]:
     yield from _unknown_targets(written, path, targets)
     yield from _missing(whole, path)
+    yield from _aimless(whole, path)
     chosen = [item for item in _items(child(child(whole, "dumps"), "targets")) if isinstance(item.value, str)]
     yield from _home(child(written, "home"), [str(item.value) for item in chosen], (*path, "home"), targets)
     away = [item.value for item in chosen if _is_away(targets.get(str(item.value)))]
@@ -65,6 +67,17 @@ def _missing(whole: Node, path: Path) -> Iterator[Fault]:
         if child(dumps, key) is None:
             cure = f"say {meant}, here or under defaults.dumps"
             yield Fault(place=(dumps or whole).place, path=(*path, "dumps", key), what="is missing", cure=cure)
+
+
+def _aimless(whole: Node, path: Path) -> Iterator[Fault]:
+    """`auto` follows from an RPO."""
+    schedule, objectives = child(child(whole, "dumps"), "schedule"), child(whole, "objectives")
+    if schedule is None or schedule.value != AUTO:
+        return
+    if child(objectives, "rpo") is None and child(child(objectives, "disaster"), "rpo") is None:
+        what = "auto is often enough for an RPO, and there is none"
+        cure = "say one, as objectives: {rpo: 6h}, or write a cron schedule"
+        yield Fault(place=schedule.place, path=(*path, "dumps", "schedule"), what=what, cure=cure)
 
 
 def _home(home: Node | None, chosen: list[str], path: Path, targets: Mapping[str, Node]) -> Iterator[Fault]:

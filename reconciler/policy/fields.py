@@ -7,6 +7,7 @@ import msgspec
 
 from reconciler.policy.schedule import Schedule
 from reconciler.policy.secret import Secret, Text
+from reconciler.policy.timing import Timing, Window
 from reconciler.policy.units import ByteSize, Duration, Span, TimeZone, time_zones
 
 
@@ -45,6 +46,8 @@ FIELDS: Final[Mapping[type, Field]] = {
     ),
     ByteSize: Field(format="reconciler-size", parse=ByteSize.parse, keywords=_TEXT),
     Schedule: Field(format="reconciler-schedule", parse=Schedule.parse, keywords=_TEXT),
+    Timing: Field(format="reconciler-timing", parse=Timing.parse, keywords=_TEXT),
+    Window: Field(format="reconciler-window", parse=Window.parse, keywords=_TEXT),
     TimeZone: Field(format="reconciler-timezone", parse=TimeZone.parse, keywords=_TEXT, known=time_zones),
     Text: Field(format="reconciler-text", parse=Text.parse, keywords={"type": ["string", "object"], "minLength": 1, **_FILE}),
     Secret: Field(

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from itertools import combinations
+from itertools import combinations, islice, takewhile
 
 import msgspec
 
 from reconciler.errors import Finding, Severity
 from reconciler.policy.model import DatabasePolicy, Policy
 from reconciler.policy.nodes import Path, Places
+from reconciler.policy.timing import SHORTEST_DUMP, Steps, largest_wait
 from reconciler.policy.units import format_duration
 
 _Row = tuple[Severity, Path, str, str]
@@ -19,6 +20,7 @@ def lint(policy: Policy, places: Places, *, now: datetime) -> list[Finding]:
     rows: list[_Row] = []
     for database in policy.databases.values():
         rows += _schedule(database)
+        rows += _never(database, now)
         rows += _objectives(database, now)
         rows += _retention(database)
         rows += _outside(database, policy)
@@ -30,22 +32,63 @@ def lint(policy: Policy, places: Places, *, now: datetime) -> list[Finding]:
 
 
 def _schedule(database: DatabasePolicy) -> Iterator[_Row]:
-    for warning in database.dumps.schedule.warnings():
+    cron = database.dumps.schedule.cron
+    for warning in cron.warnings() if cron is not None else ():
         yield "warning", _path(database, "dumps", "schedule"), warning, "`reconcile validate` prints when it fires"
 
 
+def _never(database: DatabasePolicy, now: datetime) -> Iterator[_Row]:
+    """What windows make impossible, and what they probably don't mean."""
+    never, slots, path = database.dumps.never, database.slots(), _path(database, "dumps", "never")
+    for window in never:
+        if not window.whole_hours:
+            what = f'"{window}" closes single minutes: each minute that it names, and no other'
+            yield "warning", path, what, 'a window from 17:00 to 22:00 is "* 17-21 * * *"'
+    wait = largest_wait(slots, never, now, database.timezone) if never else timedelta(0)
+    if wait is None:
+        yield "error", path, "no dump can ever start: the windows leave no time open", "leave times open"
+        return
+    rpos = [rpo for rpo, _ in _rpos(database)]
+    if rpos and wait > min(rpos) >= slots.largest_gap(now, database.timezone):
+        said = format_duration(min(rpos))
+        what = (
+            f"an RPO of {said} is missed: with these windows, up to {format_duration(wait)} lie between the starts of two dumps"
+        )
+        yield "warning", path, what, "close less, or allow more"
+    coming = list(takewhile(lambda slot: slot < now + timedelta(days=366), islice(slots.following(now, database.timezone), 400)))
+    # A change of the clock moves one of them out of its window, which is no relief.
+    if never and 10 * sum(database.closed_by(slot) is not None for slot in coming) > 9 * len(coming):
+        what = f"nearly every slot of {database.dumps.schedule} lies in a window: each such dump waits until it is over"
+        yield "warning", path, what, "schedule dumps for when they may start"
+
+
 def _objectives(database: DatabasePolicy, now: datetime) -> Iterator[_Row]:
+    for rpo, path in _rpos(database):
+        yield from _rpo(database, rpo, path, now)
+
+
+def _rpos(database: DatabasePolicy) -> Iterator[tuple[timedelta, Path]]:
     if database.objectives.rpo is not None:
-        yield from _rpo(database, database.objectives.rpo, _path(database, "objectives", "rpo"), now)
+        yield database.objectives.rpo, _path(database, "objectives", "rpo")
     if database.objectives.disaster is not None:
-        yield from _rpo(database, database.objectives.disaster.rpo, _path(database, "objectives", "disaster", "rpo"), now)
+        yield database.objectives.disaster.rpo, _path(database, "objectives", "disaster", "rpo")
 
 
 def _rpo(database: DatabasePolicy, rpo: timedelta, path: Path, now: datetime) -> Iterator[_Row]:
     """A policy is wrong when every ordinary day misses the RPO; a night on which the clock goes back is only worth a word."""
-    schedule = database.dumps.schedule
+    schedule = database.slots()
+    if isinstance(schedule, Steps):
+        if schedule.every + 2 * SHORTEST_DUMP > rpo:
+            often = format_duration(schedule.every)
+            yield (
+                "error",
+                path,
+                f"{format_duration(rpo)} is less than auto can promise: it dumps every {often} at most",
+                "allow more",
+            )
+        return
     usual, largest = schedule.largest_gap(now, "UTC"), schedule.largest_gap(now, database.timezone)
-    said, cure = format_duration(rpo), f"dump more often than {schedule}, or allow more"
+    said, cure = format_duration(rpo), f"dump more often than {database.dumps.schedule}, or allow more"
     if usual > rpo:
         yield "error", path, f"{said} can't be met: between two dumps lie up to {format_duration(usual)}", cure
     elif largest > rpo:

@@ -1,13 +1,15 @@
 """What a policy says, once read: frozen, typed, defaults merged. Secrets are still references."""
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from reconciler.policy.schedule import Schedule
+from reconciler.policy.schedule import Slots
+from reconciler.policy.timing import Timing, Window, closed_by, opening, steps_for
 from reconciler.policy.units import Duration, Span
 
 Encryption = Literal["none"]
@@ -107,10 +109,11 @@ class Dumps(Section, frozen=True, kw_only=True):
     """When dumps are taken, where they lie, and how long."""
 
     schedule: Annotated[
-        Schedule,
+        Timing,
         Meta(
-            description="Cron: minute, hour, day of month, month, day of week, in the database's time zone.",
-            examples=["0 2 * * *"],
+            description="Cron: minute, hour, day of month, month, day of week, in the database's time zone. Or `auto`: often "
+            "enough for the RPO, with time for a dump of the usual length that fails and for its retry.",
+            examples=["0 2 * * *", "auto"],
         ),
     ]
     targets: Annotated[
@@ -122,6 +125,13 @@ class Dumps(Section, frozen=True, kw_only=True):
             extra_json_schema={"uniqueItems": True},
         ),
     ]
+    never: Annotated[
+        tuple[Window, ...],
+        Meta(
+            description="Minutes, as cron names them, in which no dump starts: what is due then waits until they are over.",
+            examples=[["* 17-21 * * FRI"]],
+        ),
+    ] = ()
     compression: Annotated[Compression, Meta(description="How dumps are compressed.", examples=[{"level": 3}])] = Compression()
     retention: Annotated[
         Retention | None,
@@ -143,6 +153,23 @@ class DatabasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """None: not said, which is allowed for local targets alone."""
     objectives: Objectives
     dumps: Dumps
+
+    def slots(self, usual: timedelta | None = None) -> Slots:
+        """When dumps are due. `usual`: how long one takes, which `auto` allows for; None where that is not known yet."""
+        if self.dumps.schedule.cron is not None:
+            return self.dumps.schedule.cron
+        disaster = self.objectives.disaster
+        wanted = [rpo for rpo in (self.objectives.rpo, disaster.rpo if disaster else None) if rpo is not None]
+        # A policy that says `auto` and no RPO does not load.
+        return steps_for(min(wanted, default=timedelta(days=1)), usual)
+
+    def opening(self, when: datetime) -> datetime | None:
+        """The first instant from `when` on at which a dump may start; None where windows close a whole year."""
+        return opening(self.dumps.never, when, self.timezone)
+
+    def closed_by(self, when: datetime) -> Window | None:
+        """The window that keeps a dump from starting at that instant."""
+        return closed_by(self.dumps.never, when, self.timezone)
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

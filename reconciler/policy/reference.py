@@ -35,6 +35,18 @@ VALUES: Final[Mapping[str, tuple[str, str]]] = {
         "last day of one. A slot that a change of the clock skips runs at the next minute there is; a doubled one runs once, "
         "but for schedules of every hour.",
     ),
+    "reconciler-timing": (
+        "schedule or auto",
+        "Cron in five fields: minute, hour, day of month, month, day of week. `MON#1` is the first Monday of a month, `L` the "
+        "last day of one. A slot that a change of the clock skips runs at the next minute there is; a doubled one runs once, "
+        "but for schedules of every hour. Or `auto`: equal steps of the day, counted from its midnight and chosen from the RPO "
+        "and from how long dumps take; `reconcile validate` and `reconcile status` show them.",
+    ),
+    "reconciler-window": (
+        "window",
+        "Cron in five fields, each minute that it names being part of the window: `* 17-21 * * FRI` is Friday from 17:00 until "
+        "22:00 on the clock of the database's time zone. `0 17 * * FRI` is one minute.",
+    ),
     "reconciler-timezone": ("time zone", "A name of the tz database, as `UTC` or `Europe/Madrid`."),
     "reconciler-text": (
         "text or reference",

@@ -36,7 +36,52 @@ _ANY_DATE: Final = datetime(2000, 1, 1)  # noqa: DTZ001  # cronsim is asked for 
 _STEPPED: Final = ((0, "minutes", 60, "hour"), (1, "hours", 24, "day"))
 
 
-class Schedule:
+class Slots:
+    """Instants that come day after day. Zones are given when they are asked for. What follows from them is hashable."""
+
+    __slots__ = ()
+
+    def of_day(self, day: date, timezone: str) -> list[datetime]:
+        """Those that belong to a date of that zone, in UTC, ordered."""
+        raise NotImplementedError
+
+    def latest(self, now: datetime, timezone: str) -> datetime | None:
+        """The newest slot that is not later than `now`, in UTC; None if there was none in forty years."""
+        # A slot pushed out of a gap, or a fold at midnight, can lie on the neighbouring date.
+        day = now.astimezone(ZoneInfo(timezone)).date() + _DAY
+        for _ in range(_FARTHEST.days):
+            slots = self.of_day(day, timezone)
+            position = bisect_right(slots, now)
+            if position:
+                return slots[position - 1]
+            day -= _DAY
+        return None
+
+    def next(self, after: datetime, timezone: str) -> datetime:
+        """The first slot later than `after`, in UTC."""
+        return next(self.following(after, timezone))
+
+    def upcoming(self, after: datetime, timezone: str, count: int) -> tuple[datetime, ...]:
+        """The first `count` slots later than `after`, in UTC, oldest first."""
+        return tuple(islice(self.following(after, timezone), count))
+
+    def largest_gap(self, after: datetime, timezone: str) -> timedelta:
+        """The longest time between two slots in the year that follows `after`."""
+        return _largest_gap(self, after.astimezone(UTC).date(), timezone)
+
+    def following(self, after: datetime, timezone: str) -> Iterator[datetime]:
+        """All later than `after`, in UTC, oldest first, without end."""
+        newest = after
+        day = after.astimezone(ZoneInfo(timezone)).date() - _DAY
+        while True:
+            for slot in self.of_day(day, timezone):
+                if slot > newest:
+                    yield slot
+                    newest = slot
+            day += _DAY
+
+
+class Schedule(Slots):
     """A cron schedule such as `0 2 * * *`. Immutable; equal to another of the same text. Zones are given when it is asked."""
 
     __slots__ = ("_cron", "_every_hour", "_minutes", "text")
@@ -68,30 +113,6 @@ class Schedule:
     def __repr__(self) -> str:
         return f"Schedule({self.text!r})"
 
-    def latest(self, now: datetime, timezone: str) -> datetime | None:
-        """The newest slot that is not later than `now`, in UTC; None if there was none in forty years."""
-        # A slot pushed out of a gap, or a fold at midnight, can lie on the neighbouring date.
-        day = now.astimezone(ZoneInfo(timezone)).date() + _DAY
-        for _ in range(_FARTHEST.days):
-            slots = self._slots(day, timezone)
-            position = bisect_right(slots, now)
-            if position:
-                return slots[position - 1]
-            day -= _DAY
-        return None
-
-    def next(self, after: datetime, timezone: str) -> datetime:
-        """The first slot later than `after`, in UTC."""
-        return next(self._following(after, timezone))
-
-    def upcoming(self, after: datetime, timezone: str, count: int) -> tuple[datetime, ...]:
-        """The first `count` slots later than `after`, in UTC, oldest first."""
-        return tuple(islice(self._following(after, timezone), count))
-
-    def largest_gap(self, after: datetime, timezone: str) -> timedelta:
-        """The longest time between two slots in the year that follows `after`."""
-        return _largest_gap(self, after.astimezone(UTC).date(), timezone)
-
     def warnings(self) -> tuple[str, ...]:
         """What is allowed and probably not meant, a sentence each."""
         fields = self.text.split()
@@ -102,20 +123,25 @@ class Schedule:
             found.append(f"names days of the month ({fields[2]}) and days of the week ({fields[4]}): it fires on {how}")
         return tuple(found)
 
-    def _following(self, after: datetime, timezone: str) -> Iterator[datetime]:
-        newest = after
-        day = after.astimezone(ZoneInfo(timezone)).date() - _DAY
-        while True:
-            for slot in self._slots(day, timezone):
-                if slot > newest:
-                    yield slot
-                    newest = slot
-            day += _DAY
+    def names(self, local: datetime) -> bool:
+        """Whether that minute of a wall clock is one of its own."""
+        return local.hour in self._cron.hours and local.minute in self._cron.minutes and self._matches(local.date())
+
+    @property
+    def whole_hours(self) -> bool:
+        """Whether it names every minute of the hours that it names."""
+        return len(self._cron.minutes) == 60
+
+    @property
+    def whole_days(self) -> bool:
+        """Whether it names every minute of the days that it names."""
+        return self.whole_hours and self._every_hour
 
     def _matches(self, day: date) -> bool:
         return day.month in self._cron.months and self._cron.match_day(day)
 
-    def _slots(self, day: date, timezone: str) -> list[datetime]:
+    def of_day(self, day: date, timezone: str) -> list[datetime]:
+        """Its matching minutes of that date."""
         if not self._matches(day):
             return []
         zone = ZoneInfo(timezone)
@@ -188,13 +214,13 @@ def _uneven(field: str, unit: str, size: int, whole: str) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def _largest_gap(schedule: Schedule, first: date, timezone: str) -> timedelta:
+def _largest_gap(schedule: Slots, first: date, timezone: str) -> timedelta:
     # A year and a day, so that a yearly schedule has its gap; and from the slot before, so that the first gap is whole.
     start = datetime.combine(first, time(), tzinfo=UTC)
     end = start + timedelta(days=367)
     gap, newest = timedelta(0), schedule.latest(start, timezone) or start
     for day in range(-1, 369):
-        slots = schedule._slots(first + timedelta(days=day), timezone)  # noqa: SLF001  # a function for the cache's sake
+        slots = schedule.of_day(first + timedelta(days=day), timezone)
         for one, other in pairwise([newest, *slots]):
             gap = max(gap, other - one)
         newest = max(slots[-1] if slots else newest, newest)

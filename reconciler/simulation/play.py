@@ -88,7 +88,7 @@ class Run:
         for _ in range(RESTS_WITHIN):
             self.take_turns(self.reconcilers[:1])
             self.pass_time(120)
-        slot = stage.want.dumps.schedule.next(stage.timeline.now(), "UTC")
+        slot = stage.want.slots().next(stage.timeline.now(), "UTC")
         self.pass_time((slot - stage.timeline.now()).total_seconds() + 60)
         for _ in range(2):
             self.take_turns(self.reconcilers[:1])

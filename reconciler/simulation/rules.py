@@ -254,7 +254,7 @@ def a_slot_is_done_once(change: Change) -> Iterator[str]:
     if claim is None or claim.kind != "scheduled" or claim.slot is None or _is_copy(change):
         return
     want = change.turn.want
-    newest = want.dumps.schedule.latest(min(change.now, change.ledger.timeline.now()), want.timezone)
+    newest = want.slots().latest(min(change.now, change.ledger.timeline.now()), want.timezone)
     if newest is not None and change.in_time and claim.slot < newest - timedelta(hours=1):
         yield f"{change}: for slot {claim.slot}, though {newest} is the newest"
     have = change.turn.have

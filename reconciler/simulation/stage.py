@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from reconciler.policy.model import Compression, DatabasePolicy, Disaster, Dumps, Objectives, Retention
-from reconciler.policy.schedule import Schedule
+from reconciler.policy.timing import Timing
 from reconciler.policy.units import Duration
 from reconciler.simulation.chance import Chance
 from reconciler.simulation.faults import Faults
@@ -49,7 +49,7 @@ def policy(schedule: str, targets: Sequence[str], retention: Retention | None) -
     """What is wanted of the one database. A fast compression: its dumps are three lines long."""
     rpo = Duration(seconds=SCHEDULES[schedule] * 2)
     dumps = Dumps(
-        schedule=Schedule.parse(schedule),
+        schedule=Timing.parse(schedule),
         targets=tuple(targets),
         compression=Compression(level=1, threads=1),
         retention=retention,

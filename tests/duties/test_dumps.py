@@ -5,10 +5,12 @@ from datetime import datetime
 import msgspec
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconciler.duties.dumps import TakeDump, due, plan_dump
 from reconciler.planning.plan import Due
 from reconciler.policy.model import DatabasePolicy
+from reconciler.policy.timing import Window
 from reconciler.world.facts import Catalogue, Known, Observation
 from tests.building import (
     DAY,
@@ -191,6 +193,93 @@ def test_first_dump_while_a_target_is_down() -> None:
     assert [] == dumps(asked)
     assert ["error"] == [finding.severity for finding in asked.findings]
     assert "offsite" in asked.findings[0].what
+
+
+FRIDAY = "* 17-21 * * FRI"
+
+
+@pytest.mark.parametrize(
+    ("timezone", "now", "until"),
+    [
+        ("UTC", "2025-10-24 18:30", "2025-10-24 22:00Z"),
+        ("Europe/Madrid", "2025-10-24 18:30", "2025-10-24 20:00Z (22:00 in Europe/Madrid)"),
+    ],
+)
+def test_slot_in_a_window(timezone: str, now: str, until: str) -> None:
+    """Nothing starts; the plan says until when, and asks for a turn then."""
+    want = policy("0 */6 * * *", never=(FRIDAY,), timezone=timezone)
+
+    asked = due(want, observation(primary=catalogue([copy(utc("2025-10-24 05:00"))], at=utc(now))), utc(now))
+
+    slot = "2025-10-24 18:00Z" if timezone == "UTC" else "2025-10-24 16:00Z"
+    assert () == asked.steps
+    assert [("note", f'dump of slot {slot} waits until {until} (never "{FRIDAY}")')] == [
+        (finding.severity, finding.what) for finding in asked.findings
+    ]
+    assert asked.next_at is not None
+    assert until.startswith(f"{asked.next_at:%Y-%m-%d %H:%MZ}")
+    assert not asked.stuck
+
+
+def test_slot_after_its_window() -> None:
+    """It was due all the time, and is taken as soon as the window is over."""
+    want, opens = policy("0 18 * * *", never=(FRIDAY,)), utc("2025-10-24 22:00")
+    have = observation(primary=catalogue([copy(utc("2025-10-23 18:00"))], at=opens))
+
+    assert [utc("2025-10-24 18:00")] == [action.slot for action in dumps(due(want, have, opens))]
+
+
+def test_next_slot_in_a_window() -> None:
+    """The clock alone asks for more when the window is over, not at the slot."""
+    have = observation(primary=catalogue([copy(utc("2025-10-23 18:00"))], at=utc("2025-10-24 10:00")))
+
+    assert utc("2025-10-24 22:00") == due(policy("0 18 * * *", never=(FRIDAY,)), have, utc("2025-10-24 10:00")).next_at
+
+
+def test_slot_whose_window_never_ends() -> None:
+    """A person must hear that no dump will ever be taken."""
+    asked = due(policy(never=("* * * * *",)), observation(primary=catalogue([copy(SLOT - DAY)])), NOW)
+
+    assert asked.stuck
+    assert ["error"] == [finding.severity for finding in asked.findings]
+
+
+def test_manual_dump_in_a_window() -> None:
+    """Windows are for what starts by itself: who asks for a dump gets it."""
+    step, _ = plan_dump(policy(never=("* * * * *",)), observation(primary=catalogue(daily(2, SLOT))), slot=None, kind="manual")
+
+    assert step is not None
+
+
+@pytest.mark.parametrize(
+    ("took", "slot", "next_at"),
+    [(None, "04:00", "08:00"), (10, "04:00", "08:00"), (61, "06:00", "09:00"), (170, "06:40", "07:00")],
+)
+def test_slots_of_auto(took: int | None, slot: str, next_at: str) -> None:
+    """As often as the RPO asks, and more often the longer a dump takes."""
+    now, taken = utc("2025-10-25 06:47"), utc("2025-10-25 00:00")
+    ended = None if took is None else taken + took * MINUTE
+
+    asked = due(
+        policy("auto", rpo="6h"), observation(primary=catalogue([copy(taken, started=taken, finished=ended)], at=now)), now
+    )
+
+    assert [utc(f"2025-10-25 {slot}")] == [action.slot for action in dumps(asked)]
+    assert utc(f"2025-10-25 {next_at}") == asked.next_at
+
+
+@given(
+    policies(), observations(), st.lists(st.sampled_from((FRIDAY, "* 0-12 * * *", "* * * * SAT,SUN", "* * * * *")), max_size=2)
+)
+@settings(max_examples=60, deadline=None)
+def test_windows_start_nothing(want: DatabasePolicy, have: Observation, never: list[str]) -> None:
+    """In a window there is no dump; out of it, all is as without windows but for the next instant, which is in none."""
+    closed = msgspec.structs.replace(want, dumps=msgspec.structs.replace(want.dumps, never=tuple(map(Window.parse, never))))
+
+    asked, free = due(closed, have, NOW), due(want, have, NOW)
+
+    assert asked.steps == (() if closed.closed_by(NOW) else free.steps)
+    assert asked.next_at is None or closed.closed_by(asked.next_at) is None
 
 
 @given(policies(), observations())

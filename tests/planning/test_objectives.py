@@ -117,6 +117,38 @@ def test_objective_at_risk(newest: str, took: int, now: str, status: str) -> Non
     assert status == rpo(have, HOURLY, utc(f"2025-10-25 {now}")).status
 
 
+def test_the_last_try_died() -> None:
+    """Debris of the newest slot is a try that came to nothing, and the next may too; the debris of another slot is history."""
+    done, now = copy(utc("2025-10-25 10:00")), utc("2025-10-25 11:01")
+    died = copy(now - MINUTE, "debris", slot=utc("2025-10-25 11:00"))
+    older = msgspec.structs.replace(died, slot=utc("2025-10-25 10:00"))
+    want = policy("0 * * * *", rpo="6h")
+
+    found = rpo(observation(primary=catalogue([done, died])), want, now)
+
+    assert "at_risk" == found.status
+    assert "the last try, for slot 2025-10-25 11:00Z, died" in found.says
+    assert "met" == rpo(observation(primary=catalogue([done, older])), want, now).status
+    assert "met" == rpo(observation(primary=catalogue([done])), want, now).status
+
+
+def test_objective_that_a_window_outlasts() -> None:
+    """The next dump could be there only after the window, and that is too late."""
+    have, now = observation(primary=catalogue([copy(utc("2025-10-25 10:00"))])), utc("2025-10-25 10:30")
+
+    assert "met" == rpo(have, HOURLY, now).status
+    assert "at_risk" == rpo(have, policy("0 * * * *", rpo="90m", never=("* 11 * * *",)), now).status
+
+
+def test_auto_keeps_its_objective() -> None:
+    """Right after each dump, the next slot, a failed try and its retry lie within the objective, however long dumps take."""
+    for took in (1, 30, 59, 61, 90, 110):
+        taken = utc("2025-10-25 00:00")
+        have = observation(primary=catalogue([copy(taken, started=taken, finished=taken + took * MINUTE)]))
+
+        assert "met" == rpo(have, policy("auto", rpo="6h"), taken + took * MINUTE).status
+
+
 def test_schedule_too_rare_for_the_objective() -> None:
     """A daily dump can't meet six hours: at risk from the moment that the dump is there."""
     want = policy(rpo="6h")

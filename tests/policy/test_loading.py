@@ -16,12 +16,12 @@ from reconciler.policy import load, places, read
 from reconciler.policy.kinds import Kinds
 from reconciler.policy.lint import lint
 from reconciler.policy.model import Compression, Disaster, Dumps, Metadata, Objectives, Retention
-from reconciler.policy.schedule import Schedule
 from reconciler.policy.secret import Secret, Text
+from reconciler.policy.timing import Timing
 from reconciler.policy.units import Duration, Span
 from reconciler.providers import PROVIDERS
 from reconciler.targets import TARGETS
-from tests.policy.kinds import FILE, GOOD, KINDS, Bucket, Folder, Server, faults, loaded
+from tests.policy.kinds import FILE, GOOD, KINDS, Bucket, Folder, Server, faults, loaded, told
 
 RPO = "databases.hotel.objectives.rpo"
 SCHEDULE = "databases.hotel.dumps.schedule"
@@ -49,7 +49,7 @@ def test_a_good_policy() -> None:
     assert (hotel.name, hotel.home, hotel.timezone, hotel.encryption) == ("hotel", "disk", "Europe/Madrid", "none")
     assert hotel.objectives == Objectives(rpo=Duration(hours=26), disaster=Disaster(rpo=Duration(days=2)))
     assert hotel.dumps == Dumps(
-        schedule=Schedule("0 2 * * *"),
+        schedule=Timing.parse("0 2 * * *"),
         targets=("primary", "disk"),
         compression=Compression(level=3, threads=2),
         retention=Retention(keep_last=3, keep_within=Span(years=1, months=6), grace=Duration(days=3)),
@@ -79,7 +79,7 @@ def test_defaults_under_a_database() -> None:
 
     dumps = loaded(text).databases["hotel"].dumps
 
-    assert dumps.schedule == Schedule("0 5 * * *")
+    assert dumps.schedule == Timing.parse("0 5 * * *")
     assert dumps.targets == ("primary", "disk")
     assert dumps.compression == Compression(level=3, threads=2)
     assert dumps.retention == Retention(keep_last=3, keep_daily=30, keep_within=Span(years=1, months=6), grace=Duration(days=3))
@@ -255,6 +255,50 @@ def test_lint_of_a_good_policy() -> None:
 def test_a_promise_that_can_not_be_kept(good: str, bad: str, expected: tuple[str, str, str]) -> None:
     """Lint says it at its place, and nothing else."""
     assert [expected] == _says(GOOD.replace(good, bad))
+
+
+NEVER = "databases.hotel.dumps.never"
+TIMES = {
+    'schedule: "0 18 * * *"\n      never: ["* 17-21 * * FRI"]': [
+        ("warning", NEVER, "an RPO of 26h is missed: with these windows, up to 28h lie between the starts of two dumps")
+    ],
+    'schedule: "0 2 * * *"\n      never: ["0-30 2 * * *"]': [
+        ("warning", NEVER, '"0-30 2 * * *" closes single minutes: each minute that it names, and no other'),
+        ("warning", NEVER, "nearly every slot of 0 2 * * * lies in a window: each such dump waits until it is over"),
+    ],
+    'schedule: "0 2 * * *"\n      never: ["* 0-11 * * *", "* 12-23 * * *"]': [
+        ("error", NEVER, "no dump can ever start: the windows leave no time open")
+    ],
+    'schedule: "0 2 * * *"\n      never: ["* 17-21 * * FRI"]': [],
+    "schedule: auto": [],
+    'schedule: auto\n      never: ["* 17-21 * * FRI"]': [],
+}
+
+
+@pytest.mark.parametrize(("said", "expected"), TIMES.items())
+def test_windows_that_close_too_much(said: str, expected: list[tuple[str, str, str]]) -> None:
+    """Lint says what they make impossible."""
+    assert expected == _says(GOOD.replace('schedule: "0 2 * * *"', said))
+
+
+def test_an_rpo_that_auto_can_not_promise() -> None:
+    """It dumps every five minutes, and not more often."""
+    text = GOOD.replace('schedule: "0 2 * * *"', "schedule: auto")
+
+    assert [] == _says(text.replace("rpo: 26h", "rpo: 7m"))
+    assert [("error", RPO, "6m is less than auto can promise: it dumps every 5m at most")] == _says(text.replace("26h", "6m"))
+
+
+def test_auto_without_an_rpo() -> None:
+    """There is nothing that it could follow from; either RPO will do."""
+    text = GOOD.replace('schedule: "0 2 * * *"', "schedule: auto")
+    none, one = text.replace("    objectives: {rpo: 26h, disaster: {rpo: 2d}}\n", ""), text.replace("rpo: 26h, ", "")
+
+    assert [
+        "backup-policy.yaml:14:17  databases.hotel.dumps.schedule  auto is often enough for an RPO, and there is none; "
+        "say one, as objectives: {rpo: 6h}, or write a cron schedule"
+    ] == [told(finding) for finding in faults(none)]
+    assert () == faults(one)
 
 
 def test_a_disaster_that_takes_all_copies() -> None:

@@ -1,0 +1,44 @@
+"""How long dumps take, and so when they are due. Pure."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import islice
+from statistics import median_high
+
+from reconciler.planning.text import age
+from reconciler.policy.model import DatabasePolicy
+from reconciler.policy.schedule import Slots
+from reconciler.policy.timing import Steps
+from reconciler.policy.units import format_duration
+from reconciler.world.facts import Observation
+
+RECENT = 5
+"""Backups that the usual duration comes from: one that took unusually long decides nothing."""
+
+
+def usual_duration(have: Observation) -> timedelta | None:
+    """How long the newest dumps took, as their manifests say: the one in the middle. None while there is none."""
+    took = list(islice(_durations(have), RECENT))
+    return median_high(took) if took else None
+
+
+def _durations(have: Observation) -> Iterator[timedelta]:
+    for backup in have.backups():
+        # The manifest is the same wherever the backup lies.
+        for copy in [copy for _, copy in sorted(backup.copies.items()) if copy.state == "whole"][:1]:
+            if copy.started is not None and copy.finished is not None:
+                yield copy.finished - copy.started
+
+
+def slots_of(want: DatabasePolicy, have: Observation) -> Slots:
+    """When dumps of this very database are due."""
+    return want.slots(usual_duration(have))
+
+
+def rhythm(want: DatabasePolicy, usual: timedelta | None) -> str:
+    """When dumps are taken, for people: `"0 2 * * *"`, or what `auto` comes to."""
+    slots = want.slots(usual)
+    if not isinstance(slots, Steps):
+        return f'"{want.dumps.schedule}"'
+    every = f"auto, every {format_duration(slots.every)}"
+    return every if usual is None else f"{every} (they take {age(usual)})"
