@@ -1,15 +1,16 @@
 """A policy → the world that it names. The one module that knows which kinds of target and provider there are."""
 
 from collections.abc import Mapping
+from functools import partial
 from threading import Event as StopEvent
 from typing import Any
 
 import msgspec
 
-from reconciler.errors import ReconcilerError
+from reconciler.errors import NoKey, ReconcilerError, Refused
 from reconciler.policy.kinds import Kinds
-from reconciler.policy.model import DatabasePolicy, Policy
-from reconciler.policy.secret import Surroundings
+from reconciler.policy.model import Age, DatabasePolicy, Policy
+from reconciler.policy.secret import Revealed, Surroundings
 from reconciler.providers import PROVIDERS
 from reconciler.providers.unusable import UnusableProvider
 from reconciler.targets import TARGETS
@@ -59,7 +60,18 @@ def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: boo
         token=means.token,
         policy_digest=policy.digest,
         git_commit=means.git_commit,
+        identities=partial(_identities, want, means),
     )
+
+
+def _identities(want: DatabasePolicy, means: Means) -> tuple[Revealed, ...]:
+    if not isinstance(want.encryption, Age) or want.encryption.age_identity is None:
+        return ()
+    field = f"databases.{want.name}.encryption.age_identity"
+    try:
+        return (want.encryption.age_identity.reveal(means.surroundings, field=field),)
+    except Refused as error:
+        raise NoKey(error.what, cure=error.cure) from error
 
 
 def open_target(policy: Policy, name: str, means: Means, *, writable: bool) -> tuple[Target, str]:

@@ -5,6 +5,7 @@ ReconcilerError
 ├── Absent         looked, and it is not there: a fact, not a fault
 ├── Unreachable    no answer: may be tried again, and is "unknown" meanwhile
 ├── Refused        rights, quota, a rule of ours: trying again is no use, the cure is
+│   ├── NoKey      nobody here can decrypt it: unproven, not bad
 │   └── Locked     the store keeps it until a date: waiting is the cure
 ├── Conflict       somebody was first: this turn ends, the next one looks again
 ├── Corrupt        bytes differ from what they must be
@@ -61,6 +62,10 @@ class Unreachable(ReconcilerError):
 
 class Refused(ReconcilerError):
     """A clear no: rights, quota, lock, missing tool, a safety rule. The cure says what would change it."""
+
+
+class NoKey(Refused):
+    """It is encrypted, and none of the keys at hand opens it. Whoever has the key may find it whole."""
 
 
 class Locked(Refused):

@@ -10,7 +10,7 @@ import msgspec
 from reconciler.duties import DUTIES
 from reconciler.planning.plan import Plan
 from reconciler.planning.planner import plan
-from reconciler.policy.model import DatabasePolicy, Disaster, Dumps, Objectives, Retention
+from reconciler.policy.model import DatabasePolicy, Disaster, Dumps, Encryption, Objectives, Retention
 from reconciler.policy.timing import Timing, Window
 from reconciler.policy.units import Duration, Span, parse_span
 from reconciler.world.facts import (
@@ -70,6 +70,7 @@ def policy(
     timezone: str = "UTC",
     name: str = "hotel",
     never: Sequence[str] = (),
+    encryption: Encryption | None = None,
 ) -> DatabasePolicy:
     """What is wanted of one database."""
     objectives = Objectives(rpo=duration(rpo) if rpo else None, disaster=Disaster(rpo=duration(disaster)) if disaster else None)
@@ -79,7 +80,7 @@ def policy(
         source=NoSettings(),
         home=targets[0],
         timezone=timezone,
-        encryption=None,
+        encryption=encryption,
         objectives=objectives,
         dumps=dumps,
     )

@@ -8,7 +8,7 @@ from reconciler.backups.pipeline import Progress, open_object
 from reconciler.backups.records import read_whole
 from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.world.facts import Backup, Globals
-from reconciler.world.ports import Target
+from reconciler.world.ports import Identities, Target
 
 
 def read_manifest(target: Target, database: str, backup: str) -> Manifest:
@@ -21,14 +21,14 @@ def read_manifest(target: Target, database: str, backup: str) -> Manifest:
     return manifest
 
 
-def archive(target: Target, manifest: Manifest, moved: Progress = lambda _: None) -> Iterator[bytes]:
-    """What plain `pg_restore` reads."""
-    return open_object(target, manifest, manifest.object_of("dump"), moved=moved)
+def archive(target: Target, manifest: Manifest, identities: Identities, moved: Progress = lambda _: None) -> Iterator[bytes]:
+    """What plain `pg_restore` reads. Raises NoKey, Corrupt."""
+    return open_object(target, manifest, manifest.object_of("dump"), identities=identities, moved=moved)
 
 
-def read_globals(target: Target, manifest: Manifest) -> Globals:
-    """Roles and settings, as data."""
-    text = b"".join(open_object(target, manifest, manifest.object_of("globals")))
+def read_globals(target: Target, manifest: Manifest, identities: Identities) -> Globals:
+    """Roles and settings, as data. Raises NoKey, Corrupt."""
+    text = b"".join(open_object(target, manifest, manifest.object_of("globals"), identities=identities))
     return decode_record(text, Globals, f"{target.name}: {layout.GLOBALS} of {manifest.id}")
 
 

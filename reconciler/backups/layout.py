@@ -17,6 +17,8 @@ INTENT = "intent.json"
 HOLD = "hold.json"
 DUMP = "dump.zst"
 GLOBALS = "globals.json.zst"
+AGE = ".age"
+"""Behind the names of objects that are encrypted. An orphan has no manifest to ask."""
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):

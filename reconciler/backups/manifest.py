@@ -5,6 +5,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from reconciler.backups.layout import AGE, DUMP
 from reconciler.errors import Corrupt, Refused
 from reconciler.world.facts import DumpFacts, Identity, Instant, SourceFacts
 
@@ -15,6 +16,9 @@ PART_BYTES = 64 * 1024 * 1024
 """The most that reading back holds in memory before it may be used."""
 
 Kind = Literal["scheduled", "manual", "imported", "before_recovery"]
+
+
+Content = Literal["dump", "globals"]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,11 +32,15 @@ class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
     """One object beside the manifest."""
 
     name: str
-    content: Literal["dump", "globals"]
+    content: Content
     stored_bytes: int
     sha256: str
     raw_bytes: int
     parts: tuple[Part, ...]
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.name.endswith(AGE)
 
 
 class Compression(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +100,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     recipients: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
 
-    def object_of(self, content: Literal["dump", "globals"]) -> StoredObject:
+    def object_of(self, content: Content) -> StoredObject:
         """The object that holds it. Raises Corrupt."""
         for stored in self.objects:
             if stored.content == content:
@@ -163,6 +171,14 @@ def decode_record(text: bytes, kind: type[T], what: str) -> T:
         return msgspec.json.decode(text, type=kind)
     except _UNREADABLE as error:
         raise Corrupt(f"{what} cannot be read: {error}") from error
+
+
+def restore_by_hand(*, encrypted: bool) -> str:
+    """The working line, with the real programs."""
+    restore = "pg_restore --exit-on-error --single-transaction --dbname=DATABASE"
+    if encrypted:
+        return f"age -d -i KEY_FILE {DUMP}{AGE} | zstd -d -c | {restore}"
+    return f"zstd -d -c {DUMP} | {restore}"
 
 
 def check_inside(manifest: Manifest) -> None:

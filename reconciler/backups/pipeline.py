@@ -1,20 +1,35 @@
-"""The stream between a dump and a target, both ways: compress, tally, and check every part before a byte of it is used."""
+"""The stream between a dump and a target, both ways: compress, encrypt, tally; check each part before a byte of it is used."""
 
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from threading import Event
 from typing import IO, cast
 
+import msgspec
 import zstandard
 
-from reconciler.backups.layout import object_key
-from reconciler.backups.manifest import PART_BYTES, Manifest, Part, StoredObject
+from reconciler.backups.encryption import decrypt, encrypt
+from reconciler.backups.layout import AGE, object_key
+from reconciler.backups.manifest import PART_BYTES, Content, Manifest, Part, StoredObject
 from reconciler.errors import Corrupt, Stopped
-from reconciler.world.ports import Target
+from reconciler.world.ports import Identities, Target
 
 CHUNK_BYTES = 1024 * 1024
 
 Progress = Callable[[int], None]
+
+
+class Packing(msgspec.Struct, frozen=True, kw_only=True):
+    """How the objects of a backup are packed."""
+
+    level: int
+    threads: int
+    recipients: tuple[str, ...] = ()
+    """None: not encrypted."""
+
+    def name(self, plain: str) -> str:
+        """Of an object that is packed like this."""
+        return plain + AGE if self.recipients else plain
 
 
 class Tally:
@@ -56,18 +71,24 @@ class Tally:
         self._parts.append(Part(size=self._part_bytes, sha256=self._part.hexdigest()))
         self._part, self._part_bytes = sha256(), 0
 
-    def result(self, name: str, content: str) -> StoredObject:
+    def result(self, name: str, content: Content) -> StoredObject:
         """Once the stream has ended."""
         if self._part_bytes or not self._parts:
             self._close_part()
         return StoredObject(
             name=name,
-            content="dump" if content == "dump" else "globals",
+            content=content,
             stored_bytes=self.stored_bytes,
             sha256=self._whole.hexdigest(),
             raw_bytes=self.raw_bytes,
             parts=tuple(self._parts),
         )
+
+
+def pack(chunks: Iterable[bytes], tally: Tally, packing: Packing, moved: Progress = lambda _: None) -> Iterator[bytes]:
+    """What a target is to store, tallied on its way. What the chunks raise goes through."""
+    packed = compress(tally.count_raw(chunks, moved), level=packing.level, threads=packing.threads)
+    return tally.hash_stored(encrypt(packed, packing.recipients) if packing.recipients else packed)
 
 
 def heed(stop: Event, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -144,11 +165,23 @@ class _Exactly:
     read = take
 
 
-def open_object(target: Target, manifest: Manifest, stored: StoredObject, *, moved: Progress = lambda _: None) -> Iterator[bytes]:
-    """Read, checked and decompressed; the raw length compared at the end. Raises Corrupt."""
+def open_object(
+    target: Target,
+    manifest: Manifest,
+    stored: StoredObject,
+    *,
+    identities: Identities,
+    moved: Progress = lambda _: None,
+) -> Iterator[bytes]:
+    """Read, checked, decrypted where it must be, and decompressed; the raw length compared at the end.
+
+    Raises Corrupt; NoKey where none of the identities opens it.
+    """
     what = f"{target.name}: {stored.name} of {manifest.id}"
     total = 0
     checked = read_checked(target, manifest, stored, moved=moved)
+    if stored.is_encrypted:
+        checked = decrypt(checked, identities(), what)
     for chunk in decompress(checked, what):
         total += len(chunk)
         yield chunk

@@ -14,6 +14,7 @@ from reconciler.backups.manifest import (
     FORMAT,
     LARGEST,
     Compression,
+    Content,
     Kind,
     Manifest,
     PolicyRecord,
@@ -21,8 +22,9 @@ from reconciler.backups.manifest import (
     StoredObject,
     Tools,
     encode,
+    restore_by_hand,
 )
-from reconciler.backups.pipeline import Progress, Tally, compress, heed, read_checked
+from reconciler.backups.pipeline import Packing, Progress, Tally, heed, pack, read_checked
 from reconciler.backups.records import read_repository
 from reconciler.backups.register import register
 from reconciler.errors import Conflict, ReconcilerError, Refused
@@ -39,8 +41,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     slot: datetime | None
     place: str
-    level: int
-    threads: int
+    packing: Packing
     policy: PolicyRecord
     labels: Mapping[str, str] = {}
     keep_until: datetime | None = None
@@ -151,19 +152,19 @@ def _let_go(claim: Claim, remove: Callable[[], None]) -> None:
 
 def write_dump(draft: Draft, dump: Dump, order: Order, world: World, *, moved: Progress) -> Manifest:
     """Roles, archive, manifest, in this order. Raises what source and target raise; then there is no such backup."""
-    roles = _put(draft, layout.GLOBALS, "globals", [encode(dump.globals)], order=order)
-    archive = _put(draft, layout.DUMP, "dump", dump.chunks(), order=order, moved=moved)
+    roles = put_packed(draft, layout.GLOBALS, "globals", [encode(dump.globals)], packing=order.packing)
+    archive = put_packed(draft, layout.DUMP, "dump", dump.chunks(), packing=order.packing, moved=moved)
     manifest = _manifest(order, dump.facts, (archive, roles), dump.lsn_after(), world.clock.now())
     draft.seal(encode(manifest))
     return manifest
 
 
-def _put(
-    draft: Draft, name: str, content: str, chunks: Iterable[bytes], *, order: Order, moved: Progress = lambda _: None
+def put_packed(
+    draft: Draft, plain: str, content: Content, chunks: Iterable[bytes], *, packing: Packing, moved: Progress = lambda _: None
 ) -> StoredObject:
-    tally = Tally()
-    packed = compress(tally.count_raw(chunks, moved), level=order.level, threads=order.threads)
-    draft.put(name, tally.hash_stored(packed))
+    """One object of it: compressed, encrypted where that is asked, tallied, stored. `plain`: its name but for the encryption."""
+    tally, name = Tally(), packing.name(plain)
+    draft.put(name, pack(chunks, tally, packing, moved))
     return tally.result(name, content)
 
 
@@ -197,11 +198,12 @@ def _manifest(
         policy=order.policy,
         objects=objects,
         stored_bytes=sum(stored.stored_bytes for stored in objects),
-        compression=Compression(algorithm="zstd", level=order.level),
+        compression=Compression(algorithm="zstd", level=order.packing.level),
         archive="custom",
-        restore_by_hand="zstd -d -c dump.zst | pg_restore --exit-on-error --single-transaction --dbname=DATABASE",
+        restore_by_hand=restore_by_hand(encrypted=bool(order.packing.recipients)),
         labels=order.labels,
         keep_until=order.keep_until,
+        recipients=order.packing.recipients,
     )
 
 

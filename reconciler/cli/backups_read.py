@@ -112,7 +112,7 @@ def fetch(call: Call) -> int:
             nonlocal written
             written = 0
             with replacing(output) as file, _told_of(tell, found, manifest) as moved:
-                for chunk in reading.archive(target, manifest, moved):
+                for chunk in reading.archive(target, manifest, found.world.identities, moved):
                     written += file.write(chunk)
 
         origin = found.read(call, into_file)
@@ -138,9 +138,9 @@ def restore(call: Call) -> int:
             with _told_of(tell, found, manifest) as moved:
                 restored = restore_into(
                     conninfo,
-                    reading.archive(target, manifest, moved),
+                    reading.archive(target, manifest, found.world.identities, moved),
                     facts=manifest.dump_facts(),
-                    globals=reading.read_globals(target, manifest),
+                    globals=reading.read_globals(target, manifest, found.world.identities),
                     sources=sources,
                     manners=_manners(found.want, session),
                 )

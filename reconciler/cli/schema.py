@@ -101,6 +101,12 @@ def _backups() -> Mapping[str, Any]:
     return msgspec.json.schema(BackupsDocument)
 
 
+def _keys() -> Mapping[str, Any]:
+    from reconciler.cli.keys import KeysDocument
+
+    return msgspec.json.schema(KeysDocument)
+
+
 def _manifest() -> Mapping[str, Any]:
     from reconciler.backups.manifest import Manifest
 
@@ -115,5 +121,6 @@ SCHEMAS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     "validate": _validate,
     "doctor": _doctor,
     "backups": _backups,
+    "keys": _keys,
     "manifest": _manifest,
 }

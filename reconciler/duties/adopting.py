@@ -7,14 +7,26 @@ import msgspec
 from reconciler import __version__
 from reconciler.backups import layout
 from reconciler.backups.archive import HEAD_BYTES, ArchiveHead, read_head
-from reconciler.backups.manifest import FORMAT, Compression, Manifest, PolicyRecord, SourceRecord, StoredObject, Tools, encode
+from reconciler.backups.encryption import decrypt
+from reconciler.backups.manifest import (
+    FORMAT,
+    Compression,
+    Content,
+    Manifest,
+    PolicyRecord,
+    SourceRecord,
+    StoredObject,
+    Tools,
+    encode,
+    restore_by_hand,
+)
 from reconciler.backups.pipeline import Tally, decompress
 from reconciler.backups.records import read_repository, read_whole
-from reconciler.errors import Corrupt, Refused
+from reconciler.errors import Absent, Corrupt, Refused
 from reconciler.planning.plan import Action, Shown, Step
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Backup, Identity, Known, Observation, Repository
-from reconciler.world.ports import ABSENT, Target, World, custody_of
+from reconciler.world.ports import ABSENT, Identities, Target, World, custody_of
 
 
 class AdoptRepository(Action, frozen=True, kw_only=True, tag="adopt_repository"):
@@ -70,8 +82,9 @@ class AdoptBackup(Action, frozen=True, kw_only=True, tag="adopt_backup"):
         target = world.targets[self.target]
         repository = read_repository(target, layout.repository_key(self.database))
         head: list[ArchiveHead] = []
-        archive = _measured(target, self.database, self.backup, name=layout.DUMP, content="dump", head=head)
-        roles = _measured(target, self.database, self.backup, name=layout.GLOBALS, content="globals", head=None)
+        orphan = Orphan(target=target, database=self.database, id=self.backup, identities=world.identities)
+        archive = _measured(orphan, layout.DUMP, "dump", head=head)
+        roles = _measured(orphan, layout.GLOBALS, "globals", head=None)
         manifest = _imported(
             self.database, self.backup, repository, head=head[0], objects=(archive, roles), policy_digest=world.policy_digest
         )
@@ -82,14 +95,32 @@ class AdoptBackup(Action, frozen=True, kw_only=True, tag="adopt_backup"):
         return f"{self.backup} on {self.target} is a backup again, of {head[0].database} on PostgreSQL {head[0].server_version}"
 
 
-def _measured(
-    target: Target, database: str, backup: str, *, name: str, content: str, head: list[ArchiveHead] | None
-) -> StoredObject:
-    """Reads the object to its end: what can't be decompressed whole is no backup."""
-    tally, start = Tally(), b""
-    with target.read(layout.object_key(database, backup, name)) as blob:
+class Orphan(msgspec.Struct, frozen=True, kw_only=True):
+    """Data that lost its manifest, and what may open it."""
+
+    target: Target
+    database: str
+    id: str
+    identities: Identities
+
+    def key(self, plain: str) -> str:
+        """Of the object, encrypted or not, whichever is there. Raises Absent."""
+        key = layout.object_key(self.database, self.id, plain)
+        there = [key for key in (key, key + layout.AGE) if self.target.list(key).items]
+        if not there:
+            raise Absent(f"{self.target.name}: {key} is not there", cure="without it, this can't be made a backup again")
+        return there[-1]
+
+
+def _measured(orphan: Orphan, plain: str, content: Content, *, head: list[ArchiveHead] | None) -> StoredObject:
+    """Reads the object to its end: what can't be decrypted and decompressed whole is no backup."""
+    tally, start, key = Tally(), b"", orphan.key(plain)
+    name, what = key.rpartition("/")[2], f"{orphan.target.name}: {key}"
+    with orphan.target.read(key) as blob:
         stored = tally.hash_stored(iter(blob))
-        for chunk in tally.count_raw(_whole(stored, f"{target.name}: {name} of {backup}"), lambda _: None):
+        if key.endswith(layout.AGE):
+            stored = decrypt(stored, orphan.identities(), what)
+        for chunk in tally.count_raw(_whole(stored, what), lambda _: None):
             if head is not None and len(start) < HEAD_BYTES:
                 start += chunk[:HEAD_BYTES]
     if head is not None:
@@ -145,7 +176,7 @@ def _imported(
         stored_bytes=sum(stored.stored_bytes for stored in objects),
         compression=Compression(algorithm="zstd", level=0),
         archive="custom",
-        restore_by_hand="zstd -d -c dump.zst | pg_restore --exit-on-error --single-transaction --dbname=DATABASE",
+        restore_by_hand=restore_by_hand(encrypted=any(stored.is_encrypted for stored in objects)),
     )
 
 

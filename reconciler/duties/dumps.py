@@ -8,6 +8,7 @@ import msgspec
 
 from reconciler.backups import layout
 from reconciler.backups.manifest import Kind, PolicyRecord
+from reconciler.backups.pipeline import Packing
 from reconciler.backups.writer import Order, drafting, ensure_repository, write_dump
 from reconciler.errors import Finding
 from reconciler.planning.guard import SKEW
@@ -77,8 +78,11 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
             kind=self.backup_kind,
             slot=self.slot,
             place=world.provider.place,
-            level=want.dumps.compression.level,
-            threads=want.dumps.compression.threads,
+            packing=Packing(
+                level=want.dumps.compression.level,
+                threads=want.dumps.compression.threads,
+                recipients=want.recipients,
+            ),
             policy=PolicyRecord(digest=world.policy_digest, git_commit=world.git_commit),
             labels=self.labels,
             keep_until=self.keep_until,

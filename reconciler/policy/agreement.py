@@ -42,7 +42,7 @@ def _database(written: Node, whole: Node, path: Path, targets: Mapping[str, Node
             place=written.place,
             path=(*path, "encryption"),
             what=f"is missing, and {away[0]} is not a local target: whoever reads it reads the dumps",
-            cure="if that is meant, say it in words: encryption: none",
+            cure="name whom to encrypt to, as `reconcile keys new --age` prints it, or say it in words: encryption: none",
         )
 
 

@@ -13,7 +13,7 @@ from reconciler.policy.agreement import disagreements, merged
 from reconciler.policy.document import LARGEST_BYTES, parse
 from reconciler.policy.fields import decode
 from reconciler.policy.kinds import Kind, Kinds
-from reconciler.policy.model import DatabasePolicy, Dumps, Metadata, Objectives, Policy
+from reconciler.policy.model import Age, DatabasePolicy, Dumps, Encryption, Metadata, Objectives, Policy
 from reconciler.policy.nodes import Node, Places, child, findings, plain
 from reconciler.policy.schema import schema
 from reconciler.policy.units import TimeZone
@@ -90,10 +90,16 @@ def _database(name: str, written: Mapping[str, Any], kinds: Kinds) -> DatabasePo
         source=_settings(written["source"], kinds.providers, "provider"),
         home=written.get("home") or dumps.targets[0],
         timezone=TimeZone(written.get("timezone", "UTC")),
-        encryption=written.get("encryption"),
+        encryption=_encryption(written.get("encryption")),
         objectives=_convert(written.get("objectives", {}), Objectives),
         dumps=dumps,
     )
+
+
+def _encryption(written: object) -> Encryption | None:
+    if isinstance(written, Mapping):
+        return _convert(written, Age)
+    return "none" if written else None
 
 
 def _settings(written: Mapping[str, Any], kinds: tuple[Kind, ...], field: str) -> msgspec.Struct:

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from reconciler.policy.recipient import Recipient
 from reconciler.policy.schedule import Slots
+from reconciler.policy.secret import Secret
 from reconciler.policy.timing import Timing, Window, closed_by, opening, steps_for
 from reconciler.policy.units import Duration, Span
 
-Encryption = Literal["none"]
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")]
 
 _Count = Annotated[int, Meta(ge=1)]
@@ -20,6 +21,30 @@ _Count = Annotated[int, Meta(ge=1)]
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of what is written in a policy."""
+
+
+class Age(Section, frozen=True, kw_only=True):
+    """Backups are encrypted with age before they leave this machine."""
+
+    age_recipients: Annotated[
+        tuple[Recipient, ...],
+        Meta(
+            description="The public keys that backups are encrypted to. Any one of their identities reads them back.",
+            examples=[["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"]],
+            min_length=1,
+            extra_json_schema={"uniqueItems": True},
+        ),
+    ]
+    age_identity: Annotated[
+        Secret | None,
+        Meta(
+            description="The private keys, one a line, or an SSH private key. Only reading back needs them.",
+            examples=[{"file": "/run/secrets/age"}],
+        ),
+    ] = None
+
+
+Encryption = Literal["none"] | Age
 
 
 class Metadata(Section, frozen=True, kw_only=True):
@@ -170,6 +195,11 @@ class DatabasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     def closed_by(self, when: datetime) -> Window | None:
         """The window that keeps a dump from starting at that instant."""
         return closed_by(self.dumps.never, when, self.timezone)
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Whom backups are encrypted to; empty: nobody."""
+        return tuple(map(str, self.encryption.age_recipients)) if isinstance(self.encryption, Age) else ()
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

@@ -54,6 +54,8 @@ class Redactor:
 
 def _pieces(value: str) -> Iterator[str]:
     yield value
+    # A file of several keys: a message may repeat one line of it. What is public in it stays readable.
+    yield from (line.strip() for line in value.splitlines() if "SECRET-KEY" in line)
     # A malformed URL can't be parsed, and is just what libraries quote in their errors: take every reading of `user:password@`.
     _, scheme, rest = value.partition("://")
     if scheme and "@" in rest:

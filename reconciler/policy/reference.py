@@ -48,6 +48,11 @@ VALUES: Final[Mapping[str, tuple[str, str]]] = {
         "22:00 on the clock of the database's time zone. `0 17 * * FRI` is one minute.",
     ),
     "reconciler-timezone": ("time zone", "A name of the tz database, as `UTC` or `Europe/Madrid`."),
+    "reconciler-recipient": (
+        "recipient",
+        "A public key of age: `age1…`, or a line of an SSH public key of the kinds `ssh-ed25519` and `ssh-rsa`. A private key "
+        "here is a fault, and `validate` does not echo it.",
+    ),
     "reconciler-text": (
         "text or reference",
         "The value itself, or a reference to it: `${NAME}` or `${NAME:-default}` for a variable of the environment, "
@@ -102,6 +107,7 @@ def _sections(schema: Schema) -> Iterator[tuple[str, Section]]:
             here = f"{path}.{key}" if path else key
             inner = value.get("additionalProperties")
             where, holder = (f"{here}.NAME", inner) if isinstance(inner, Mapping) else (here, value)
+            holder = holder.get("else", holder)
             if "$ref" in holder and holder["$ref"] not in seen:
                 seen.add(holder["$ref"])
                 yield from named(where, holder["$ref"])
@@ -131,6 +137,8 @@ def _written_as(value: Schema, places: Mapping[str, str]) -> str:
     inner = value.get("additionalProperties")
     if isinstance(inner, Mapping):
         return f"name → {_written_as(inner, places)}"
+    if "else" in value:
+        return f"{_written_as(value['then'], places)} or {_written_as(value['else'], places)}"
     if "$ref" in value:
         path = places.get(value["$ref"])
         # One of several shapes has a section each, and none of its own.

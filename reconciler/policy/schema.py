@@ -49,13 +49,19 @@ def _variants(kinds: Sequence[Kind], field: str, description: str) -> dict[str, 
 
 
 def _tidy(schema: Any) -> Any:
-    """Without the null that stands for "not said" in the structs: in a file, what is not said is left out."""
+    """Without the null that stands for "not said" in the structs: in a file, what is not said is left out.
+
+    What is a word or a mapping is told apart by its type, so that the message is about the one that was meant.
+    """
     if isinstance(schema, list):
         return [_tidy(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
     tidied = {key: _tidy(value) for key, value in schema.items() if not (key == "default" and value is None) and value != []}
     alternatives = [one for one in tidied.pop("anyOf", []) if one != {"type": "null"}]
+    if len(alternatives) > 1:
+        words, mapping = alternatives
+        return {**tidied, "type": ["string", "object"], "if": {"type": "string"}, "then": words, "else": mapping}
     for alternative in alternatives:
         tidied = {**alternative, **tidied}
     if "enum" in tidied:

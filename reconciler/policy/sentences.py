@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from reconciler.policy.fields import FIELDS
+from reconciler.policy.recipient import Unsayable
 from reconciler.policy.secret import REFERENCE_RULE
 from reconciler.policy.spelling import nearest
 
@@ -110,6 +111,8 @@ def _names(error: Miss) -> Iterator[Said]:
 def _format(error: Miss) -> Iterator[Said]:
     if error.schema.get("x-secret"):
         yield Said(what=str(error.cause) if isinstance(error.instance, str | dict) else REFERENCE_RULE)
+    elif isinstance(error.cause, Unsayable):
+        yield Said(what=str(error.cause))
     elif isinstance(error.instance, str) and error.instance:
         known = next(field.known for field in FIELDS.values() if field.format == error.validator_value)
         cure = (nearest(error.instance, known()) or f"write one{_example(error.schema)}") if known else ""

@@ -19,8 +19,8 @@ _Zone = Annotated[
 _Encrypted = Annotated[
     Encryption | None,
     Meta(
-        description="How dumps are encrypted. `none` must be said in words where a target is not local.",
-        examples=["none"],
+        description="How backups are encrypted. `none` must be said in words where a target is not local.",
+        examples=[{"age_recipients": ["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"]}, "none"],
     ),
 ]
 _Objectives = Annotated[

@@ -9,9 +9,12 @@ from typing import Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
+from reconciler.policy.secret import Revealed
 from reconciler.world.events import Tell
 from reconciler.world.facts import DumpFacts, Globals, Identity, LifecycleRule, Owner, SourceFacts
 from reconciler.world.heart import Heart, in_a_thread
+
+Identities = Callable[[], Sequence[Revealed]]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -234,6 +237,11 @@ class Process(Protocol):
         """True or False where it can be proven from here; None where it can't (another host or container)."""
 
 
+def no_identities() -> Sequence[Revealed]:
+    """Where the policy names none."""
+    return ()
+
+
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """All that one database's turn may touch."""
 
@@ -250,3 +258,5 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     policy_digest: str
     git_commit: str | None = None
     heart: Heart = in_a_thread
+    identities: Identities = no_identities
+    """The private keys that decrypt backups, looked up when reading back needs them and not before. Raises Refused."""

@@ -301,7 +301,8 @@ def manifest_of(world: World, backup: str, target: str = "primary") -> Manifest:
 
 def content(world: World, backup: str, target: str = "primary") -> bytes:
     """The archive, read back and checked."""
-    return b"".join(archive(world.targets[target], read_manifest(world.targets[target], "hotel", backup)))
+    manifest = read_manifest(world.targets[target], "hotel", backup)
+    return b"".join(archive(world.targets[target], manifest, world.identities))
 
 
 def stranger(**fields: object) -> Owner:

@@ -28,7 +28,7 @@ class Fetching:
 
     def fetch(self) -> str:
         def use(target: Target) -> None:
-            self.got = b"".join(archive(target, read_manifest(target, "hotel", self.id)))
+            self.got = b"".join(archive(target, read_manifest(target, "hotel", self.id), self.world.identities))
 
         def tell(name: str, error: ReconcilerError) -> None:
             self.told.append(f"{name}: {type(error).__name__}")
@@ -87,10 +87,10 @@ def test_roles_come_back_as_data(fetching: Fetching) -> None:
     target = fetching.world.targets["primary"]
     manifest = read_manifest(target, "hotel", fetching.id)
 
-    assert ["reception"] == [role.name for role in read_globals(target, manifest).roles]
+    assert ["reception"] == [role.name for role in read_globals(target, manifest, fetching.world.identities).roles]
     fetching.spoil("primary", "globals.json.zst")
     with pytest.raises(Corrupt):
-        read_globals(target, manifest)
+        read_globals(target, manifest, fetching.world.identities)
 
 
 def test_a_manifest_of_another_database(fetching: Fetching) -> None:

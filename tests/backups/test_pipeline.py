@@ -15,7 +15,7 @@ from reconciler.backups.manifest import Manifest, StoredObject
 from reconciler.backups.pipeline import CHUNK_BYTES, Tally, compress, decompress, heed, open_object, read_checked
 from reconciler.errors import Corrupt, Stopped
 from reconciler.targets.local_target import LocalTarget
-from reconciler.world.ports import Target
+from reconciler.world.ports import Target, no_identities
 from tests.backups.faking import MovedClock, make_world, manifest_of, take
 
 PART = 1000
@@ -67,7 +67,7 @@ class TestThereAndBack:
         stored, described = packed(pieces, level=level, threads=threads)
         put(target, manifest, stored)
 
-        assert raw == b"".join(open_object(target, manifest, described))
+        assert raw == b"".join(open_object(target, manifest, described, identities=no_identities))
         assert (len(raw), len(stored)) == (described.raw_bytes, described.stored_bytes)
 
     @pytest.mark.usefixtures("small_parts")
@@ -169,7 +169,7 @@ class TestDamageBehindTheHashes:
         tally = Tally()
         put(target, manifest, b"".join(tally.hash_stored([data])))
         tally.raw_bytes = raw_bytes
-        return open_object(target, manifest, tally.result("dump.zst", "dump"))
+        return open_object(target, manifest, tally.result("dump.zst", "dump"), identities=no_identities)
 
     def test_no_frame_at_all(self, target: Target, manifest: Manifest) -> None:
         """Zstd's own refusal is told in our words."""
@@ -199,7 +199,7 @@ class TestDamageBehindTheHashes:
         stored, described = packed([b"hotel"])
         put(target, manifest, stored + b"x")
         with pytest.raises(Corrupt, match="longer than its manifest says"):
-            list(open_object(target, manifest, described))
+            list(open_object(target, manifest, described, identities=no_identities))
 
 
 def test_a_stop_is_heeded_between_two_chunks() -> None:

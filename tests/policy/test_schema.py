@@ -19,7 +19,7 @@ from tests.policy.kinds import GOOD, KINDS, Folder, faults, loaded
 
 REAL = Kinds(targets=TARGETS, providers=PROVIDERS)
 SCHEMA = schema(REAL)
-STRUCTURE = {"properties", "if", "then", "allOf", "items", "$ref", "$defs", "$schema"}
+STRUCTURE = {"properties", "if", "then", "else", "allOf", "items", "$ref", "$defs", "$schema"}
 NOTES = {"title", "description", "examples", "default", "x-secret"}
 
 
@@ -88,7 +88,7 @@ def test_secrets_are_marked() -> None:
     """Tools can tell them from other fields."""
     marked = {path for path, field in fields(SCHEMA) if field.get("x-secret")}
 
-    assert {path.rpartition(".")[2] for path in marked} == {"url", "access_key_id", "secret_access_key"}
+    assert {path.rpartition(".")[2] for path in marked} == {"url", "access_key_id", "secret_access_key", "age_identity"}
 
 
 def test_defaults_as_the_schema_states_them() -> None:
