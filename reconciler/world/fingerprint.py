@@ -1,0 +1,172 @@
+"""What a database held at one snapshot, in marks that are small enough to keep: rows, checksums, sequences, shape. No I/O.
+
+A restore is compared with the fingerprint that was taken beside its dump. What is covered must be equal; what is not covered is
+named with its reason, and proves nothing either way.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+Level = Literal["counts", "checksums"]
+
+MOST_SENTENCES = 200
+"""A restore that went wrong differs everywhere; nobody reads more of it."""
+
+
+class TableMark(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of one table that holds rows itself: a leaf partition, or an inheritance parent without its children."""
+
+    rows: int
+    checksum: str | None = None
+    """32 hex digits: over all rows, in whatever order. None at level `counts`."""
+
+
+class SequenceMark(msgspec.Struct, frozen=True, kw_only=True):
+    """Read before the dump reads it, and never older than it: a sequence knows no snapshots."""
+
+    next: int
+    """What it would have handed out next."""
+    increment: int
+    cycles: bool = False
+
+
+class LargeObjects(msgspec.Struct, frozen=True, kw_only=True):
+    """All of them together."""
+
+    count: int
+    checksum: str | None = None
+
+
+class ObjectMark(msgspec.Struct, frozen=True, kw_only=True):
+    """One object of the schema. Owners and rights are not in it: a rehearsal has other roles."""
+
+    state: str = ""
+    """What is seen of it in words that every major shares: `invalid`, `populated`, `not validated`, an extension's version."""
+    definition: str = ""
+    """A digest of what PostgreSQL says of it, whose words may differ between majors."""
+
+
+class Uncovered(msgspec.Struct, frozen=True, kw_only=True):
+    """What the fingerprint says nothing of."""
+
+    what: str
+    """A table's name as in `tables`, or `sequences`, `large objects`, `shape`."""
+    why: str
+
+
+class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
+    """What one snapshot held. Names are qualified, and quoted where they must be: `public.guests`, `public."Odd name"`."""
+
+    level: Level
+    major: int
+    """Of the server that was read."""
+    method: str = ""
+    """How checksums were made, with a proof of it: those of two methods are not compared."""
+    tables: Mapping[str, TableMark] = {}
+    sequences: Mapping[str, SequenceMark] = {}
+    large_objects: LargeObjects | None = None
+    shape: Mapping[str, Mapping[str, ObjectMark]] | None = None
+    """Kind (`table`, `index`, `function` …) → name → mark."""
+    uncovered: tuple[Uncovered, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Of all covered tables."""
+        return sum(mark.rows for mark in self.tables.values())
+
+
+def differences(expected: Fingerprint, found: Fingerprint, *, left_out: Iterable[str] = ()) -> tuple[str, ...]:
+    """What both cover and is not the same, each a sentence that names the object; a table or an object that is gone, too.
+
+    `left_out`: kinds of objects that were not restored on purpose, e.g. `event trigger`.
+    """
+    said = [*_tables(expected, found), *_sequences(expected, found), *_large_objects(expected, found)]
+    if expected.shape is not None and found.shape is not None:
+        said += _shape(expected, found, frozenset(left_out))
+    rest = len(said) - MOST_SENTENCES
+    return (*said[:MOST_SENTENCES], *((f"and {rest} differences more",) if rest > 0 else ()))
+
+
+def gaps(expected: Fingerprint, found: Fingerprint) -> tuple[str, ...]:
+    """What `expected` covers and could not be compared, each a sentence: such a comparison proves less than it should."""
+    why = {one.what: one.why for one in found.uncovered}
+    said = [f"{name} could not be compared: {why[name]}" for name in expected.tables if name not in found.tables and name in why]
+    if _compare_checksums(expected, found) is False:
+        said.append(f"checksums could not be compared: they were made by {expected.method}, and here by {found.method or 'none'}")
+    parts = (
+        ("sequences", expected.sequences, "sequences" not in why),
+        ("large objects", expected.large_objects, found.large_objects is not None),
+        ("shape", expected.shape, found.shape is not None),
+    )
+    return (*said, *(f"{name} could not be compared: {why.get(name, 'not read')}" for name, had, has in parts if had and not has))
+
+
+def other_versions(expected: Fingerprint, found: Fingerprint) -> tuple[str, ...]:
+    """Extensions that are here in another version than they were there: of the surroundings, not of the data."""
+    was, now = (one.shape.get("extension", {}) if one.shape else {} for one in (expected, found))
+    return tuple(
+        f"extension {name} is {now[name].state} here, and was {mark.state}"
+        for name, mark in was.items()
+        if name in now and now[name].state != mark.state
+    )
+
+
+def _compare_checksums(expected: Fingerprint, found: Fingerprint) -> bool | None:
+    """None where there are none to compare."""
+    return expected.method == found.method if expected.level == "checksums" else None
+
+
+def _tables(expected: Fingerprint, found: Fingerprint) -> Iterable[str]:
+    uncovered = {one.what for one in (*expected.uncovered, *found.uncovered)}
+    compared = _compare_checksums(expected, found)
+    for name, was in expected.tables.items():
+        now = found.tables.get(name)
+        if now is None:
+            if name not in uncovered:
+                yield f"table {name} is missing: it had {was.rows} rows"
+        elif now.rows != was.rows:
+            yield f"table {name} has {now.rows} rows, and had {was.rows}"
+        elif compared and now.checksum != was.checksum and None not in (now.checksum, was.checksum):
+            yield f"table {name} has other rows than it had, though as many: {was.rows}"
+    for name, now in found.tables.items():
+        if name not in expected.tables and name not in uncovered:
+            yield f"table {name} was not there: it has {now.rows} rows"
+
+
+def _sequences(expected: Fingerprint, found: Fingerprint) -> Iterable[str]:
+    if any(one.what == "sequences" for one in (*expected.uncovered, *found.uncovered)):
+        return
+    for name, was in expected.sequences.items():
+        now = found.sequences.get(name)
+        if now is None:
+            yield f"sequence {name} is missing"
+        elif not was.cycles and (now.next - was.next) * (1 if was.increment > 0 else -1) < 0:
+            yield f"sequence {name} is behind: it hands out {now.next} next, and was at {was.next}"
+
+
+def _large_objects(expected: Fingerprint, found: Fingerprint) -> Iterable[str]:
+    was, now = expected.large_objects, found.large_objects
+    if was is None or now is None:
+        return
+    if was.count != now.count:
+        yield f"there are {now.count} large objects, and there were {was.count}"
+    elif _compare_checksums(expected, found) and was.checksum != now.checksum and None not in (was.checksum, now.checksum):
+        yield f"the {was.count} large objects hold other bytes than they held"
+
+
+def _shape(expected: Fingerprint, found: Fingerprint, left_out: frozenset[str]) -> Iterable[str]:
+    was, now = expected.shape or {}, found.shape or {}
+    same_words = expected.major == found.major
+    for kind in sorted({*was, *now} - left_out):
+        before, after = was.get(kind, {}), now.get(kind, {})
+        for name, mark in before.items():
+            if name not in after:
+                if (kind, mark.state) != ("index", "invalid"):  # such a one is in no dump
+                    yield f"{kind} {name} is missing"
+            elif after[name].state != mark.state and kind != "extension" and mark.state != "invalid":
+                yield f"{kind} {name} is {after[name].state or 'well'}, and was {mark.state or 'well'}"
+            elif same_words and after[name].definition != mark.definition:
+                yield f"{kind} {name} is defined otherwise than it was"
+        yield from (f"{kind} {name} was not there" for name in after if name not in before)

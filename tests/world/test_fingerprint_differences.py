@@ -1,0 +1,172 @@
+"""Two fingerprints compared: what differs is named, and what was not covered is neither good nor bad."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.world.fingerprint import (
+    Fingerprint,
+    LargeObjects,
+    ObjectMark,
+    SequenceMark,
+    TableMark,
+    Uncovered,
+    differences,
+    gaps,
+    other_versions,
+)
+
+names = st.sampled_from(("public.guests", 'public."Odd name"', "sales.orders", "sales.lines"))
+marks = st.builds(TableMark, rows=st.integers(0, 9), checksum=st.sampled_from(("aa", "bb")))
+sequences = st.builds(SequenceMark, next=st.integers(-9, 9), increment=st.sampled_from((-1, 1)), cycles=st.booleans())
+objects = st.builds(ObjectMark, state=st.sampled_from(("", "invalid")), definition=st.sampled_from(("x", "y")))
+fingerprints = st.builds(
+    Fingerprint,
+    level=st.just("checksums"),
+    major=st.sampled_from((15, 18)),
+    method=st.just("m"),
+    tables=st.dictionaries(names, marks),
+    sequences=st.dictionaries(names, sequences),
+    large_objects=st.builds(LargeObjects, count=st.integers(0, 3), checksum=st.sampled_from(("aa", "bb"))),
+    shape=st.dictionaries(st.sampled_from(("table", "function")), st.dictionaries(names, objects)),
+)
+FINGERPRINT = Fingerprint(
+    level="checksums",
+    major=18,
+    method="m",
+    tables={"public.guests": TableMark(rows=3, checksum="aa")},
+    sequences={"public.ids": SequenceMark(next=7, increment=1)},
+    large_objects=LargeObjects(count=1, checksum="cc"),
+    shape={
+        "index": {"public.by_name": ObjectMark(definition="x"), "public.broken": ObjectMark(state="invalid", definition="y")},
+        "materialized view": {"public.counted": ObjectMark(state="populated")},
+        "extension": {"citext": ObjectMark(state="1.6")},
+    },
+)
+
+
+def but(**changes: Any) -> Fingerprint:
+    return msgspec.structs.replace(FINGERPRINT, **changes)
+
+
+@given(fingerprints)
+def test_the_same_has_no_differences(one: Fingerprint) -> None:
+    """Whatever it is, it equals itself, through its record too."""
+    again = msgspec.json.decode(msgspec.json.encode(one), type=Fingerprint)
+
+    assert () == differences(one, again)
+    assert () == gaps(one, again)
+
+
+@given(fingerprints, fingerprints)
+def test_equal_rows_or_a_sentence(one: Fingerprint, other: Fingerprint) -> None:
+    """Where tables differ in any way, something is said of exactly those."""
+    said = differences(one, other)
+
+    differ = {name for name in {*one.tables, *other.tables} if one.tables.get(name) != other.tables.get(name)}
+    assert differ == {
+        name
+        for name in {*one.tables, *other.tables}
+        if any(line.startswith(f"table {name} ") and ("rows" in line) for line in said)
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (but(tables={}), "table public.guests is missing: it had 3 rows"),
+        (but(tables={"public.guests": TableMark(rows=2, checksum="aa")}), "table public.guests has 2 rows, and had 3"),
+        (
+            but(tables={"public.guests": TableMark(rows=3, checksum="bb")}),
+            "table public.guests has other rows than it had, though as many: 3",
+        ),
+        (but(sequences={}), "sequence public.ids is missing"),
+        (
+            but(sequences={"public.ids": SequenceMark(next=6, increment=1)}),
+            "sequence public.ids is behind: it hands out 6 next, and was at 7",
+        ),
+        (but(large_objects=LargeObjects(count=0, checksum="cc")), "there are 0 large objects, and there were 1"),
+        (but(large_objects=LargeObjects(count=1, checksum="dd")), "the 1 large objects hold other bytes than they held"),
+        (
+            but(shape={**(FINGERPRINT.shape or {}), "index": {"public.by_name": ObjectMark(state="invalid", definition="x")}}),
+            "index public.by_name is invalid, and was well",
+        ),
+        (but(shape={**(FINGERPRINT.shape or {}), "index": {}}), "index public.by_name is missing"),
+        (
+            but(shape={**(FINGERPRINT.shape or {}), "index": {"public.by_name": ObjectMark(definition="z")}}),
+            "index public.by_name is defined otherwise than it was",
+        ),
+        (
+            but(
+                shape={
+                    **(FINGERPRINT.shape or {}),
+                    "materialized view": {"public.counted": ObjectMark(state="unpopulated")},
+                }
+            ),
+            "materialized view public.counted is unpopulated, and was populated",
+        ),
+        (but(shape={**(FINGERPRINT.shape or {}), "extension": {}}), "extension citext is missing"),
+        (but(shape={**(FINGERPRINT.shape or {}), "view": {"public.v": ObjectMark()}}), "view public.v was not there"),
+    ],
+)
+def test_one_difference_is_one_sentence(found: Fingerprint, says: str) -> None:
+    """It names the object, what it is and what it was."""
+    assert (says,) == differences(FINGERPRINT, found)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        but(sequences={"public.ids": SequenceMark(next=8, increment=1)}),
+        but(shape={**(FINGERPRINT.shape or {}), "index": {"public.by_name": ObjectMark(definition="x")}}),
+        but(shape={**(FINGERPRINT.shape or {}), "extension": {"citext": ObjectMark(state="1.8")}}),
+        but(major=17, shape={**(FINGERPRINT.shape or {}), "index": {"public.by_name": ObjectMark(definition="z")}}),
+    ],
+    ids=["a sequence ahead", "an invalid index is not dumped", "another version of an extension", "another major's words"],
+)
+def test_what_is_no_difference(found: Fingerprint) -> None:
+    """A sequence may be ahead, an index that was invalid is in no dump, and another major says the same in other words."""
+    assert () == differences(FINGERPRINT, found)
+
+
+def test_kinds_that_were_left_out_on_purpose() -> None:
+    """They are not missed."""
+    expected = but(shape={"event trigger": {"watch": ObjectMark()}})
+
+    assert ("event trigger watch is missing",) == differences(expected, but(shape={}))
+    assert () == differences(expected, but(shape={}), left_out=["event trigger"])
+
+
+def test_what_could_not_be_compared_is_a_gap() -> None:
+    """Unread is not different, and not the same either."""
+    found = but(
+        tables={},
+        large_objects=None,
+        shape=None,
+        uncovered=(Uncovered(what="public.guests", why="permission denied"), Uncovered(what="shape", why="the time was over")),
+    )
+
+    assert () == differences(FINGERPRINT, found)
+    assert (
+        "public.guests could not be compared: permission denied",
+        "large objects could not be compared: not read",
+        "shape could not be compared: the time was over",
+    ) == gaps(FINGERPRINT, found)
+
+
+def test_checksums_of_another_method_are_a_gap() -> None:
+    """A server that hashes otherwise proves nothing, and is not said to hold other rows."""
+    found = but(method="n", tables={"public.guests": TableMark(rows=3, checksum="bb")})
+
+    assert () == differences(FINGERPRINT, found)
+    assert ("checksums could not be compared: they were made by m, and here by n",) == gaps(FINGERPRINT, found)
+
+
+def test_another_version_of_an_extension_is_told_apart() -> None:
+    """It is of the surroundings."""
+    found = but(shape={"extension": {"citext": ObjectMark(state="1.8")}})
+
+    assert ("extension citext is 1.8 here, and was 1.6",) == other_versions(FINGERPRINT, found)
