@@ -15,6 +15,7 @@ from reconciler.providers import PROVIDERS
 from reconciler.providers.unusable import UnusableProvider
 from reconciler.targets import TARGETS
 from reconciler.targets.append_only import AppendOnly
+from reconciler.targets.limited import Bucket, Limited
 from reconciler.targets.read_only import ReadOnly
 from reconciler.targets.retrying import Retrying
 from reconciler.targets.telling import Telling
@@ -46,7 +47,7 @@ def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: boo
     other targets go on being used.
     """
     names = sorted({*want.dumps.targets, want.home})
-    targets = {name: open_target(policy, name, means, writable=writable) for name in names}
+    targets = {name: open_target(policy, name, means, writable=writable, rate=want.dumps.limits.rate) for name in names}
     return World(
         targets={name: target for name, (target, _) in targets.items()},
         domains={name: domain for name, (_, domain) in targets.items()},
@@ -74,15 +75,16 @@ def _identities(want: DatabasePolicy, means: Means) -> tuple[Revealed, ...]:
         raise NoKey(error.what, cure=error.cure) from error
 
 
-def open_target(policy: Policy, name: str, means: Means, *, writable: bool) -> tuple[Target, str]:
-    """The target and its failure domain."""
+def open_target(policy: Policy, name: str, means: Means, *, writable: bool, rate: int | None = None) -> tuple[Target, str]:
+    """The target and its failure domain. `rate`: bytes in a second that may be written to it."""
     settings: Any = policy.targets[name]
     make = _kinds(KINDS.targets)[type(settings)]
     try:
         target = make(name, settings, surroundings=means.surroundings, clock=means.clock, stop=means.stop)
     except ReconcilerError as error:
         return UnusableTarget(name, error), f"unknown:{name}"
-    patient: Target = Retrying(target, clock=means.clock, stop=means.stop)
+    limited: Target = Limited(target, Bucket(rate, means.clock, means.stop)) if rate is not None else target
+    patient: Target = Retrying(limited, clock=means.clock, stop=means.stop)
     if getattr(settings, "append_only", False):
         patient = AppendOnly(patient)
     return (Telling(patient, means.tell) if writable else ReadOnly(patient)), str(target.domain)

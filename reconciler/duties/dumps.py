@@ -20,7 +20,7 @@ from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.timing import Window
 from reconciler.world.events import Moved
 from reconciler.world.facts import Identity, Known, Observation, Repository
-from reconciler.world.ports import World
+from reconciler.world.ports import DumpOptions, World
 
 
 class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
@@ -47,7 +47,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
         self._begin_repository(world, want, repository)
         with (
             drafting(world, target, self.database, backup, kind=self.backup_kind, slot=self.slot, repository=repository) as draft,
-            world.provider.source().dump(backup, expect=self.identity) as dump,
+            world.provider.source().dump(backup, expect=self.identity, options=options_of(want)) as dump,
         ):
             order = self._order(world, want, backup, repository)
             manifest = write_dump(draft, dump, order, world, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
@@ -87,6 +87,12 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
             labels=self.labels,
             keep_until=self.keep_until,
         )
+
+
+def options_of(want: DatabasePolicy) -> DumpOptions:
+    """How the source is to dump."""
+    limits = want.dumps.limits
+    return DumpOptions(max_duration=limits.max_duration, yield_to=limits.yield_to)
 
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:

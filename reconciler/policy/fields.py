@@ -9,7 +9,7 @@ from reconciler.policy.recipient import Recipient
 from reconciler.policy.schedule import Schedule
 from reconciler.policy.secret import Secret, Text
 from reconciler.policy.timing import Timing, Window
-from reconciler.policy.units import ByteSize, Duration, Span, TimeZone, time_zones
+from reconciler.policy.units import ByteSize, Duration, Rate, Span, TimeZone, time_zones
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +47,7 @@ FIELDS: Final[Mapping[type, Field]] = {
     ),
     ByteSize: Field(format="reconciler-size", parse=ByteSize.parse, keywords=_TEXT),
     Schedule: Field(format="reconciler-schedule", parse=Schedule.parse, keywords=_TEXT),
+    Rate: Field(format="reconciler-rate", parse=Rate.parse, keywords=_TEXT),
     Timing: Field(format="reconciler-timing", parse=Timing.parse, keywords=_TEXT),
     Window: Field(format="reconciler-window", parse=Window.parse, keywords=_TEXT),
     TimeZone: Field(format="reconciler-timezone", parse=TimeZone.parse, keywords=_TEXT, known=time_zones),

@@ -12,7 +12,7 @@ from reconciler.policy.recipient import Recipient
 from reconciler.policy.schedule import Slots
 from reconciler.policy.secret import Secret
 from reconciler.policy.timing import Timing, Window, closed_by, opening, steps_for
-from reconciler.policy.units import Duration, Span
+from reconciler.policy.units import Duration, Rate, Span
 
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")]
 
@@ -130,6 +130,29 @@ class Retention(Section, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=lambda: Duration(days=7))
 
 
+class Limits(Section, frozen=True, kw_only=True):
+    """How gently dumps are taken. Without a limit, as fast as it goes."""
+
+    rate: Annotated[
+        Rate | None,
+        Meta(
+            description="The most bytes in a second that are written to each target, dumps and copies together.",
+            examples=["50MiB/s"],
+        ),
+    ] = None
+    max_duration: Annotated[
+        Duration | None,
+        Meta(description="A dump that takes longer is ended, and has failed.", examples=["6h"]),
+    ] = None
+    yield_to: Annotated[
+        Duration | None,
+        Meta(
+            description="When somebody waits behind the locks of a dump for longer, it is ended, and tried again later.",
+            examples=["30s"],
+        ),
+    ] = None
+
+
 class Dumps(Section, frozen=True, kw_only=True):
     """When dumps are taken, where they lie, and how long."""
 
@@ -157,6 +180,10 @@ class Dumps(Section, frozen=True, kw_only=True):
             examples=[["* 17-21 * * FRI"]],
         ),
     ] = ()
+    limits: Annotated[
+        Limits,
+        Meta(description="How gently dumps are taken.", examples=[{"rate": "50MiB/s", "max_duration": "6h", "yield_to": "30s"}]),
+    ] = Limits()
     compression: Annotated[Compression, Meta(description="How dumps are compressed.", examples=[{"level": 3}])] = Compression()
     retention: Annotated[
         Retention | None,

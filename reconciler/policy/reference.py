@@ -29,6 +29,7 @@ VALUES: Final[Mapping[str, tuple[str, str]]] = {
         "A length of calendar time: `14d`, `1mo`, `1y6mo`. Units are `y mo w d h`, largest first; a month is as long as it is.",
     ),
     "reconciler-size": ("size", "A number of bytes: `512`, `16MiB`, `1GB`."),
+    "reconciler-rate": ("rate", "Bytes in a second: `512kB/s`, `50MiB/s`."),
     "reconciler-schedule": (
         "schedule",
         "Cron in five fields: minute, hour, day of month, month, day of week. `MON#1` is the first Monday of a month, `L` the "

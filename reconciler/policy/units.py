@@ -48,6 +48,18 @@ class ByteSize(int):
         return cls(parse_size(text))
 
 
+class Rate(int):
+    """Bytes in a second, written as `50MiB/s`."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Rate":
+        """Read `50MiB/s`. Raises ValueError with the reason."""
+        size, slash, second = text.partition("/")
+        if (slash, second) != ("/", "s") or not parse_size(size):
+            raise ValueError("a rate is a size a second, and not nothing, as 50MiB/s")
+        return cls(parse_size(size))
+
+
 class TimeZone(str):
     """The name of a zone that this machine's tz database knows, such as `Europe/Madrid`."""
 

@@ -25,6 +25,7 @@ class Child:
 
     def __init__(self, argv: Sequence[str], *, environment: Mapping[str, str], fed: bool = False) -> None:
         lifeline, self._lifeline = os.pipe()
+        self._dropping = threading.Lock()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(GUARD), str(lifeline), "--", *argv],
@@ -68,11 +69,18 @@ class Child:
             check()
         return self.end()
 
+    def hang_up(self) -> None:
+        """Have it ended, and all that it started, without waiting: `finish` says how it ended. For any thread."""
+        with self._dropping:
+            if self._lifeline >= 0:
+                os.close(self._lifeline)
+                self._lifeline = -1
+
     def end(self) -> int:
         """End the program and all that it started, if it still runs. Safe to call twice; never feeds it an end of file first."""
         if self._process.returncode is not None:
             return self._process.returncode
-        self._drop_lifeline()
+        self.hang_up()
         # Every process of the group holds the write end of stderr: once that is closed, all are gone.
         self._hearing.join(END_SECONDS)
         with suppress(ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
@@ -83,11 +91,6 @@ class Child:
             if stream is not None:
                 stream.close()
         return code
-
-    def _drop_lifeline(self) -> None:
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
 
     def _fileno(self, *, fed: bool) -> int:
         stream = self._process.stdin if fed else self._process.stdout

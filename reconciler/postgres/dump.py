@@ -27,8 +27,9 @@ from reconciler.postgres.session import (
     unlimited,
     watches_clients,
 )
+from reconciler.postgres.yielding import yielding
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
-from reconciler.world.ports import Clock
+from reconciler.world.ports import AS_USUAL, Clock, DumpOptions
 
 LOCK_WAIT = "30s"
 """Longer, and our waiting request would make others wait behind it."""
@@ -50,6 +51,14 @@ class Manners(msgspec.Struct, frozen=True, kw_only=True):
     lock_wait: str = LOCK_WAIT
 
 
+class Way(NamedTuple):
+    """How a dump is taken, and what its sessions are called."""
+
+    manners: Manners
+    options: DumpOptions
+    name: str
+
+
 class Held(NamedTuple):
     """What the snapshot's session found, the session itself, and what must end before it."""
 
@@ -62,7 +71,7 @@ class Held(NamedTuple):
 class PostgresDump:
     """A dump in progress; made by `open_dump`."""
 
-    def __init__(self, address: ChildAddress, argv: Sequence[str], conninfo: Conninfo, held: Held, manners: Manners) -> None:
+    def __init__(self, address: ChildAddress, argv: Sequence[str], conninfo: Conninfo, held: Held, way: Way) -> None:
         self.facts = held.facts
         self.globals = held.globals
         self._connection = held.connection
@@ -70,15 +79,19 @@ class PostgresDump:
         self._argv = argv
         self._environment = address.environment
         self._conninfo = conninfo
-        self._manners = manners
+        self._way = way
 
     def chunks(self) -> Iterator[bytes]:
         """The archive, once. Ends normally only after pg_dump was reaped with status 0."""
         child = Child(self._argv, environment=self._environment)
         self._cleanup.callback(child.end)
-        watch = Watch(self._manners.clock, self._manners.stop, self._manners.patience, f"dumping {self._conninfo.place}")
-        yield from read_blocks(child.stream, watch)
-        code = child.finish(watch.check)
+        doing, (manners, options, name) = f"dumping {self._conninfo.place}", self._way
+        watch = Watch(manners.clock, manners.stop, manners.patience, doing, most=options.max_duration)
+        with yielding(self._conninfo, name, options.yield_to, manners.clock, child.hang_up) as yielded:
+            yield from read_blocks(child.stream, watch)
+            code = child.finish(watch.check)
+        if code != 0 and yielded.to:
+            raise Unreachable(f"{doing} yielded to {yielded.to} behind its locks", cure="it will be tried again")
         if code != 0:
             raise self._failure(code, child.complaints)
 
@@ -102,7 +115,7 @@ class PostgresDump:
                 "; ".join(f"{table} is locked by {name} (pid {pid})" for table, pid, name in holders)
                 or "the lock's holder is gone by now"
             )
-            waited = f"pg_dump waited {self._manners.lock_wait} for a lock in {self._conninfo.place}: {who}"
+            waited = f"pg_dump waited {self._way.manners.lock_wait} for a lock in {self._conninfo.place}: {who}"
             return Unreachable(waited, cure="end that session, or wait: it will be tried again")
         if code < 0:
             return Unreachable(
@@ -113,7 +126,9 @@ class PostgresDump:
 
 
 @contextmanager
-def open_dump(conninfo: Conninfo, backup_id: str, expect: Identity | None, manners: Manners) -> Iterator[PostgresDump]:
+def open_dump(
+    conninfo: Conninfo, backup_id: str, expect: Identity | None, manners: Manners, options: DumpOptions = AS_USUAL
+) -> Iterator[PostgresDump]:
     """Open a snapshot and all that is known in it. On leaving, whatever still runs is ended, and the snapshot's session last.
 
     Raises Conflict if the identity is not the expected one; Refused if the role can't read the whole, or no client fits.
@@ -141,7 +156,7 @@ def open_dump(conninfo: Conninfo, backup_id: str, expect: Identity | None, manne
             f"--lock-wait-timeout={manners.lock_wait}",
             f"--dbname={address.conninfo}",
         ]
-        yield PostgresDump(address, argv, pinned, Held(facts, globals_, connection, cleanup), manners)
+        yield PostgresDump(address, argv, pinned, Held(facts, globals_, connection, cleanup), Way(manners, options, name))
 
 
 def _check_source(source: SourceFacts, expect: Identity | None, conninfo: Conninfo) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from threading import Event
 
 from reconciler.errors import Stopped, Unreachable
+from reconciler.policy.units import format_duration
 from reconciler.world.ports import Clock
 
 BLOCK_BYTES = 1 << 18
@@ -18,14 +19,17 @@ PATIENCE = timedelta(minutes=10)
 
 
 class Watch:
-    """Says when to give up: asked to stop, or nothing moved for too long (None: however long it takes)."""
+    """Says when to give up: asked to stop, nothing moved for too long, or all took too long (None: however long it takes)."""
 
-    def __init__(self, clock: Clock, stop: Event, patience: timedelta | None, doing: str) -> None:
+    def __init__(
+        self, clock: Clock, stop: Event, patience: timedelta | None, doing: str, *, most: timedelta | None = None
+    ) -> None:
         self._clock = clock
         self._stop = stop
         self._patience = patience
         self._doing = doing
-        self._moved = clock.monotonic()
+        self._most = most
+        self._began = self._moved = clock.monotonic()
 
     def moved(self) -> None:
         """A byte passed."""
@@ -35,6 +39,11 @@ class Watch:
         """Raise Stopped or Unreachable if it is time to give up."""
         if self._stop.is_set():
             raise Stopped(f"stopped while {self._doing}")
+        if self._most is not None and self._clock.monotonic() - self._began > self._most.total_seconds():
+            raise Unreachable(
+                f"{self._doing} took longer than limits.max_duration allows, and was ended after {format_duration(self._most)}",
+                cure="allow it more time or bandwidth, or find out what slowed it down; it will be tried again",
+            )
         if self._patience is not None and self._clock.monotonic() - self._moved > self._patience.total_seconds():
             raise Unreachable(
                 f"no byte moved for {self._patience} while {self._doing}",

@@ -11,6 +11,7 @@ from reconciler.postgres.examination import Examination, look
 from reconciler.postgres.failures import translated
 from reconciler.postgres.session import session, time_limit
 from reconciler.world.facts import Identity, SourceFacts
+from reconciler.world.ports import AS_USUAL, DumpOptions
 
 OBSERVER = "reconciler/observe"
 END_SESSIONS = """
@@ -51,9 +52,11 @@ class PostgresSource:
         ):
             return look(connection, self._conninfo.place)
 
-    def dump(self, backup_id: str, *, expect: Identity | None) -> AbstractContextManager[PostgresDump]:
+    def dump(
+        self, backup_id: str, *, expect: Identity | None, options: DumpOptions = AS_USUAL
+    ) -> AbstractContextManager[PostgresDump]:
         """A snapshot under `application_name=reconciler/{backup_id}`. Raises Conflict if the identity is not the expected one."""
-        return open_dump(self._conninfo, backup_id, expect, self._manners)
+        return open_dump(self._conninfo, backup_id, expect, self._manners, options)
 
     def end_sessions(self, backup_id: str) -> int:
         """End this role's sessions that a dump of that id left behind; how many there were."""

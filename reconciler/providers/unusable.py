@@ -5,7 +5,7 @@ from typing import NoReturn
 
 from reconciler.errors import ReconcilerError
 from reconciler.world.facts import Identity, SourceFacts
-from reconciler.world.ports import Dump
+from reconciler.world.ports import AS_USUAL, Dump, DumpOptions
 
 
 class UnusableProvider:
@@ -25,7 +25,7 @@ class UnusableProvider:
         """Raises."""
         self._fail()
 
-    def dump(self, backup_id: str, *, expect: Identity | None) -> AbstractContextManager[Dump]:
+    def dump(self, backup_id: str, *, expect: Identity | None, options: DumpOptions = AS_USUAL) -> AbstractContextManager[Dump]:
         """Raises."""
         self._fail()
 

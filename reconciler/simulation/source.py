@@ -11,6 +11,7 @@ from reconciler.simulation.host import Death
 from reconciler.simulation.reach import Reach
 from reconciler.simulation.timeline import Timeline
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
+from reconciler.world.ports import AS_USUAL, DumpOptions
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ class SimulatedSource:
         return SourceFacts(identity=database.identity, server_version="18.1", major=18, clock=database.timeline.now())
 
     @contextmanager
-    def dump(self, backup_id: str, *, expect: Identity | None) -> Iterator[SimulatedDump]:
+    def dump(self, backup_id: str, *, expect: Identity | None, options: DumpOptions = AS_USUAL) -> Iterator[SimulatedDump]:
         """Its session stays when the process dies, until somebody ends it."""
         started = self._reach.process.host.now()
         facts = self.ask("connect to", self._facts)

@@ -152,6 +152,18 @@ def custody_of(target: Target) -> Custody:
     return target.custody if isinstance(target, InCustody) else Custody()
 
 
+class DumpOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a dump is to be taken, as the policy says."""
+
+    max_duration: timedelta | None = None
+    """The longest that it may take, whole; it is ended then."""
+    yield_to: timedelta | None = None
+    """It is ended when somebody waits behind its locks for longer."""
+
+
+AS_USUAL: Final = DumpOptions()
+
+
 class Dump(Protocol):
     """A dump in progress, on one exported snapshot."""
 
@@ -174,10 +186,10 @@ class Source(Protocol):
     def facts(self) -> SourceFacts:
         """Identity, version and clock, in one short connection. Raises Unreachable or Refused."""
 
-    def dump(self, backup_id: str, *, expect: Identity | None) -> AbstractContextManager[Dump]:
+    def dump(self, backup_id: str, *, expect: Identity | None, options: DumpOptions = AS_USUAL) -> AbstractContextManager[Dump]:
         """Open a snapshot under `application_name=reconciler/{backup_id}`.
 
-        Raises Conflict if the identity is not the expected one.
+        Raises Conflict if the identity is not the expected one; its chunks raise Unreachable once an option ends it.
         """
 
     def end_sessions(self, backup_id: str) -> int:

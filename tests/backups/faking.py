@@ -24,7 +24,20 @@ from reconciler.world.clock import token
 from reconciler.world.events import Event, Tell
 from reconciler.world.facts import Catalogue, DumpFacts, Globals, Identity, Owner, Role, SourceFacts, State, Tombstone
 from reconciler.world.pool import InlinePool
-from reconciler.world.ports import Blob, Cache, Clock, Listing, Pool, Process, Stored, Target, Upload, World
+from reconciler.world.ports import (
+    AS_USUAL,
+    Blob,
+    Cache,
+    Clock,
+    DumpOptions,
+    Listing,
+    Pool,
+    Process,
+    Stored,
+    Target,
+    Upload,
+    World,
+)
 from reconciler.world.process import SystemProcess
 from tests.building import HOTEL, NOW, policy
 
@@ -106,7 +119,7 @@ class FakeSource:
         return SourceFacts(identity=self.identity, server_version="18.1", major=18, clock=self._clock.now())
 
     @contextmanager
-    def dump(self, backup_id: str, *, expect: Identity | None) -> Iterator[FakeDump]:
+    def dump(self, backup_id: str, *, expect: Identity | None, options: DumpOptions = AS_USUAL) -> Iterator[FakeDump]:
         if self.trouble in ("down", "at the start"):
             raise Unreachable("db.internal: connection refused")
         if expect is not None and expect != self.identity:

@@ -1,0 +1,115 @@
+"""A dump that gives way, and one that takes too long: ended, said, and nothing left behind."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Event
+
+import pytest
+
+from reconciler.errors import Unreachable
+from reconciler.postgres.dump import Manners
+from reconciler.postgres.source import PostgresSource
+from reconciler.postgres.url import parse
+from reconciler.world.clock import SystemClock
+from reconciler.world.ports import DumpOptions
+from tests.postgres.processes import comes_true, is_blocked, sessions_end
+from tests.postgres.test_dump_faults import LARGE
+from tests.servers.postgres import Server
+
+Open = Callable[[str], PostgresSource]
+PATIENT = "SELECT count(*) FROM pg_locks WHERE NOT granted AND waitstart < clock_timestamp() - interval '1.5 s'"
+SOON = timedelta(seconds=1)
+
+
+def waits(server: Server, statement: str, database: str) -> Callable[[], object]:
+    return lambda: server.execute(f"SET application_name = 'migration'; {statement}", database)
+
+
+def test_somebody_waits_behind_its_locks(postgres: Server, open_source: Open) -> None:
+    """The dump ends, says to whom it gave way, and the migration goes on, though nobody reads on from the dump."""
+    database = postgres.new_database(LARGE)
+    source = open_source(postgres.url(database))
+
+    with ThreadPoolExecutor() as pool, source.dump("gives-way", expect=None, options=DumpOptions(yield_to=SOON)) as dump:
+        chunks = dump.chunks()
+        next(chunks)
+        altered = pool.submit(waits(postgres, "ALTER TABLE t ADD COLUMN c int", database))
+        altered.result(timeout=30)
+        with pytest.raises(Unreachable) as yielded:
+            list(chunks)
+
+    assert "yielded to migration (pid " in str(yielded.value)
+    assert "for AccessExclusiveLock on public.t behind its locks" in str(yielded.value)
+    assert "it will be tried again" == yielded.value.cure
+    assert sessions_end(postgres, "reconciler/gives-way")
+    assert sessions_end(postgres, "reconciler/watch")
+
+
+def test_a_short_wait(postgres: Server, open_source: Open) -> None:
+    """Who waits for less than that waits until the dump is done, and the dump is whole."""
+    database = postgres.new_database(LARGE)
+    options = DumpOptions(yield_to=timedelta(minutes=5))
+
+    with ThreadPoolExecutor() as pool, open_source(postgres.url(database)).dump("goes-on", expect=None, options=options) as dump:
+        chunks = dump.chunks()
+        first = next(chunks)
+        altered = pool.submit(waits(postgres, "ALTER TABLE t ADD COLUMN c int", database))
+        assert comes_true(lambda: is_blocked(postgres, "migration"))
+        rest = b"".join(chunks)
+        altered.result(timeout=30)
+
+    assert len(first + rest) > 20_000_000
+
+
+def test_somebody_waits_behind_another(postgres: Server, open_source: Open) -> None:
+    """Whoever waits for somebody else's lock is no reason to end."""
+    database = postgres.new_database(f"{LARGE}; CREATE TABLE other (v int)")
+    held = postgres.connect(database)
+    held.execute("BEGIN")
+    held.execute("SELECT FROM t")
+    options = DumpOptions(yield_to=timedelta(milliseconds=400))
+
+    with ThreadPoolExecutor() as pool, open_source(postgres.url(database)).dump("goes-on", expect=None, options=options) as dump:
+        chunks = dump.chunks()
+        first = next(chunks)
+        held.execute("LOCK TABLE other IN ROW EXCLUSIVE MODE")
+        altered = pool.submit(waits(postgres, "LOCK TABLE other IN SHARE MODE", database))
+        assert comes_true(lambda: is_blocked(postgres, "migration"))
+        assert comes_true(lambda: postgres.execute(PATIENT) == [(1,)])
+        rest = b"".join(chunks)
+        held.close()
+        altered.result(timeout=30)
+
+    assert len(first + rest) > 20_000_000
+
+
+class Jumping(SystemClock):
+    """Goes an hour ahead when told."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+
+@pytest.mark.parametrize(("most", "ends"), [(timedelta(minutes=59), True), (timedelta(hours=2), False)])
+def test_a_dump_that_takes_too_long(postgres18: Server, most: timedelta, ends: bool) -> None:
+    """It is ended where it stands, and the sentence names the limit; one that is in time is whole."""
+    database, clock = postgres18.new_database(LARGE), Jumping()
+    manners = Manners(clock=clock, stop=Event(), patience=timedelta(hours=3))
+    source = PostgresSource(parse(postgres18.url(database), field="url"), manners)
+    said = ""
+
+    with source.dump("too-long", expect=None, options=DumpOptions(max_duration=most)) as dump:
+        chunks = dump.chunks()
+        next(chunks)
+        clock.ahead = 3600.0
+        try:
+            list(chunks)
+        except Unreachable as error:
+            said = str(error)
+
+    assert ends == said.endswith("took longer than limits.max_duration allows, and was ended after 59m")
+    assert ends == bool(said)
+    assert sessions_end(postgres18, "reconciler/too-long")
