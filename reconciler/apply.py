@@ -10,6 +10,7 @@ from reconciler.backups import layout
 from reconciler.backups.claim import Claim, ClaimRecord, Watch, beating, take
 from reconciler.backups.fence import Fenced
 from reconciler.errors import Conflict, Corrupt, ReconcilerError, Refused, Stopped, Unreachable
+from reconciler.hooks import hooked
 from reconciler.planning.guard import FRESH
 from reconciler.planning.plan import Consent, Outcome, Plan, Step, agree
 from reconciler.planning.text import age
@@ -56,7 +57,7 @@ def _create(
     lease: Claim | Unreachable,
 ) -> tuple[Outcome, ...]:
     """Observe and plan again while that creates something new; what was tried in this turn is not tried again."""
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, tuple[Outcome, ...]] = {}
     # What the first look asked for may have been done by whoever held the lease before us. Without one, creating alone is fine.
     fresh, effects = (first, ("create",)) if isinstance(lease, Unreachable) else (look(), ("create", "change"))
     for _ in range(ROUNDS):
@@ -65,10 +66,10 @@ def _create(
             break
         made = {step.action.id: _perform(world, want, step) for step in steps}
         outcomes |= made
-        if not any(outcome.result == "done" for outcome in made.values()):
+        if not any(outcome.result == "done" for several in made.values() for outcome in several):
             break
         fresh = look()
-    return tuple(outcomes.values())
+    return tuple(outcome for several in outcomes.values() for outcome in several)
 
 
 def _delete(
@@ -91,7 +92,8 @@ def _delete(
         outcomes = [_skipped(step, f"no lease: {lease.what}") for step in steps]
     else:
         fenced = {name: Fenced(target, lease, lambda: _still_fresh(world, looked)) for name, target in world.targets.items()}
-        outcomes = [_perform(msgspec.structs.replace(world, targets=fenced), want, step) for step in steps]
+        behind = msgspec.structs.replace(world, targets=fenced)
+        outcomes = [outcome for step in steps for outcome in _perform(behind, want, step)]
     return Applied(outcomes=(*before, *outcomes), not_approved=agreed.not_approved, after=look())
 
 
@@ -105,13 +107,16 @@ def _deletes(step: Step) -> bool:
     return step.action.effect == "delete"
 
 
-def _perform(world: World, want: DatabasePolicy, step: Step) -> Outcome:
+def _perform(world: World, want: DatabasePolicy, step: Step) -> tuple[Outcome, ...]:
+    """What became of it, and of each hook after it that failed: that is a failure of its own, and no word against the action."""
+    failures: list[ReconcilerError] = []
     action, does = step.action, f"{step.shown.does} {step.shown.to}".strip()
     world.tell(Began(action=action.id, database=want.name, says=does, expected_bytes=step.shown.bytes))
     try:
         if world.stop.is_set():
             raise Stopped("asked to stop")
-        says = action.perform(world, want)
+        with hooked(world, want, action, failures):
+            says = action.perform(world, want)
     except ReconcilerError as error:
         outcome = Outcome(action=action.id, database=want.name, does=does, result="failed", says=error.what, cure=error.cure)
     except Exception as error:  # noqa: BLE001 - a bug in one action must not keep the others from being done
@@ -120,7 +125,14 @@ def _perform(world: World, want: DatabasePolicy, step: Step) -> Outcome:
     else:
         outcome = Outcome(action=action.id, database=want.name, does=does, result="done", says=says)
     world.tell(Ended(action=action.id, database=want.name, says=outcome.says, ok=outcome.result == "done"))
-    return outcome
+    after = f"hook after {does}"
+    return (
+        outcome,
+        *(
+            Outcome(action=action.id, database=want.name, does=after, result="failed", says=error.what, cure=error.cure)
+            for error in failures
+        ),
+    )
 
 
 def _skipped(step: Step, why: str) -> Outcome:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from reconciler.errors import NoKey, ReconcilerError, Refused
+from reconciler.hook_program import HookPrograms
 from reconciler.policy.kinds import Kinds
 from reconciler.policy.model import Age, DatabasePolicy, Policy
 from reconciler.policy.secret import Revealed, Surroundings
@@ -62,6 +63,7 @@ def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: boo
         policy_digest=policy.digest,
         git_commit=means.git_commit,
         identities=partial(_identities, want, means),
+        run_hook=HookPrograms(want.name, surroundings=means.surroundings, clock=means.clock, stop=means.stop).run,
     )
 
 

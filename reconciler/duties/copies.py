@@ -22,6 +22,7 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
     """The same backup, on another target."""
 
     effect = "create"
+    hooked = "copy"
 
     backup: str
     origin: str

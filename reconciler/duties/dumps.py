@@ -27,6 +27,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
     """Dump the source to one target."""
 
     effect = "create"
+    hooked = "dump"
 
     target: str
     slot: datetime | None

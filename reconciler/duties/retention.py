@@ -28,6 +28,7 @@ class PruneBackup(Action, frozen=True, kw_only=True, tag="prune_backup"):
     """Announce the deletion of a backup on every target that holds it; until its grace has passed, it can come back."""
 
     effect = "delete"
+    hooked = "prune"
 
     backup: str
     targets: tuple[str, ...]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from reconciler.errors import Finding
-from reconciler.policy.model import DatabasePolicy
+from reconciler.policy.model import DatabasePolicy, Occurrence
 from reconciler.world.facts import Observation
 from reconciler.world.ports import World
 
@@ -27,6 +27,8 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     effect: ClassVar[Effect]
 
     database: str
+    hooked: ClassVar[Occurrence | None] = None
+    """As what hooks of the policy know it; None: none runs beside it."""
 
     @property
     def id(self) -> str:

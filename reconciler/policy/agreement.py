@@ -34,6 +34,7 @@ def _database(written: Node, whole: Node, path: Path, targets: Mapping[str, Node
     yield from _unknown_targets(written, path, targets)
     yield from _missing(whole, path)
     yield from _aimless(whole, path)
+    yield from _worded(whole, path)
     chosen = [item for item in _items(child(child(whole, "dumps"), "targets")) if isinstance(item.value, str)]
     yield from _home(child(written, "home"), [str(item.value) for item in chosen], (*path, "home"), targets)
     away = [item.value for item in chosen if _is_away(targets.get(str(item.value)))]
@@ -78,6 +79,25 @@ def _aimless(whole: Node, path: Path) -> Iterator[Fault]:
         what = "auto is often enough for an RPO, and there is none"
         cure = "say one, as objectives: {rpo: 6h}, or write a cron schedule"
         yield Fault(place=schedule.place, path=(*path, "dumps", "schedule"), what=what, cure=cure)
+
+
+def _worded(whole: Node, path: Path) -> Iterator[Fault]:
+    """Command lines are shown to everybody on the machine, so nothing is put into them."""
+    hooks = child(child(whole, "dumps"), "hooks")
+    for phase in ("before", "after"):
+        for number, hook in enumerate(_items(child(hooks, phase))):
+            for position, word in enumerate(_items(child(hook, "argv"))):
+                if isinstance(word.value, str) and "${" in word.value:
+                    yield Fault(
+                        place=word.place,
+                        path=(*path, "dumps", "hooks", phase, number, "argv", position),
+                        what="is no place for a reference: whoever lists processes sees it",
+                        cure="give it by env or stdin",
+                    )
+            for name, node in _mapping(child(hook, "env")).items():
+                if name.startswith("RECONCILER_"):
+                    what, where = "is what we say to a hook ourselves", (*path, "dumps", "hooks", phase, number, "env", name)
+                    yield Fault(place=node.place, path=where, what=what, cure="choose another name")
 
 
 def _home(home: Node | None, chosen: list[str], path: Path, targets: Mapping[str, Node]) -> Iterator[Fault]:

@@ -10,11 +10,16 @@ from msgspec import Meta
 
 from reconciler.policy.recipient import Recipient
 from reconciler.policy.schedule import Slots
-from reconciler.policy.secret import Secret
+from reconciler.policy.secret import Secret, Text
 from reconciler.policy.timing import Timing, Window, closed_by, opening, steps_for
 from reconciler.policy.units import Duration, Rate, Span
 
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")]
+
+Variable = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
+"""The name of a variable of the environment."""
+Occurrence = Literal["dump", "copy", "prune"]
+"""Kinds of action that hooks run beside."""
 
 _Count = Annotated[int, Meta(ge=1)]
 
@@ -153,6 +158,64 @@ class Limits(Section, frozen=True, kw_only=True):
     ] = None
 
 
+class Hook(Section, frozen=True, kw_only=True):
+    """A program that runs beside an action: an argument list, no shell."""
+
+    argv: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The program and its arguments, as they are: no shell, no references. A program with a slash in it is "
+            "relative to the policy's folder, where it also runs; another is looked for in PATH.",
+            examples=[["./pause-jobs", "--for", "hotel"]],
+            min_length=1,
+        ),
+    ]
+    on: Annotated[
+        tuple[Occurrence, ...],
+        Meta(
+            description="Beside which actions it runs, each of them: dump, copy, prune.",
+            examples=[["dump", "copy"]],
+            min_length=1,
+            extra_json_schema={"uniqueItems": True},
+        ),
+    ] = ("dump",)
+    timeout: Annotated[
+        Duration,
+        Meta(
+            description="A hook that takes longer is ended, and has failed.",
+            examples=["30s"],
+            extra_json_schema={"default": "1m"},
+        ),
+    ] = msgspec.field(default_factory=lambda: Duration(minutes=1))
+    stdin: Annotated[Text | None, Meta(description="What it reads on stdin; none: nothing.", examples=["${JOBS_TOKEN}"])] = None
+    env: Annotated[
+        dict[Variable, Text],
+        Meta(
+            description="Variables of its environment, which else holds little more than PATH, HOME and what RECONCILER_… says.",
+            examples=[{"JOBS_TOKEN": "${JOBS_TOKEN}"}],
+        ),
+    ] = {}
+
+
+class Hooks(Section, frozen=True, kw_only=True):
+    """What runs beside actions."""
+
+    before: Annotated[
+        tuple[Hook, ...],
+        Meta(
+            description="In this order, before the action. One that fails fails the action, which is not begun then.",
+            examples=[[{"argv": ["./pause-jobs"]}]],
+        ),
+    ] = ()
+    after: Annotated[
+        tuple[Hook, ...],
+        Meta(
+            description="In this order, after the action, whatever came of it, and of what ran before it.",
+            examples=[[{"argv": ["./resume-jobs"]}]],
+        ),
+    ] = ()
+
+
 class Dumps(Section, frozen=True, kw_only=True):
     """When dumps are taken, where they lie, and how long."""
 
@@ -184,6 +247,13 @@ class Dumps(Section, frozen=True, kw_only=True):
         Limits,
         Meta(description="How gently dumps are taken.", examples=[{"rate": "50MiB/s", "max_duration": "6h", "yield_to": "30s"}]),
     ] = Limits()
+    hooks: Annotated[
+        Hooks,
+        Meta(
+            description="Programs that run beside dumps, copies and prunes.",
+            examples=[{"before": [{"argv": ["./pause-jobs"]}], "after": [{"argv": ["./resume-jobs"]}]}],
+        ),
+    ] = Hooks()
     compression: Annotated[Compression, Meta(description="How dumps are compressed.", examples=[{"level": 3}])] = Compression()
     retention: Annotated[
         Retention | None,

@@ -21,17 +21,29 @@ COMPLAINT_LINES = 200
 
 
 class Child:
-    """A running program. Its stdout (or its stdin, when we feed it) is `stream`; end it in any case with `finish` or `end`."""
+    """A running program. Its stdout (or its stdin, when we feed it) is `stream`; end it in any case with `finish` or `end`.
 
-    def __init__(self, argv: Sequence[str], *, environment: Mapping[str, str], fed: bool = False) -> None:
+    `heard`: what it writes to stdout is kept with its complaints; it is fed then. `folder`: where it runs; ours if not said.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        fed: bool = False,
+        heard: bool = False,
+        folder: Path | None = None,
+    ) -> None:
         lifeline, self._lifeline = os.pipe()
         self._dropping = threading.Lock()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(GUARD), str(lifeline), "--", *argv],
-                stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL if fed else subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdin=subprocess.PIPE if fed or heard else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if heard or not fed else subprocess.DEVNULL,
+                stderr=subprocess.STDOUT if heard else subprocess.PIPE,
+                cwd=folder,
                 env=dict(environment),
                 pass_fds=(lifeline,),
                 start_new_session=True,  # Ctrl-C is ours to hear; and the group's number is the guardian's
@@ -42,7 +54,7 @@ class Child:
             raise Unreachable(f"cannot start {argv[0]}: {error.strerror}") from error
         finally:
             os.close(lifeline)
-        self.stream = self._fileno(fed=fed)
+        self.stream = self._fileno(fed=fed or heard)
         _widen(self.stream)
         # The first lines name the cause, so those are kept; the rest is read too, or the program would block on a full pipe.
         self._complaints: list[str] = []
@@ -98,9 +110,10 @@ class Child:
         return stream.fileno()
 
     def _hear(self) -> None:
-        assert self._process.stderr is not None  # noqa: S101  as above
+        words = self._process.stderr or self._process.stdout
+        assert words is not None  # noqa: S101  as above
         pending = b""
-        while piece := os.read(self._process.stderr.fileno(), 1 << 16):
+        while piece := os.read(words.fileno(), 1 << 16):
             *lines, pending = (pending + piece).split(b"\n")
             pending = pending[: 1 << 16]
             for line in lines:

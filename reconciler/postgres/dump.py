@@ -15,7 +15,7 @@ from reconciler.postgres import catalog, client
 from reconciler.postgres.child import Child
 from reconciler.postgres.conninfo import ChildAddress, Conninfo
 from reconciler.postgres.failures import first_error, from_words, translated
-from reconciler.postgres.flow import PATIENCE, Watch, read_blocks
+from reconciler.postgres.flow import PATIENCE, Limit, Watch, read_blocks
 from reconciler.postgres.globals import read_globals
 from reconciler.postgres.privileges import check_readable
 from reconciler.postgres.session import (
@@ -86,7 +86,8 @@ class PostgresDump:
         child = Child(self._argv, environment=self._environment)
         self._cleanup.callback(child.end)
         doing, (manners, options, name) = f"dumping {self._conninfo.place}", self._way
-        watch = Watch(manners.clock, manners.stop, manners.patience, doing, most=options.max_duration)
+        limit = Limit(options.max_duration, "limits.max_duration") if options.max_duration is not None else None
+        watch = Watch(manners.clock, manners.stop, manners.patience, doing, limit=limit)
         with yielding(self._conninfo, name, options.yield_to, manners.clock, child.hang_up) as yielded:
             yield from read_blocks(child.stream, watch)
             code = child.finish(watch.check)

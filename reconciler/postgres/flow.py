@@ -5,6 +5,7 @@ import select
 from collections.abc import Iterator
 from datetime import timedelta
 from threading import Event
+from typing import NamedTuple
 
 from reconciler.errors import Stopped, Unreachable
 from reconciler.policy.units import format_duration
@@ -18,17 +19,22 @@ PATIENCE = timedelta(minutes=10)
 """Without a byte. pg_dump writes none until it has read the whole catalog and has its locks."""
 
 
+class Limit(NamedTuple):
+    """How long all of it may take, and where that is said."""
+
+    most: timedelta
+    named: str
+
+
 class Watch:
     """Says when to give up: asked to stop, nothing moved for too long, or all took too long (None: however long it takes)."""
 
-    def __init__(
-        self, clock: Clock, stop: Event, patience: timedelta | None, doing: str, *, most: timedelta | None = None
-    ) -> None:
+    def __init__(self, clock: Clock, stop: Event, patience: timedelta | None, doing: str, *, limit: Limit | None = None) -> None:
         self._clock = clock
         self._stop = stop
         self._patience = patience
         self._doing = doing
-        self._most = most
+        self._limit = limit
         self._began = self._moved = clock.monotonic()
 
     def moved(self) -> None:
@@ -39,10 +45,11 @@ class Watch:
         """Raise Stopped or Unreachable if it is time to give up."""
         if self._stop.is_set():
             raise Stopped(f"stopped while {self._doing}")
-        if self._most is not None and self._clock.monotonic() - self._began > self._most.total_seconds():
+        limit = self._limit
+        if limit is not None and self._clock.monotonic() - self._began > limit.most.total_seconds():
             raise Unreachable(
-                f"{self._doing} took longer than limits.max_duration allows, and was ended after {format_duration(self._most)}",
-                cure="allow it more time or bandwidth, or find out what slowed it down; it will be tried again",
+                f"{self._doing} took longer than {limit.named} allows, and was ended after {format_duration(limit.most)}",
+                cure="allow it more time, or find out what slowed it down; it will be tried again",
             )
         if self._patience is not None and self._clock.monotonic() - self._moved > self._patience.total_seconds():
             raise Unreachable(

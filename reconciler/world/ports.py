@@ -5,10 +5,12 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from threading import Event as StopEvent
-from typing import Final, Protocol, TypeVar, runtime_checkable
+from typing import Final, Literal, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
+from reconciler.errors import Refused
+from reconciler.policy.model import Hook
 from reconciler.policy.secret import Revealed
 from reconciler.world.events import Tell
 from reconciler.world.facts import DumpFacts, Globals, Identity, LifecycleRule, Owner, SourceFacts
@@ -254,6 +256,25 @@ def no_identities() -> Sequence[Revealed]:
     return ()
 
 
+class Occasion(msgspec.Struct, frozen=True, kw_only=True):
+    """Beside what a hook runs."""
+
+    phase: Literal["before", "after"]
+    of: str
+    """`dump`, `copy`, `prune`."""
+    facts: Mapping[str, str]
+    """What it is told, by the names of variables without their prefix: DATABASE, TARGET, BACKUP, and after it RESULT."""
+
+
+RunHook = Callable[[Hook, Occasion], None]
+"""Runs it to its end. Raises Unreachable where it fails or takes too long, Refused where a reference leads nowhere, Stopped."""
+
+
+def no_hooks(hook: Hook, occasion: Occasion) -> None:
+    """Where none can be run."""
+    raise Refused(f"hook {hook.argv[0]} can't be run here")
+
+
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """All that one database's turn may touch."""
 
@@ -270,5 +291,6 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     policy_digest: str
     git_commit: str | None = None
     heart: Heart = in_a_thread
+    run_hook: RunHook = no_hooks
     identities: Identities = no_identities
     """The private keys that decrypt backups, looked up when reading back needs them and not before. Raises Refused."""

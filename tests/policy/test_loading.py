@@ -289,6 +289,23 @@ def test_an_rpo_that_auto_can_not_promise() -> None:
     assert [("error", RPO, "6m is less than auto can promise: it dumps every 5m at most")] == _says(text.replace("26h", "6m"))
 
 
+def test_hooks_that_say_too_much() -> None:
+    """Arguments are seen by whoever lists processes, so no reference is one; and our own names are ours."""
+    hooks = '      hooks: {before: [{argv: [./pause, "--token=${TOKEN}"], env: {RECONCILER_DATABASE: x, TOKEN: "${TOKEN}"}}]}\n'
+    at = "databases.hotel.dumps.hooks.before[0]"
+
+    assert [
+        f"{at}.argv[1]  is no place for a reference: whoever lists processes sees it; give it by env or stdin",
+        f"{at}.env.RECONCILER_DATABASE  is what we say to a hook ourselves; choose another name",
+    ] == [told(finding).partition("  ")[2] for finding in faults(GOOD + hooks)]
+
+
+@pytest.mark.parametrize("name", ["1X", "A-B", "A=B", ""])
+def test_hooks_with_a_variable_of_no_name(name: str) -> None:
+    """What no environment can hold is a fault."""
+    assert faults(GOOD + f'      hooks: {{before: [{{argv: [x], env: {{"{name}": y}}}}]}}\n')
+
+
 def test_auto_without_an_rpo() -> None:
     """There is nothing that it could follow from; either RPO will do."""
     text = GOOD.replace('schedule: "0 2 * * *"', "schedule: auto")

@@ -1,0 +1,243 @@
+"""Hooks beside an action: real programs, what they are told, and what comes of their failing."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from threading import Event, Thread
+
+import msgspec
+import pytest
+
+from reconciler.duties import DUTIES
+from reconciler.errors import ReconcilerError, Refused, Unreachable
+from reconciler.hook_program import HookPrograms
+from reconciler.planning.plan import Consent, Outcome
+from reconciler.policy.model import DatabasePolicy, Hook, Hooks
+from reconciler.policy.redaction import Redactor
+from reconciler.policy.secret import Surroundings, Text
+from reconciler.turn import turn
+from reconciler.world.clock import SystemClock
+from reconciler.world.ports import Occasion, World
+from tests.backups.faking import FakeSource, MovedClock, make_world, states
+from tests.building import HOUR, duration, policy, retention
+from tests.postgres.processes import comes_true, is_running
+
+BEFORE = Occasion(phase="before", of="dump", facts={"DATABASE": "hotel", "TARGET": "primary"})
+AFTER = Occasion(phase="after", of="dump", facts={"DATABASE": "hotel", "RESULT": "done"})
+SECRET = "gr8-s3cret-t0ken"
+
+
+@pytest.fixture
+def stop() -> Event:
+    return Event()
+
+
+@pytest.fixture
+def hooks(tmp_path: Path, stop: Event) -> HookPrograms:
+    environ = {"PATH": os.environ["PATH"], "HOME": "/home/x", "DATABASE_URL": "postgres://u:pw@h/d", "TOKEN": SECRET}
+    surroundings = Surroundings(base=tmp_path, environ=environ, redactor=Redactor())
+    return HookPrograms("hotel", surroundings=surroundings, clock=SystemClock(), stop=stop)
+
+
+def script(folder: Path, text: str, name: str = "hook") -> str:
+    """A program in the policy's folder, as argv names it."""
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(file.stat().st_mode | stat.S_IXUSR)
+    return f"./{name}"
+
+
+def hook(*argv: str, **fields: object) -> Hook:
+    return Hook(argv=argv, **fields)  # type: ignore[arg-type]  # fields of the struct
+
+
+class TestRunning:
+    def test_what_it_is_told(self, tmp_path: Path, hooks: HookPrograms) -> None:
+        """It runs in the policy's folder, with what it is given by name, what it runs beside, and none of our secrets."""
+        shell = "^_=\\|^PWD=\\|^SHLVL=\\|^OLDPWD=\\|^LC_CTYPE="
+        name = script(tmp_path, f'cat > got; pwd > where; env | grep -v "{shell}" | sort > env; echo "$@" > argv')
+
+        hooks.run(hook(name, "a b", "$HOME", env={"T": Text.parse("${TOKEN}")}, stdin=Text.parse("${TOKEN}")), BEFORE)
+
+        assert SECRET == (tmp_path / "got").read_text()
+        assert str(tmp_path) == (tmp_path / "where").read_text().strip()
+        assert "a b $HOME\n" == (tmp_path / "argv").read_text()
+        assert [
+            "HOME=/home/x",
+            f"PATH={os.environ['PATH']}",
+            "RECONCILER_ACTION=dump",
+            "RECONCILER_DATABASE=hotel",
+            "RECONCILER_PHASE=before",
+            "RECONCILER_TARGET=primary",
+            f"T={SECRET}",
+        ] == (tmp_path / "env").read_text().splitlines()
+
+    def test_its_failure_tells_its_last_words_without_secrets(self, tmp_path: Path, hooks: HookPrograms) -> None:
+        """Exit code and output, stdout and stderr alike; what was looked up is hidden, and never in argv."""
+        name = script(tmp_path, 'echo noise; read token; echo jobs are busy; echo "token $token is wrong" >&2; exit 3')
+
+        with pytest.raises(Unreachable) as failure:
+            hooks.run(hook(name, stdin=Text.parse("${TOKEN}")), BEFORE)
+
+        assert "hook ./hook before the dump failed: exit code 3: noise / jobs are busy / token *** is wrong" == str(failure.value)
+
+    @pytest.mark.parametrize("text", ["exec /bin/true", "exec <&-; exec /bin/true", "sleep 0.2"])
+    def test_one_that_does_not_read(self, tmp_path: Path, hooks: HookPrograms, text: str) -> None:
+        """Not to care what stands on stdin is no failure."""
+        hooks.run(hook(script(tmp_path, text), stdin=Text.parse("x" * 60_000)), BEFORE)
+
+    @pytest.mark.parametrize("name", ["./none", "no-such-program-anywhere", "./plain"])
+    def test_no_such_program(self, tmp_path: Path, hooks: HookPrograms, name: str) -> None:
+        """It is said, with what would help."""
+        (tmp_path / "plain").write_text("not to be executed")
+
+        with pytest.raises(Refused, match="no such program that may be executed"):
+            hooks.run(hook(name), BEFORE)
+
+    def test_a_reference_that_leads_nowhere(self, tmp_path: Path, hooks: HookPrograms) -> None:
+        """The variable and the field are named; the program is not begun."""
+        name = script(tmp_path, "touch begun")
+
+        with pytest.raises(Refused, match=r"MISSING.*|databases\.hotel\.dumps\.hooks\.env\.T"):
+            hooks.run(hook(name, env={"T": Text.parse("${MISSING}")}), BEFORE)
+
+        assert not (tmp_path / "begun").exists()
+
+    def test_its_timeout(self, tmp_path: Path, hooks: HookPrograms) -> None:
+        """It is ended with what it started, and the sentence says how long it was given."""
+        name = script(tmp_path, "echo $$ > pid; sleep 300 & echo $! > child; wait")
+
+        with pytest.raises(Unreachable, match=r"before the dump took longer than its timeout allows, and was ended after 1s"):
+            hooks.run(hook(name, timeout=duration("1s")), BEFORE)
+
+        pids = [int((tmp_path / file).read_text()) for file in ("pid", "child")]
+        assert comes_true(lambda: not any(is_running(pid) for pid in pids))
+
+    def test_asked_to_stop(self, tmp_path: Path, hooks: HookPrograms, stop: Event) -> None:
+        """What runs before an action ends at once; what runs after it still does its work."""
+        waiting, working = script(tmp_path, "echo > begun; sleep 300"), script(tmp_path, "echo resumed > resumed", "after")
+        Thread(target=lambda: stop.set() if comes_true((tmp_path / "begun").exists) else None, daemon=True).start()
+
+        with pytest.raises(ReconcilerError, match="stopped while hook"):
+            hooks.run(hook(waiting), BEFORE)
+        assert stop.is_set()
+        hooks.run(hook(working), AFTER)
+
+        assert (tmp_path / "resumed").exists()
+
+    def test_our_death(self, tmp_path: Path) -> None:
+        """A kill -9 of ours ends the hook too."""
+        name = script(tmp_path, "echo $$ > pid.new; mv pid.new pid; sleep 300")
+        program = (
+            "import sys, threading; from pathlib import Path; from reconciler.hook_program import *\n"
+            "from reconciler.policy.redaction import Redactor; from reconciler.world.clock import SystemClock\n"
+            "s = Surroundings(base=Path(sys.argv[1]), environ={'PATH': '/bin:/usr/bin'}, redactor=Redactor())\n"
+            "h = HookPrograms('hotel', surroundings=s, clock=SystemClock(), stop=threading.Event())\n"
+            "h.run(Hook(argv=(sys.argv[2],)), Occasion(phase='before', of='dump', facts={}))\n"
+        )
+        running = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), name])
+        assert comes_true((tmp_path / "pid").exists)
+        pid = int((tmp_path / "pid").read_text())
+
+        running.send_signal(signal.SIGKILL)
+        running.wait(timeout=10)
+
+        assert comes_true(lambda: not is_running(pid))
+
+
+@pytest.fixture
+def clock() -> MovedClock:
+    return MovedClock()
+
+
+class TestBesideActions:
+    """What runs when, in turns of a world of files: each hook writes a line."""
+
+    @pytest.fixture
+    def world(self, tmp_path: Path, clock: MovedClock, hooks: HookPrograms) -> World:
+        return msgspec.structs.replace(make_world(tmp_path, clock), run_hook=hooks.run)
+
+    @pytest.fixture
+    def line(self, tmp_path: Path) -> str:
+        told = "$RECONCILER_PHASE $RECONCILER_ACTION ${RECONCILER_TARGET:--} ${RECONCILER_RESULT:--}"
+        return script(tmp_path, f'echo "$1 {told}" >> log; test "$1" != bad')
+
+    def want(self, *, before: tuple[Hook, ...] = (), after: tuple[Hook, ...] = ()) -> DatabasePolicy:
+        plain = policy("0 * * * *", ("primary", "offsite"), retention(grace="1h", keep_last=2))
+        return msgspec.structs.replace(plain, dumps=msgspec.structs.replace(plain.dumps, hooks=Hooks(before=before, after=after)))
+
+    def run(self, world: World, want: DatabasePolicy) -> list[Outcome]:
+        return list(turn(world, want, DUTIES, Consent()).outcomes)
+
+    def log(self, folder: Path) -> list[str]:
+        return (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
+
+    def test_around_a_dump(self, tmp_path: Path, world: World, line: str) -> None:
+        """In their order before it, in their order after it; beside nothing that they were not asked for."""
+        want = self.want(before=(hook(line, "1"), hook(line, "2")), after=(hook(line, "3"), hook(line, "4")))
+
+        outcomes = self.run(world, want)
+
+        assert ["done", "done"] == [outcome.result for outcome in outcomes]
+        assert [
+            "1 before dump primary -",
+            "2 before dump primary -",
+            "3 after dump primary done",
+            "4 after dump primary done",
+        ] == self.log(tmp_path)
+
+    def test_around_copies_and_prunes(self, tmp_path: Path, clock: MovedClock, world: World, line: str) -> None:
+        """Each action has its own; which backup and which targets it is about is told."""
+        want = self.want(before=(hook(line, "b", on=("copy", "prune")),), after=(hook(line, "a", on=("prune",)),))
+        for _ in range(4):
+            assert {"done"} == {outcome.result for outcome in self.run(world, want)}
+            clock.move(HOUR)
+
+        log = self.log(tmp_path)
+        assert 4 == log.count("b before copy offsite -")
+        assert log.count("b before prune offsite,primary -") == log.count("a after prune offsite,primary done") >= 1
+
+    def test_one_before_it_fails(self, tmp_path: Path, world: World, line: str) -> None:
+        """The action is not begun, and says which hook; the rest before it is skipped; what runs after it runs all the same."""
+        want = self.want(before=(hook(line, "bad"), hook(line, "2")), after=(hook(line, "3"),))
+
+        outcomes = self.run(world, want)
+
+        assert ["failed"] == [outcome.result for outcome in outcomes]
+        assert "hook ./hook before the dump failed: exit code 1" == outcomes[0].says
+        assert ["bad before dump primary -", "3 after dump primary failed"] == self.log(tmp_path)
+        assert {} == states(world, "primary")
+
+    def test_the_action_fails(self, tmp_path: Path, clock: MovedClock, world: World, line: str) -> None:
+        """What was paused is resumed."""
+        source = FakeSource(clock, trouble="at the start")
+        broken = msgspec.structs.replace(world, provider=_Hosting(source))
+
+        outcomes = self.run(broken, self.want(before=(hook(line, "1"),), after=(hook(line, "2"),)))
+
+        assert ["failed"] == [outcome.result for outcome in outcomes]
+        assert ["1 before dump primary -", "2 after dump primary failed"] == self.log(tmp_path)
+
+    def test_one_after_it_fails(self, tmp_path: Path, world: World, line: str) -> None:
+        """The dump is there, and said to be; the hook is a failure of its own, and the others run."""
+        outcomes = self.run(world, self.want(after=(hook(line, "bad"), hook(line, "2"))))
+
+        assert [
+            ("take dump → primary", "done"),
+            ("hook after take dump → primary", "failed"),
+            ("copy primary → offsite", "done"),
+        ] == [(outcome.does, outcome.result) for outcome in outcomes]
+        assert ["bad after dump primary done", "2 after dump primary done"] == self.log(tmp_path)
+        assert ["whole"] == list(states(world, "primary").values())
+
+
+class _Hosting(msgspec.Struct, frozen=True):
+    opened: FakeSource
+    domain: str = "host:db.internal"
+    place: str = "fake db.internal/hotel"
+
+    def source(self) -> FakeSource:
+        return self.opened
