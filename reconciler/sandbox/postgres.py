@@ -8,12 +8,10 @@ Works as root too: the server then runs as `nobody`, its files lie below /var/tm
 What is in its databases is no matter of this module.
 """
 
-import hashlib
-import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -21,13 +19,15 @@ from urllib.parse import quote
 
 import msgspec
 
-from reconciler.errors import Refused, Unreachable
+from reconciler.errors import Refused
 from reconciler.sandbox import ports, process
 from reconciler.sandbox.account import Account, dropping_to, lent_account
-from reconciler.sandbox.binaries import SHARED, own_folder, runnable
+from reconciler.sandbox.binaries import runnable
 from reconciler.sandbox.files import write_private
-from reconciler.sandbox.patience import comes_true, wait_for
+from reconciler.sandbox.patience import comes_true
+from reconciler.sandbox.places import give, made, place
 from reconciler.sandbox.process import Process
+from reconciler.sandbox.serving import clear_remains, end_server, environment, ready, wait_until_ready
 from reconciler.world.clock import token
 
 SUPERUSER: Final = "postgres"
@@ -52,14 +52,8 @@ _MODEST: Final[Mapping[str, str]] = MappingProxyType(
         "log_timezone": "UTC",
     }
 )
-_READY_SECONDS = 60.0
 _INITDB_SECONDS = 120
-_END = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
-"""Fast shutdown, then immediate, then no question."""
 _KILL = ((signal.SIGKILL, 5.0),)
-_STATUS_LINE = 7
-_PORT_LINE = 3
-"""Lines of postmaster.pid, counted from 0 (PostgreSQL: src/include/utils/pidfile.h)."""
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,20 +94,20 @@ def start_cluster(
     """
     binaries, folder = binaries.absolute(), folder.absolute()
     account = lent_account()
-    home = _home(folder)
+    home = made(folder)
     data = home / "data"
     programs = runnable(binaries, account)
     if not (data / "PG_VERSION").is_file():
         # A server whose data somebody deleted may still run: it must not be taken for the new one.
         stop_cluster(folder)
-        _initialise(programs, home, account)
+        initialise(programs, home, account)
     log = log or home / "log"
     if not process.find("postgres", str(data)):
-        _clear_remains(data)
+        clear_remains(data)
         _configure(home, {**_MODEST, **(settings or {}), "port": str(_port(home, port))}, account)
         argv = [str(programs / "postgres"), "-D", str(data)]
-        process.start(argv, log=log, environment=_environment(), account=account)
-    running = _wait_until_ready(data, log)
+        process.start(argv, log=log, environment=environment(), account=account)
+    running = wait_until_ready(data, log)
     return Cluster(
         binaries=programs,
         folder=folder,
@@ -128,54 +122,25 @@ def start_cluster(
 def running_cluster(folder: Path) -> tuple[Process, int] | None:
     """The server that runs in `folder` and accepts connections, with its port; None if there is none."""
     data = _data(folder)
-    return _ready(data) if (data / "PG_VERSION").is_file() else None
+    return ready(data) if (data / "PG_VERSION").is_file() else None
 
 
 def stop_cluster(folder: Path) -> bool:
     """End the server in `folder` and all its sessions, keeping the data; says whether one ran. Gone when it returns."""
-    data = _data(folder)
-    servers = process.find("postgres", str(data))
-    process.end(servers, signals=_END)
-    _end_stragglers(data)
-    return bool(servers)
+    return end_server(_data(folder))
 
 
 def remove_cluster(folder: Path) -> None:
     """End the server in `folder` and delete its data. Nothing there is fine."""
     stop_cluster(folder)
-    home = _place(folder)
+    home = place(folder)
     shutil.rmtree(home, ignore_errors=not home.is_dir())
     if folder.is_symlink():
         folder.unlink()
 
 
-def _place(folder: Path) -> Path:
-    """Where the files really are: `folder` itself, or as root a place that follows from it and that another account reaches."""
-    real = folder.absolute().parent.resolve() / folder.name
-    if lent_account() is None:
-        return real
-    return SHARED / f"reconciler-sandbox-{os.geteuid()}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}"
-
-
 def _data(folder: Path) -> Path:
-    return _place(folder) / "data"
-
-
-def _home(folder: Path) -> Path:
-    """Make the place where the files really are, and as root a link to it."""
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    home = _place(folder)
-    if lent_account() is None:
-        return own_folder(home, mode=0o700)
-    own_folder(home, mode=0o711)
-    if not folder.is_symlink() and not folder.exists():
-        folder.symlink_to(home)
-    if folder.resolve() != home:
-        # A link to the data of another folder would make two sandboxes one.
-        raise Refused(
-            f"{folder} is in the way: as root it must be a link to {home}", cure=f"choose another folder, or remove {folder}"
-        )
-    return home
+    return place(folder) / "data"
 
 
 def _password(home: Path) -> str:
@@ -187,7 +152,10 @@ def _password(home: Path) -> str:
         ) from error
 
 
-def _initialise(programs: Path, home: Path, account: Account | None) -> None:
+def initialise(
+    programs: Path, home: Path, account: Account | None, *, superuser: str = SUPERUSER, arguments: Sequence[str] = ()
+) -> None:
+    """Make `home`/data, whole or not at all, and `home`/password, the superuser's. `arguments` are further ones of initdb."""
     # A folder under another name until initdb is through: "data" exists only whole.
     partial = home / "data.partial"
     # The initdb of a caller that was killed works on.
@@ -199,9 +167,9 @@ def _initialise(programs: Path, home: Path, account: Account | None) -> None:
     write_private(password, secret)
     handed = home / "password.initdb"
     write_private(handed, secret)
-    _give(account, partial, handed)
+    give(account, partial, handed)
     try:
-        _initdb(programs, partial, handed, account)
+        _initdb(programs, partial, account, (f"--pwfile={handed}", f"--username={superuser}", *arguments))
     finally:
         handed.unlink()
     with (partial / "postgresql.conf").open("a") as configuration:
@@ -209,8 +177,8 @@ def _initialise(programs: Path, home: Path, account: Account | None) -> None:
     partial.rename(home / "data")
 
 
-def _initdb(programs: Path, data: Path, password_file: Path, account: Account | None) -> None:
-    argv = [str(programs / "initdb"), "-D", str(data), f"--pwfile={password_file}", f"--username={SUPERUSER}"]
+def _initdb(programs: Path, data: Path, account: Account | None, arguments: Sequence[str]) -> None:
+    argv = [str(programs / "initdb"), "-D", str(data), *arguments]
     argv += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
     done = subprocess.run(
         argv,
@@ -221,7 +189,7 @@ def _initdb(programs: Path, data: Path, password_file: Path, account: Account | 
         check=False,
         timeout=_INITDB_SECONDS,
         cwd="/",
-        env=_environment(),
+        env=environment(),
         **dropping_to(account),
     )
     if done.returncode:
@@ -229,17 +197,6 @@ def _initdb(programs: Path, data: Path, password_file: Path, account: Account | 
         raise Refused(
             f"initdb could not make a server in {data}: {''.join(said)}", cure="see whether the disk is full, then try again"
         )
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of the caller's: a PGDATA or PGPORT of theirs would change what is started."""
-    return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _give(account: Account | None, *paths: Path) -> None:
-    if account:
-        for path in paths:
-            os.chown(path, account.uid, account.gid)
 
 
 def _port(home: Path, wanted: int | None) -> int:
@@ -255,43 +212,4 @@ def _configure(home: Path, settings: Mapping[str, str], account: Account | None)
     quoted = ((name, value.replace("'", "''")) for name, value in settings.items())
     configuration = home / "data" / "sandbox.conf"
     write_private(configuration, "".join(f"{name} = '{value}'\n" for name, value in quoted))
-    _give(account, configuration)
-
-
-def _clear_remains(data: Path) -> None:
-    """No server of ours runs: what is left of a killed one goes, else the next refuses to start."""
-    _end_stragglers(data)
-    # Its pid may be somebody else's by now, and PostgreSQL would take that process for the server.
-    (data / "postmaster.pid").unlink(missing_ok=True)
-
-
-def _end_stragglers(data: Path) -> None:
-    # Sessions end by themselves once their server is gone, unless one is deep in a computation.
-    comes_true(lambda: not process.working_in(data, "postgres"), seconds=2)
-    process.end(process.working_in(data, "postgres"), signals=((signal.SIGQUIT, 1.0), (signal.SIGKILL, 5.0)))
-
-
-def _wait_until_ready(data: Path, log: Path) -> tuple[Process, int]:
-    def look() -> tuple[Process, int] | None:
-        found = _ready(data)
-        if not found and not process.find("postgres", str(data)):
-            raise Unreachable(f"PostgreSQL ended while starting: {_last_words(log)}", cure=f"read {log}")
-        return found
-
-    return wait_for(look, seconds=_READY_SECONDS, what="PostgreSQL to accept connections", cure=f"read {log}")
-
-
-def _ready(data: Path) -> tuple[Process, int] | None:
-    servers = process.find("postgres", str(data))
-    try:
-        lines = (data / "postmaster.pid").read_text().splitlines()
-    except FileNotFoundError:
-        return None
-    if len(lines) <= _STATUS_LINE or lines[_STATUS_LINE].strip() != "ready":
-        return None
-    return next(((server, int(lines[_PORT_LINE])) for server in servers if str(server.pid) == lines[0]), None)
-
-
-def _last_words(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    return next((line for line in reversed(lines) if "FATAL" in line), lines[-1] if lines else "it said nothing")
+    give(account, configuration)
