@@ -7,7 +7,7 @@ export PATH="$PWD/.venv/bin:$PATH"
 say() { printf '\n\033[1m%s\033[0m\n' "$1"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
 
-say "1. A PostgreSQL with a hotel in it, and an S3 server, both real and on this machine:"
+say "1. A PostgreSQL with a hotel in it, an S3 server, and a Neon, real and on this machine:"
 run reconcile sandbox up
 
 say "2. backup-policy.yaml says what \"backed up\" means. Is it right, and when does it fire?"
@@ -42,5 +42,5 @@ cat <<'NEXT'
   source .venv/bin/activate
   reconcile --help                    all commands
   reconcile init --help               a policy for a database of yours
-  reconcile sandbox down              end both servers (--purge: delete their data too)
+  reconcile sandbox down              end the servers (--purge: delete their data too)
 NEXT

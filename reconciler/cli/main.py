@@ -22,7 +22,7 @@ COMMANDS = {
     "forget": "stop reporting what left the policy (deletes nothing)",
     "init": "write a first policy",
     "schema": "print the JSON schemas of the policy and of all output",
-    "sandbox": "a real PostgreSQL and a real S3 server to try it on",
+    "sandbox": "a real PostgreSQL, a real S3 server and a Neon to try it on",
 }
 ALIASES = {"--plan": "plan", "--apply": "apply"}
 TAKES_VALUE = ("-p", "--policy", "--database", "--format")

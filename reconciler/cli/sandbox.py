@@ -1,12 +1,13 @@
-"""A real PostgreSQL and a real S3 server on this machine, to try things on: no root, container or account needed.
+"""A real PostgreSQL, a real S3 server and a Neon on this machine, to try things on: no root, container or account needed.
 
 examples:
-  reconcile sandbox up                     start both, make a hotel database to protect
+  reconcile sandbox up                     start them, make a hotel database to protect
   reconcile sandbox status --format json   where they are, and the keys to them
-  reconcile sandbox down                   end both, keep their data
-  reconcile sandbox down --purge           end both, delete their data
+  reconcile sandbox down                   end them, keep their data
+  reconcile sandbox down --purge           end them, delete their data
+  reconcile sandbox fault locked --times 3 let Neon's next three requests be refused, as while operations run
 
-For trying and testing only. Everything listens on 127.0.0.1. `status` exits with 1 unless both run.
+For trying and testing only. Everything listens on 127.0.0.1. `status` exits with 1 unless all run.
 """
 
 import argparse
@@ -15,28 +16,38 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from reconciler.cli.frame import Call
-from reconciler.sandbox.status import PostgresStatus, S3Status, Status
+from reconciler.sandbox.neon.faults import KINDS
+from reconciler.sandbox.status import NeonStatus, PostgresStatus, S3Status, Status
 
 _NEXT = """
 next:
   reconcile --plan            what is missing
-  reconcile sandbox down      end both servers (--purge: delete their data too)"""
+  reconcile sandbox down      end the servers (--purge: delete their data too)"""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("action", choices=("up", "down", "status"), help="start, end, or look")
+    parser.add_argument("action", choices=("up", "down", "status", "fault"), help="start, end, look, or let Neon's API fail")
+    parser.add_argument("kind", nargs="?", choices=(*KINDS, "none"), help="with fault: what goes wrong; none: nothing any more")
+    parser.add_argument("--times", metavar="N", type=int, default=1, help="with fault: how often (default: 1)")
+    parser.add_argument("--seconds", metavar="S", type=float, default=1.0, help="with fault: how slow, or when to come again")
+    parser.add_argument("--http-status", metavar="CODE", type=int, default=503, help="with fault broken: which (default: 503)")
+    parser.add_argument("--method", default="", help="with fault: of such requests alone, e.g. POST")
+    parser.add_argument("--path", default="", help="with fault: where the path, or the operation's action, contains this alone")
     parser.add_argument("--dir", metavar="FOLDER", type=Path, help="where it lives (default: .sandbox beside the policy)")
     parser.add_argument("--purge", action="store_true", help="with down: delete the data as well")
 
 
 def run(call: Call) -> int:
-    """Start, end, or look."""
+    """Start, end, look, or let fail."""
     folder: Path = call.arguments.dir or Path(call.arguments.policy).parent / ".sandbox"
     if call.arguments.purge and call.arguments.action != "down":
         call.say("reconcile sandbox: --purge goes with down")
         return 1
-    actions = {"up": _up, "down": _down, "status": _status}
+    if (call.arguments.kind is not None) != (call.arguments.action == "fault"):
+        call.say("reconcile sandbox: a kind of fault goes with fault, and fault needs one")
+        return 1
+    actions = {"up": _up, "down": _down, "status": _status, "fault": _fault}
     return actions[call.arguments.action](call, folder)
 
 
@@ -53,7 +64,7 @@ def _down(call: Call, folder: Path) -> int:
     from reconciler.sandbox.status import status
 
     ran = down(folder, purge=call.arguments.purge)
-    said = "ended both servers" if ran else "nothing ran"
+    said = "ended the servers" if ran else "nothing ran"
     kept = "; the data is deleted" if call.arguments.purge else "; the data is kept, `reconcile sandbox up` goes on with it"
     _answer(call, status(folder), said + kept)
     return 0
@@ -67,6 +78,28 @@ def _status(call: Call, folder: Path) -> int:
     return 0 if stands.running else 1
 
 
+def _fault(call: Call, folder: Path) -> int:
+    from reconciler.sandbox.neon.asking import order_fault
+    from reconciler.sandbox.neon.faults import Fault
+
+    asked = call.arguments
+    fault = Fault(
+        kind=asked.kind,
+        times=asked.times,
+        seconds=asked.seconds,
+        status=asked.http_status,
+        method=asked.method.upper(),
+        path=asked.path,
+    )
+    left = order_fault(folder / "neon", None if asked.kind == "none" else fault)
+    if call.json:
+        call.answer_json(left)
+    else:
+        lines = [f"{each.kind} × {each.times} {each.method or 'any'} {each.path or 'any path'}" for each in left.faults]
+        call.answer("\n".join(lines) or "nothing goes wrong on purpose")
+    return 0
+
+
 def _answer(call: Call, stands: Status, text: str) -> None:
     if call.json:
         call.answer_json(stands)
@@ -75,7 +108,7 @@ def _answer(call: Call, stands: Status, text: str) -> None:
 
 
 def _table(stands: Status) -> str:
-    postgres, s3 = stands.postgres, stands.s3
+    postgres, s3, neon = stands.postgres, stands.s3, stands.neon
     rows = [
         (
             "postgres",
@@ -84,11 +117,12 @@ def _table(stands: Status) -> str:
             f"PostgreSQL {postgres.version}" if postgres.version else "",
         ),
         ("s3", _runs(s3), _place(s3.endpoint), f"bucket {s3.bucket}" if s3.running else ""),
+        ("neon", _runs(neon), _place(neon.api_host), f"project {neon.project_id}" if neon.running else ""),
     ]
     return _aligned(rows)
 
 
-def _runs(server: PostgresStatus | S3Status) -> str:
+def _runs(server: PostgresStatus | S3Status | NeonStatus) -> str:
     return f"runs, pid {server.pid}" if server.running else "does not run"
 
 

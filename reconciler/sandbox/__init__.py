@@ -1,1 +1,1 @@
-"""A real PostgreSQL and a real S3 server on this machine, without root, container or account: for trying and testing only."""
+"""A real PostgreSQL, a real S3 server and a Neon on this machine, without root, container or account: for trying only."""

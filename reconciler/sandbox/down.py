@@ -5,12 +5,13 @@ from pathlib import Path
 
 from reconciler.errors import Refused
 from reconciler.sandbox.folder import held, is_sandbox
+from reconciler.sandbox.neon.service import remove_neon, stop_neon
 from reconciler.sandbox.postgres import remove_cluster, stop_cluster
 from reconciler.sandbox.s3 import remove_server, stop_server
 
 
 def down(folder: Path, *, purge: bool) -> bool:
-    """End both servers; says whether one ran. Gone when it returns.
+    """End all servers; says whether one ran. Gone when it returns.
 
     Raises Refused for a folder that is no sandbox, Unreachable.
     """
@@ -28,8 +29,9 @@ def down(folder: Path, *, purge: bool) -> bool:
 
 
 def _end(folder: Path, *, purge: bool) -> bool:
-    ran = [stop_server(folder / "s3"), stop_cluster(folder / "postgres")]
+    ran = [stop_neon(folder / "neon"), stop_server(folder / "s3"), stop_cluster(folder / "postgres")]
     if purge:
+        remove_neon(folder / "neon")
         remove_server(folder / "s3")
         remove_cluster(folder / "postgres")
     return any(ran)

@@ -68,6 +68,15 @@ def find(program: str, argument: str) -> tuple[Process, ...]:
     )
 
 
+def find_module(module: str, argument: str) -> tuple[Process, ...]:
+    """The living Python processes that run that module on exactly that argument, whatever their interpreter is called."""
+    return tuple(
+        process
+        for pid, argv in _command_lines()
+        if argv[1:2] == ["-m"] and module in argv[2:3] and argument in argv[3:] and (process := _look_at(pid))
+    )
+
+
 def is_alive(process: Process) -> bool:
     """Whether that very process still runs; a zombie does not."""
     return _look_at(process.pid) == process

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from reconciler.sandbox.neon.service import running_neon
 from reconciler.sandbox.postgres import running_cluster
 from reconciler.sandbox.references import BUCKET, read_reference
 from reconciler.sandbox.s3 import running_server
@@ -32,13 +33,27 @@ class S3Status(msgspec.Struct, frozen=True, kw_only=True):
     secret_access_key: str | None
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Both servers, with their secrets: for who asked for just that."""
+class NeonStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The server that speaks Neon's API. What was never made is None."""
 
     running: bool
-    """Both do."""
+    pid: int | None
+    api_host: str | None
+    """The API's base, as `--api-host` takes it."""
+    api_key: str | None
+    project_id: str | None
+    url: str | None
+    """The main branch's database, as its owner."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """All servers, with their secrets: for who asked for just that."""
+
+    running: bool
+    """All that were made do."""
     postgres: PostgresStatus
     s3: S3Status
+    neon: NeonStatus
 
     def __repr__(self) -> str:
         return f"Status(running={self.running})"
@@ -46,8 +61,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 def status(folder: Path) -> Status:
     """Look, and change nothing. A folder that was never a sandbox is one where nothing runs."""
-    postgres, s3 = _postgres(folder.absolute()), _s3(folder.absolute())
-    return Status(running=postgres.running and s3.running, postgres=postgres, s3=s3)
+    postgres, s3, neon = _postgres(folder.absolute()), _s3(folder.absolute()), _neon(folder.absolute())
+    running = postgres.running and s3.running and (neon.running or neon.api_host is None)
+    return Status(running=running, postgres=postgres, s3=s3, neon=neon)
 
 
 def _postgres(folder: Path) -> PostgresStatus:
@@ -61,6 +77,18 @@ def _postgres(folder: Path) -> PostgresStatus:
         version=version,
         url=read_reference(folder, "postgres_url"),
         admin_url=admin_url,
+    )
+
+
+def _neon(folder: Path) -> NeonStatus:
+    found = running_neon(folder / "neon")
+    return NeonStatus(
+        running=found is not None,
+        pid=found.process.pid if found else None,
+        api_host=read_reference(folder, "neon_api_host"),
+        api_key=read_reference(folder, "neon_api_key"),
+        project_id=read_reference(folder, "neon_project_id"),
+        url=read_reference(folder, "neon_url"),
     )
 
 

@@ -163,7 +163,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Status
     """One sandbox a worker: leave it up and whole."""
     folder = tmp_path_factory.mktemp("box") / ".sandbox"
     try:
-        yield folder, up(folder, tell=lambda _: None)
+        yield folder, up(folder, tell=lambda _: None, with_neon=False)
     finally:
         down(folder, purge=True)
 

@@ -25,7 +25,7 @@ def worn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Statu
     """One that is up, to kill parts of: other addresses, keys and processes than at first, after a while."""
     folder = tmp_path_factory.mktemp("worn") / ".sandbox"
     try:
-        yield folder, up(folder, tell=lambda _: None)
+        yield folder, up(folder, tell=lambda _: None, with_neon=False)
     finally:
         down(folder, purge=True)
 

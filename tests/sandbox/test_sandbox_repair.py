@@ -30,7 +30,7 @@ def test_server_was_killed(worn: Sandbox, server: str) -> None:
     before = status(folder)
     kill(getattr(before, server).pid)
 
-    after = up(folder, tell=lambda _: None)
+    after = up(folder, tell=lambda _: None, with_neon=False)
 
     assert after.running
     assert before.postgres.url == after.postgres.url
@@ -45,7 +45,7 @@ def test_session_was_killed(worn: Sandbox) -> None:
     with psycopg.connect(stands.postgres.admin_url) as connection:
         kill(connection.info.backend_pid)
 
-        after = up(folder, tell=lambda _: None)
+        after = up(folder, tell=lambda _: None, with_neon=False)
 
     assert after.running
 
@@ -60,7 +60,7 @@ def test_stale_pid_was_given_to_somebody_else(worn: Sandbox) -> None:
     with subprocess.Popen(["/bin/sleep", "60"], user=owner.st_uid if os.geteuid() == 0 else None) as other:
         pid_file.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
 
-        after = up(folder, tell=lambda _: None)
+        after = up(folder, tell=lambda _: None, with_neon=False)
 
         assert other.poll() is None
         other.kill()
@@ -75,7 +75,7 @@ def test_remembered_file_is_torn(worn: Sandbox, name: str) -> None:
     torn = folder / name
     torn.write_text(torn.read_text()[:11])
 
-    after = up(folder, tell=lambda _: None)
+    after = up(folder, tell=lambda _: None, with_neon=False)
 
     assert after.running
     assert after.postgres.url is not None
@@ -91,7 +91,7 @@ def test_up_was_killed(folder: Path, reached: str) -> None:
         wait_for(lambda: any(folder.glob(reached)) or child.poll() is not None, seconds=60, what=reached)
         child.kill()
 
-    after = up(folder, tell=lambda _: None)
+    after = up(folder, tell=lambda _: None, with_neon=False)
 
     assert after.running
     assert after.postgres.url is not None
@@ -102,11 +102,11 @@ def test_up_was_killed(folder: Path, reached: str) -> None:
 
 def test_folder_was_deleted_under_running_servers(folder: Path) -> None:
     """Servers whose folder somebody deleted are ended, and not taken for the new ones."""
-    before = up(folder, tell=lambda _: None)
+    before = up(folder, tell=lambda _: None, with_neon=False)
     shutil.rmtree((folder / "postgres").resolve())
     shutil.rmtree(folder)
 
-    after = up(folder, tell=lambda _: None)
+    after = up(folder, tell=lambda _: None, with_neon=False)
 
     assert after.running
     assert after.s3.pid != before.s3.pid

@@ -75,7 +75,7 @@ def test_up_twice_changes_nothing(sandbox: Sandbox) -> None:
     """Started twice is fine: same processes, same ports, same keys."""
     folder, stands = sandbox
 
-    again = up(folder, tell=lambda _: None)
+    again = up(folder, tell=lambda _: None, with_neon=False)
 
     assert stands == again
 
@@ -85,7 +85,7 @@ def test_two_ups_at_once_take_turns(sandbox: Sandbox) -> None:
     folder, stands = sandbox
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        both = list(pool.map(lambda _: up(folder, tell=lambda _: None), range(2)))
+        both = list(pool.map(lambda _: up(folder, tell=lambda _: None, with_neon=False), range(2)))
 
     assert [stands, stands] == both
 
@@ -130,7 +130,7 @@ def test_listens_on_loopback_only(sandbox: Sandbox) -> None:
 
 def test_down_ends_every_process(folder: Path) -> None:
     """After `down` nothing runs that `up` started, and `up` goes on with the same data."""
-    stands = up(folder, tell=lambda _: None)
+    stands = up(folder, tell=lambda _: None, with_neon=False)
     assert stands.postgres.admin_url is not None
     with psycopg.connect(stands.postgres.admin_url) as connection:
         connection.execute("create table kept ()")
@@ -141,7 +141,7 @@ def test_down_ends_every_process(folder: Path) -> None:
     assert [argv for _, argv in process._command_lines() if str(folder) in " ".join(argv)] == []
     assert not process.find("postgres", str((folder / "postgres").resolve() / "data"))
     assert not status(folder).running
-    again = up(folder, tell=lambda _: None)
+    again = up(folder, tell=lambda _: None, with_neon=False)
     assert stands.postgres.url == again.postgres.url
     assert again.postgres.admin_url is not None
     with psycopg.connect(again.postgres.admin_url) as connection:
@@ -180,7 +180,7 @@ def test_two_sandboxes_side_by_side(sandbox: Sandbox, folder: Path) -> None:
     """Two folders share neither port, key nor data, and the purge of one leaves the other, and nothing of itself."""
     _, one = sandbox
 
-    other = up(folder, tell=lambda _: None)
+    other = up(folder, tell=lambda _: None, with_neon=False)
 
     assert other.running
     assert one.postgres.url != other.postgres.url

@@ -79,7 +79,7 @@ def stage(schedule: str, grace: str) -> Iterator[Stage]:
     """Up, and gone afterwards."""
     folder = Path(mkdtemp(prefix="soak-"))
     try:
-        up(folder / ".sandbox", tell=lambda _: None)
+        up(folder / ".sandbox", tell=lambda _: None, with_neon=False)
         (folder / "backup-policy.yaml").write_text(POLICY.format(schedule=schedule, grace=grace))
         yield Stage(folder=folder)
     finally:
