@@ -86,7 +86,10 @@ def test_remembered_file_is_torn(worn: Sandbox, name: str) -> None:
 @pytest.mark.parametrize("reached", ["postgres/data.partial", "postgres/data/base/16*", "s3/ports.json"])
 def test_up_was_killed(folder: Path, reached: str) -> None:
     """`up` killed when it had just come that far: the next one finishes, with the whole hotel."""
-    program = "import sys; from pathlib import Path; from reconciler.sandbox.up import up; up(Path(sys.argv[1]), tell=print, with_neon=False)"
+    program = (
+        "import sys; from pathlib import Path; from reconciler.sandbox.up import up;"
+        " up(Path(sys.argv[1]), tell=print, with_neon=False)"
+    )
     with subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.DEVNULL) as child:
         wait_for(lambda: any(folder.glob(reached)) or child.poll() is not None, seconds=60, what=reached)
         child.kill()
