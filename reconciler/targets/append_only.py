@@ -18,6 +18,7 @@ class _NothingGoes(Custody):
         self._inside = inside
         self.single_writer = inside.single_writer
         self.retain = inside.retain
+        self.shows_unfinished = inside.shows_unfinished
 
     def default_retention(self) -> timedelta | None:
         return self._inside.default_retention()

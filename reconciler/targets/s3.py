@@ -1,10 +1,8 @@
 """A bucket of any S3-compatible store as a target: what a policy says of it, and how that is resolved."""
 
 from datetime import timedelta
-from ipaddress import ip_address
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Literal
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +11,7 @@ from reconciler.errors import Refused
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.policy.units import Duration
+from reconciler.targets.endpoint import domain_of, host_of
 from reconciler.world.ports import Clock
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def connect(name: str, settings: S3Settings, *, surroundings: Surroundings, cloc
     if (key is None) != (secret is None):
         raise Refused(f"{where}: access_key_id and secret_access_key go together", cure="set both, or neither")
     url = endpoint.reveal(surroundings, field=f"{where}.endpoint") if endpoint else None
-    host = _host(url, f"{where}.endpoint") if url else None
+    host = host_of(url, f"{where}.endpoint") if url else None
     access = Access(
         bucket=settings.bucket,
         region=settings.region.reveal(surroundings, field=f"{where}.region") if settings.region else None,
@@ -124,27 +123,5 @@ def connect(name: str, settings: S3Settings, *, surroundings: Surroundings, cloc
 KIND = Kind(type="s3", settings=S3Settings, connect=connect)
 
 
-def _host(url: str, field: str) -> str:
-    """The endpoint's host. What is wrong is not shown: a URL may hold a password."""
-    try:
-        parts: SplitResult | None = urlsplit(url)
-        host = parts.hostname if parts and parts.port != 0 else None
-    except ValueError:
-        parts, host = None, None
-    # Out of the handler, since that error quotes the URL and would be chained.
-    if parts is None or not host or parts.scheme not in ("http", "https") or "@" in parts.netloc:
-        raise Refused(f"{field} is no URL of a store", cure="write https://HOST or https://HOST:PORT, without user and password")
-    return host
-
-
 def _domain(host: str | None) -> str:
-    if host is None or host.endswith(".amazonaws.com"):
-        return "s3:aws"
-    return "host:localhost" if _is_loopback(host) else f"s3:{host}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    return "s3:aws" if host is None or host.endswith(".amazonaws.com") else domain_of(host, "s3")

@@ -131,6 +131,8 @@ class Custody:
     """Its owner vouches that one program at a time acts on it, whatever it makes of conditional writes."""
     retain: timedelta | None = None
     """For how long what belongs to a backup is kept from everybody's deletion."""
+    shows_unfinished = True
+    """Whether writes that were begun and not completed can be found and aborted. Where not, the store drops them by itself."""
 
     def default_retention(self) -> timedelta | None:
         """For how long the store locks whatever is written there, leases too. Raises Refused where it may not be asked."""

@@ -13,6 +13,9 @@ from reconciler.simulation.reach import Reach
 from reconciler.simulation.store import Store
 from reconciler.simulation.target import SimulatedTarget
 from reconciler.simulation.timeline import Timeline
+from reconciler.targets.azure_target import AzureTarget
+from reconciler.targets.gcs_target import GcsTarget
+from reconciler.targets.gcs_upload import PART_BYTES
 from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.retrying import Retrying
 from reconciler.targets.s3_bucket import Bucket
@@ -20,9 +23,11 @@ from reconciler.targets.s3_target import S3Target
 from reconciler.targets.telling import Telling
 from reconciler.world.clock import SystemClock
 from reconciler.world.ports import Target
+from tests.servers.azure import AzureServer, azure_server
+from tests.servers.gcs import FakeGcs, StrictGcs, fake_gcs, strict_gcs
 from tests.servers.s3 import S3Server, s3_server
 
-__all__ = ["s3_server"]
+__all__ = ["azure_server", "fake_gcs", "s3_server", "strict_gcs"]
 
 
 def _local(request: pytest.FixtureRequest) -> Target:
@@ -37,6 +42,22 @@ def _s3(request: pytest.FixtureRequest, *, versioned: bool = False, prefix: str 
     return S3Target(bucket, domain="host:localhost")
 
 
+def _gcs(
+    request: pytest.FixtureRequest, server: str, *, prefix: str = "", page_items: int = 1000, part_bytes: int = PART_BYTES
+) -> Target:
+    google: FakeGcs | StrictGcs = request.getfixturevalue(server)
+    bucket = google.bucket(prefix=prefix)
+    return GcsTarget(
+        bucket, domain="host:localhost", clock=SystemClock(), stop=Event(), page_items=page_items, part_bytes=part_bytes
+    )
+
+
+def _azure(request: pytest.FixtureRequest, *, prefix: str = "", page_items: int = 5000) -> Target:
+    server: AzureServer = request.getfixturevalue("azure_server")
+    container = server.container(prefix=prefix)
+    return AzureTarget(container, domain="host:localhost", clock=SystemClock(), stop=Event(), page_items=page_items)
+
+
 def _simulated(request: pytest.FixtureRequest, *, versioned: bool = False) -> Target:
     timeline = Timeline(SystemClock().now())
     process = Host("host", timeline, boot="boot", namespace="pid:[1]", offset=0.0, drift=0.0).start()
@@ -48,6 +69,13 @@ TARGETS: dict[str, Callable[[pytest.FixtureRequest], Target]] = {
     "s3": _s3,
     "s3 with a prefix": lambda request: _s3(request, prefix="some/where/"),
     "s3 with versions": lambda request: _s3(request, versioned=True),
+    "gcs": lambda request: _gcs(request, "strict_gcs"),
+    "gcs with a prefix, in small pages and parts": lambda request: _gcs(
+        request, "strict_gcs", prefix="some/where/", page_items=2, part_bytes=1 << 20
+    ),
+    "gcs at fake-gcs-server": lambda request: _gcs(request, "fake_gcs"),
+    "azure": _azure,
+    "azure with a prefix, in small pages": lambda request: _azure(request, prefix="some/where/", page_items=2),
     "simulated": _simulated,
     "simulated with versions": lambda request: _simulated(request, versioned=True),
     "retrying local": lambda request: Retrying(_local(request), clock=SystemClock(), stop=Event()),

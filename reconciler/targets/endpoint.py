@@ -1,0 +1,37 @@
+"""The URL of a store, as a policy gives it: what host it names, and whether that is this machine."""
+
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
+
+from reconciler.errors import Refused
+
+
+def host_of(url: str, field: str) -> str:
+    """The endpoint's host. Raises Refused where it is no URL. What is wrong is not shown: a URL may hold a password."""
+    try:
+        parts: SplitResult | None = urlsplit(url)
+        host = parts.hostname if parts and parts.port != 0 else None
+    except ValueError:
+        parts, host = None, None
+    # Out of the handler, since that error quotes the URL and would be chained.
+    if parts is None or not host or parts.scheme not in ("http", "https") or "@" in parts.netloc:
+        raise Refused(f"{field} is no URL of a store", cure="write https://HOST or https://HOST:PORT, without user and password")
+    return host
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def domain_of(host: str, kind: str) -> str:
+    """What fails together with a store there, unless the policy says otherwise."""
+    return "host:localhost" if is_loopback(host) else f"{kind}:{host}"
+
+
+def refuse_plain(url: str, host: str, field: str) -> None:
+    """Raise Refused for plain http to another machine: credentials and backups would pass for all to read."""
+    if url.startswith("http:") and not is_loopback(host):
+        raise Refused(f"{field} is plain http to another machine", cure="write https://; http is for an emulator on this machine")
