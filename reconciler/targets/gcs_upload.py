@@ -136,10 +136,9 @@ class _Write:
         stored = self._bucket.described(told)
         if told.get("md5Hash") in (None, self._sum()):
             return stored
+        url = self._bucket.at(self._key, ifGenerationMatch=stored.etag)
         with suppress(ReconcilerError):
-            self._bucket.wire.ask(
-                self.doing, "DELETE", self._bucket.at(self._key, ifGenerationMatch=stored.etag), fine=(404, 412)
-            )
+            self._persist(lambda: self._bucket.wire.ask(self.doing, "DELETE", url, fine=(404, 412)))
         raise Corrupt(f"{self.doing}: the store has other bytes than were sent", cure="nothing: the next turn tries again")
 
     def _find(self) -> Stored | None:

@@ -40,12 +40,14 @@ class AzureServer(msgspec.Struct, frozen=True, kw_only=True):
         self.ask("PUT", f"{self.endpoint}/{name}?restype=container")
         return name
 
-    def container(self, *, prefix: str = "", endpoint: str = "", authorise: Authorise | None = None) -> AzureContainer:
-        """A new one, as the target uses it; `endpoint`: of a proxy before the server."""
+    def container(
+        self, *, name: str = "", prefix: str = "", endpoint: str = "", authorise: Authorise | None = None
+    ) -> AzureContainer:
+        """A new one unless it is named, as the target uses it; `endpoint`: of a proxy before the server."""
         return AzureContainer(
             "azure",
             ACCOUNT,
-            self.new_container(),
+            name or self.new_container(),
             endpoint=endpoint or self.endpoint,
             prefix=prefix,
             authorise=authorise or self.authorise(),

@@ -116,7 +116,7 @@ class StrictGcs:
         class Handler(_Handler):
             google = store
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Quiet(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -184,6 +184,11 @@ class StrictGcs:
         )
         self.find(bucket).objects[made.name] = made
         return made
+
+
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A proxy that breaks connections is part of the tests."""
 
 
 class _Handler(BaseHTTPRequestHandler):
