@@ -37,10 +37,12 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--owner", default="nobody-yet", help="who is asked when something is wrong")
     parser.add_argument("--url-variable", default="DATABASE_URL", metavar="NAME", help="the environment variable with its url")
     parser.add_argument("--bucket", help="an S3 bucket as target")
-    parser.add_argument("--prefix", default="", help="below which keys in the bucket")
+    parser.add_argument("--prefix", default="", help="below which keys in the bucket or container")
     parser.add_argument("--region", help="of the bucket")
     parser.add_argument("--endpoint", help="of an S3-compatible store that is not AWS")
-    parser.add_argument("--path", help="a folder as target (default: ./.backups where no bucket is given)")
+    parser.add_argument("--gcs-bucket", metavar="NAME", help="a bucket of Google Cloud Storage as target")
+    parser.add_argument("--azure", metavar="ACCOUNT/CONTAINER", help="a container of Azure Blob Storage as target")
+    parser.add_argument("--path", help="a folder as target (default: ./.backups where no other target is given)")
     parser.add_argument("--schedule", default="0 2 * * *", help='when to dump, as cron (default: "0 2 * * *")')
     parser.add_argument("--rpo", default="26h", help="how old the newest restore point may be (default: 26h)")
     parser.add_argument("--force", action="store_true", help="write over an existing policy")
@@ -62,35 +64,47 @@ def run(call: Call) -> int:
 
 
 def _text(arguments: argparse.Namespace) -> str:
-    targets = []
+    away = _away(arguments)
+    targets = dict(away)
+    if arguments.path or not away:
+        targets["disk"] = {"type": "local", "path": arguments.path or "./.backups"}
+    return TEMPLATE.format(
+        name=arguments.name,
+        owner=_quoted(arguments.owner),
+        variable=arguments.url_variable,
+        targets="\n".join(_line(name, fields) for name, fields in targets.items()),
+        names=", ".join(targets),
+        schedule=arguments.schedule,
+        rpo=arguments.rpo,
+        encryption="\n    encryption: none                # dumps are stored in clear text, said in words" if away else "",
+        disaster=f"\n      disaster: {{rpo: {arguments.rpo}}}    # nor is the newest copy outside the source's failure domain"
+        if away
+        else "",
+    )
+
+
+def _away(arguments: argparse.Namespace) -> dict[str, dict[str, str | None]]:
+    """The targets that are not on this machine, by name."""
+    targets: dict[str, dict[str, str | None]] = {}
     if arguments.bucket:
-        fields = {
+        targets["primary"] = {
             "type": "s3",
             "bucket": arguments.bucket,
             "prefix": arguments.prefix,
             "region": arguments.region,
             "endpoint": arguments.endpoint,
         }
-        written = ", ".join(f"{key}: {_quoted(value)}" for key, value in fields.items() if value)
-        targets.append(f"  primary: {{{written}}}")
-    if arguments.path or not arguments.bucket:
-        targets.append(f"  disk: {{type: local, path: {_quoted(arguments.path or './.backups')}}}")
-    names = [line.split(":")[0].strip() for line in targets]
-    return TEMPLATE.format(
-        name=arguments.name,
-        owner=_quoted(arguments.owner),
-        variable=arguments.url_variable,
-        targets="\n".join(targets),
-        names=", ".join(names),
-        schedule=arguments.schedule,
-        rpo=arguments.rpo,
-        encryption="\n    encryption: none                # dumps are stored in clear text, said in words"
-        if arguments.bucket
-        else "",
-        disaster=f"\n      disaster: {{rpo: {arguments.rpo}}}    # nor is the newest copy outside the source's failure domain"
-        if arguments.bucket
-        else "",
-    )
+    if arguments.gcs_bucket:
+        targets["google"] = {"type": "gcs", "bucket": arguments.gcs_bucket, "prefix": arguments.prefix}
+    if arguments.azure:
+        account, _, container = arguments.azure.partition("/")
+        targets["azure"] = {"type": "azure", "account": account, "container": container, "prefix": arguments.prefix}
+    return targets
+
+
+def _line(name: str, fields: dict[str, str | None]) -> str:
+    written = ", ".join(f"{key}: {_quoted(value)}" for key, value in fields.items() if value)
+    return f"  {name}: {{{written}}}"
 
 
 def _quoted(text: str) -> str:

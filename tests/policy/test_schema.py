@@ -84,11 +84,14 @@ def test_every_keyword() -> None:
     assert used - STRUCTURE - NOTES <= set(SENTENCES)
 
 
+SECRETS = {"url", "access_key_id", "secret_access_key", "age_identity", "credentials", "account_key", "sas_token"}
+
+
 def test_secrets_are_marked() -> None:
     """Tools can tell them from other fields."""
     marked = {path for path, field in fields(SCHEMA) if field.get("x-secret")}
 
-    assert {path.rpartition(".")[2] for path in marked} == {"url", "access_key_id", "secret_access_key", "age_identity"}
+    assert {path.rpartition(".")[2] for path in marked} == SECRETS
 
 
 def test_defaults_as_the_schema_states_them() -> None:
