@@ -32,13 +32,15 @@ SETTINGS = {
 """What a row's text depends on, fixed; and our manners: no more than one core of the server for each session."""
 SEEDS = (0, 0x5EED)
 WORD = 1 << 64
-METHOD = "hashtextextended 0, 24301 of row text, version 1"
+METHOD = "hashtextextended, seeds 0 and 24301, version 1"
 PROOF: LiteralString = """
 SELECT hashtextextended(t COLLATE "C", 0), hashtextextended(t COLLATE "C", 24301)
-FROM (SELECT ROW(1, 'a"b', 1.5::float8, '2024-02-29Z'::timestamptz, '\\x00ff'::bytea)::text AS t) s
+FROM (SELECT concat(1, E'\\x1f', 1.5::float8, '2024-02-29Z'::timestamptz, '\\x00ff'::bytea) AS t) s
 """
 """A server of another byte order, or a later major that hashes otherwise, gives itself away by this."""
 PIECE_BYTES = 1 << 20
+COLUMNS_AT_ONCE = 40
+"""A function of PostgreSQL takes a hundred arguments, and each column is two."""
 
 TABLES: LiteralString = """
 SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence = 'u',
@@ -119,13 +121,25 @@ def read_rows(connection: Session, tables: Sequence[Table], level: Level) -> lis
 def _rows(number: int, table: Table, level: Level) -> sql.Composed:
     if level == "counts":
         return sql.SQL("SELECT {}, count(*), NULL::numeric, NULL::numeric FROM ONLY {}").format(number, table.identifier)
-    columns = [
-        # As a number: one byte above 127 is written otherwise since PostgreSQL 16.
-        sql.SQL('{}::"char"::int4' if is_char else "{}").format(sql.Identifier(name))
-        for name, is_char in zip(table.columns, table.chars, strict=True)
-    ]
-    text = sql.SQL("SELECT ROW({})::text AS t FROM ONLY {}").format(sql.SQL(", ").join(columns), table.identifier)
+    text = sql.SQL("SELECT {} AS t FROM ONLY {}").format(_text(table), table.identifier)
     return _sums(number, text)
+
+
+def _text(table: Table) -> sql.Composable:
+    """One row as text: each value as its type writes it, then a byte that says whether it was there at all.
+
+    Twice as fast as the text of a record, which looks at every character for something to quote. No cast to text: a database
+    may have its own for a type.
+    """
+    pieces: list[sql.Composable] = []
+    for name, is_char in zip(table.columns, table.chars, strict=True):
+        column = sql.Identifier(name)
+        # As a number: one byte above 127 is written otherwise since PostgreSQL 16.
+        value = sql.SQL('{}::"char"::int4').format(column) if is_char else column
+        pieces.append(sql.SQL("{}, CASE WHEN {} IS NULL THEN E'\\x02' ELSE E'\\x1f' END").format(value, column))
+    groups = [pieces[start : start + COLUMNS_AT_ONCE] for start in range(0, len(pieces), COLUMNS_AT_ONCE)]
+    texts = [sql.SQL("concat({})").format(sql.SQL(", ").join(group)) for group in groups]
+    return sql.SQL(" || ").join(texts) if texts else sql.SQL("''")
 
 
 def _sums(number: int, text: sql.Composed) -> sql.Composed:

@@ -299,3 +299,50 @@ def test_what_the_dump_leaves_out_is_left_out(postgres18: Server, stop: Event) -
     assert found.shape is not None
     assert ["public.u", "public.w"] == sorted(found.shape["table"])
     assert ["public.u_pkey"] == list(found.shape["index"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("(NULL, 'x')", "('', 'x')"),
+        ("('ab', 'c')", "('a', 'bc')"),
+        ("('', NULL)", "(NULL, '')"),
+    ],
+)
+def test_values_are_kept_apart(postgres18: Server, one: str, other: str) -> None:
+    """No value runs into the next, and nothing is not the empty text."""
+    first, second = (
+        postgres18.new_database(f"CREATE TABLE t (a text, b text); INSERT INTO t VALUES {row}") for row in (one, other)
+    )
+
+    assert differences(fingerprint(postgres18.url(first)), fingerprint(postgres18.url(second)))
+
+
+def test_a_table_of_very_many_columns(postgres18: Server) -> None:
+    """More than a function takes arguments; the last one counts too. And a table of none."""
+    columns = ", ".join(f"c{number} int DEFAULT {number}" for number in range(1000))
+    database = postgres18.new_database(
+        f"CREATE TABLE t ({columns}); INSERT INTO t DEFAULT VALUES; CREATE TABLE none (); INSERT INTO none DEFAULT VALUES"
+    )
+    before = fingerprint(postgres18.url(database))
+    postgres18.execute("UPDATE t SET c999 = 0", database)
+
+    assert ("table public.t has other rows than it had, though as many: 1",) == differences(
+        before, fingerprint(postgres18.url(database))
+    )
+    assert 1 == before.tables["public.none"].rows
+
+
+def test_a_databases_own_casts_are_not_called(postgres18: Server) -> None:
+    """Reading rows runs nothing that somebody planted: neither a cast to text nor a view."""
+    database = postgres18.new_database(
+        "CREATE TYPE pair AS (a int); CREATE FUNCTION boom(pair) RETURNS text LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE 'planted'; END $$; CREATE CAST (pair AS text) WITH FUNCTION boom(pair) AS IMPLICIT;"
+        "CREATE FUNCTION boom() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'planted'; END $$;"
+        "CREATE TABLE t (p pair); INSERT INTO t VALUES (ROW(1)); CREATE VIEW v AS SELECT boom()"
+    )
+
+    found = fingerprint(postgres18.url(database))
+
+    assert () == found.uncovered
+    assert 1 == found.tables["public.t"].rows
