@@ -1,6 +1,6 @@
 """One listing and the manifests not seen before → the state of every backup that a target holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Literal
@@ -17,6 +17,8 @@ from reconciler.errors import Absent, Corrupt, ReconcilerError
 from reconciler.world.facts import Catalogue, Copy, LifecycleRule, Pin, Repository, State, Tombstone
 from reconciler.world.ports import Cache, Pool, Stored, Target, custody_of
 
+MARKED = 3
+"""Backups whose marks are kept: targets differ in which is their newest."""
 AHEAD = timedelta(minutes=5)
 """Clocks differ a little; an instant later than this is impossible."""
 
@@ -51,10 +53,10 @@ class Reader:
         repository = read_repository(self._target, order.repository.key) if order.repository else None
         freeze = read_freeze(self._target, order.freeze.key) if order.freeze else NO_FREEZE
         seen = self._pool.map(lambda held: self._look(held, now), order.backups)
-        copies = (copy_of(item, repository, now) for item in seen)
+        copies = [copy for item in seen if (copy := copy_of(item, repository, now))]
         return Catalogue(
             repository=repository,
-            copies=tuple(sorted((copy for copy in copies if copy), key=lambda copy: (copy.instant, copy.id), reverse=True)),
+            copies=_marked(sorted(copies, key=lambda copy: (copy.instant, copy.id), reverse=True)),
             tombstones=tuple(stone for item in seen for stone in item.tombstones),
             store_time=listing.store_time,
             strays=order.strays,
@@ -143,6 +145,14 @@ class Reader:
         return Pin(backup=layout.pinned_by(stored.key) or "", key=stored.key, writer=_WRITER[gone], says=says)
 
 
+def _marked(copies: Sequence[Copy]) -> tuple[Copy, ...]:
+    """Newest first, with the marks of the newest few alone: those of ten thousand backups would fill the memory."""
+    marked = [copy.id for copy in copies if copy.marks is not None and copy.state == "whole"][:MARKED]
+    return tuple(
+        copy if copy.marks is None or copy.id in marked else msgspec.structs.replace(copy, marks=None) for copy in copies
+    )
+
+
 _WRITER: Mapping[bool | None, Literal["alive", "gone", "undecided"]] = {True: "gone", False: "alive", None: "undecided"}
 
 
@@ -164,6 +174,7 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
         started=manifest.started if manifest else None,
         finished=manifest.finished if manifest else None,
         keep_until=manifest.keep_until if manifest else None,
+        marks=manifest.fingerprint if manifest else None,
         labels=manifest.labels if manifest else {},
         due=max((stone.due for stone in seen.tombstones), default=None),
         repository=manifest.repository if manifest else None,

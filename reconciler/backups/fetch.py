@@ -8,6 +8,7 @@ from reconciler.backups.pipeline import Progress, open_object
 from reconciler.backups.records import read_whole
 from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.world.facts import Backup, Globals
+from reconciler.world.fingerprint import Fingerprint
 from reconciler.world.ports import Identities, Target
 
 
@@ -30,6 +31,15 @@ def read_globals(target: Target, manifest: Manifest, identities: Identities) -> 
     """Roles and settings, as data. Raises NoKey, Corrupt."""
     text = b"".join(open_object(target, manifest, manifest.object_of("globals"), identities=identities))
     return decode_record(text, Globals, f"{target.name}: {layout.GLOBALS} of {manifest.id}")
+
+
+def read_fingerprint(target: Target, manifest: Manifest, identities: Identities) -> Fingerprint | None:
+    """What the dump's snapshot held; None where it was taken without. Raises NoKey, Corrupt."""
+    if manifest.fingerprint is None:
+        return None
+    stored = manifest.object_of("fingerprint")
+    text = b"".join(open_object(target, manifest, stored, identities=identities))
+    return decode_record(text, Fingerprint, f"{target.name}: {stored.name} of {manifest.id}")
 
 
 def places_of(backup: Backup, order: Sequence[str], only: str | None) -> tuple[str, ...]:

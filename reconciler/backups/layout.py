@@ -17,6 +17,7 @@ INTENT = "intent.json"
 HOLD = "hold.json"
 DUMP = "dump.zst"
 GLOBALS = "globals.json.zst"
+FINGERPRINT = "fingerprint.json.zst"
 AGE = ".age"
 """Behind the names of objects that are encrypted. An orphan has no manifest to ask."""
 

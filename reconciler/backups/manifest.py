@@ -8,6 +8,7 @@ import msgspec
 from reconciler.backups.layout import AGE, DUMP
 from reconciler.errors import Corrupt, Refused
 from reconciler.world.facts import DumpFacts, Identity, Instant, SourceFacts
+from reconciler.world.fingerprint import Summary
 
 FORMAT = 1
 LARGEST = 16 * 1024 * 1024
@@ -18,7 +19,7 @@ PART_BYTES = 64 * 1024 * 1024
 Kind = Literal["scheduled", "manual", "imported", "before_recovery"]
 
 
-Content = Literal["dump", "globals"]
+Content = Literal["dump", "globals", "fingerprint"]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +99,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str] = {}
     keep_until: Instant | None = None
     recipients: tuple[str, ...] = ()
+    fingerprint: Summary | None = None
     excluded: tuple[str, ...] = ()
 
     def object_of(self, content: Content) -> StoredObject:

@@ -29,6 +29,7 @@ from reconciler.backups.records import read_repository
 from reconciler.backups.register import register
 from reconciler.errors import Conflict, ReconcilerError, Refused
 from reconciler.world.facts import DumpFacts, Repository
+from reconciler.world.fingerprint import Fingerprint, summarize
 from reconciler.world.ports import ABSENT, Dump, Target, World, custody_of
 
 
@@ -151,12 +152,23 @@ def _let_go(claim: Claim, remove: Callable[[], None]) -> None:
 
 
 def write_dump(draft: Draft, dump: Dump, order: Order, world: World, *, moved: Progress) -> Manifest:
-    """Roles, archive, manifest, in this order. Raises what source and target raise; then there is no such backup."""
+    """Roles, archive, fingerprint, manifest, in this order. Raises what source and target raise; then there is no such backup."""
     roles = put_packed(draft, layout.GLOBALS, "globals", [encode(dump.globals)], packing=order.packing)
     archive = put_packed(draft, layout.DUMP, "dump", dump.chunks(), packing=order.packing, moved=moved)
-    manifest = _manifest(order, dump.facts, (archive, roles), dump.lsn_after(), world.clock.now())
+    lsn_after = dump.lsn_after()
+    marks = dump.fingerprint()
+    objects = (archive, roles) if marks is None else (archive, roles, _put_marks(draft, marks, order.packing))
+    manifest = _manifest(order, dump.facts, objects, lsn_after, world.clock.now())
+    if marks is not None:
+        # An encrypted backup does not tell its tables' names beside itself.
+        salt = order.repository if order.packing.recipients else None
+        manifest = msgspec.structs.replace(manifest, fingerprint=summarize(marks, salt=salt))
     draft.seal(encode(manifest))
     return manifest
+
+
+def _put_marks(draft: Draft, marks: Fingerprint, packing: Packing) -> StoredObject:
+    return put_packed(draft, layout.FINGERPRINT, "fingerprint", [msgspec.json.encode(marks)], packing=packing)
 
 
 def put_packed(

@@ -16,6 +16,7 @@ from reconciler.cli.progress import progress
 from reconciler.cli.session import Session, open_session
 from reconciler.connect import open_target
 from reconciler.duties import DUTIES
+from reconciler.duties.dumps import marks_told
 from reconciler.errors import Absent, ReconcilerError, Refused
 from reconciler.planning.text import plain, size
 from reconciler.policy.model import DatabasePolicy
@@ -93,7 +94,10 @@ def show(call: Call) -> int:
         for name, copy in sorted(found.backup.copies.items()):
             call.say(plain(f"{name}: {copy.state}" + (f": {copy.why}" if copy.why else "")))
     names = reading.places_of(found.backup, found.want.dumps.targets, call.arguments.origin)
-    call.answer(encode(reading.read_manifest(found.world.targets[names[0]], found.want.name, found.backup.id)).decode())
+    manifest = reading.read_manifest(found.world.targets[names[0]], found.want.name, found.backup.id)
+    if not call.json and manifest.fingerprint is not None:
+        call.say(plain(f"fingerprint: {marks_told(manifest.fingerprint)}"))
+    call.answer(encode(manifest).decode())
     return 0
 
 

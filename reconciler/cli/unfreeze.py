@@ -1,4 +1,4 @@
-"""Let deletions of a database go on. If a dump that shrank had frozen them, its size is hereby acknowledged.
+"""Let deletions of a database go on. If a dump that shrank or lost rows had frozen them, that is hereby acknowledged.
 
 examples:
   reconcile unfreeze hotel
@@ -9,7 +9,7 @@ import argparse
 from reconciler.cli.by_name import do_one, whoever
 from reconciler.cli.frame import Call
 from reconciler.cli.session import open_session
-from reconciler.duties.keeping import LiftFreeze, shrunk
+from reconciler.duties.keeping import LiftFreeze, suspicious
 from reconciler.errors import Refused
 from reconciler.planning.plan import Shown, Step
 from reconciler.world.facts import Observation
@@ -29,8 +29,8 @@ def run(call: Call) -> int:
         home = have.known().get(want.home)
         if home is not None and not home.frozen:
             raise Refused(f"{want.name} is not frozen")
-        small = shrunk(have)
-        action = LiftFreeze(database=want.name, who=whoever(), acknowledged=(small[0].id,) if small else ())
+        found = tuple(dict.fromkeys(backup.id for backup, _ in suspicious(have)))
+        action = LiftFreeze(database=want.name, who=whoever(), acknowledged=found)
         return Step(action=action, shown=Shown(does="lift the freeze"))
 
     return do_one(call, session, want, ask)

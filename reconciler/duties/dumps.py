@@ -14,12 +14,13 @@ from reconciler.errors import Finding
 from reconciler.planning.guard import SKEW
 from reconciler.planning.identity import repository_id
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
-from reconciler.planning.text import age, instant, size
+from reconciler.planning.text import age, counted, instant, size
 from reconciler.planning.timing import slots_of
 from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.timing import Window
 from reconciler.world.events import Moved
 from reconciler.world.facts import Identity, Known, Observation, Repository
+from reconciler.world.fingerprint import Summary
 from reconciler.world.ports import DumpOptions, World
 
 
@@ -54,7 +55,8 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
             manifest = write_dump(draft, dump, order, world, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
         took = age(manifest.finished - started)
         raw = manifest.object_of("dump").raw_bytes
-        return f"{backup} on {self.target}: {size(manifest.stored_bytes)} stored of {size(raw)} dumped, in {took}"
+        done = f"{backup} on {self.target}: {size(manifest.stored_bytes)} stored of {size(raw)} dumped, in {took}"
+        return f"{done}; {marks_told(manifest.fingerprint)}" if manifest.fingerprint is not None else done
 
     def _begin_repository(self, world: World, want: DatabasePolicy, repository: str) -> None:
         """On every target of the policy, so that they never come to hold two."""
@@ -90,10 +92,18 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
         )
 
 
+def marks_told(taken: Summary) -> str:
+    """What the fingerprint covers and what not, for people."""
+    said = f"{taken.level} of {counted(taken.tables, 'table')} with {counted(taken.rows, 'row')}"
+    names = ", ".join(f"{one.what} ({one.why})" for one in taken.reasons[:3])
+    return said + (f", {taken.uncovered} not covered{': ' if names else ''}{names}" if taken.uncovered else "")
+
+
 def options_of(want: DatabasePolicy) -> DumpOptions:
     """How the source is to dump."""
     limits = want.dumps.limits
-    return DumpOptions(max_duration=limits.max_duration, yield_to=limits.yield_to)
+    level = want.dumps.fingerprint
+    return DumpOptions(max_duration=limits.max_duration, yield_to=limits.yield_to, fingerprint=None if level == "none" else level)
 
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:

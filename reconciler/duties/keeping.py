@@ -1,6 +1,6 @@
 """Keeping and letting go: freezes that a finding asks for, pins of dead readers, and what a person asks for by name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from reconciler.backups import layout
@@ -11,9 +11,10 @@ from reconciler.backups.keeping import Freeze, Hold, put_freeze, put_hold, read_
 from reconciler.duties.retention import FLOOR, bury, held_by, removable_on
 from reconciler.errors import Absent, Conflict, Refused
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
-from reconciler.planning.text import instant, size
+from reconciler.planning.text import counted, instant, size
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Backup, Instant, Observation, Tombstone
+from reconciler.world.fingerprint import Summary, lost_rows
 from reconciler.world.ports import Target, World
 
 SHRUNK = 0.5
@@ -178,7 +179,7 @@ class RemovePin(Action, frozen=True, kw_only=True, tag="remove_pin"):
 
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
-    """A freeze when a dump shrank; dead readers' pins away."""
+    """A freeze when a dump shrank or a table lost its rows; dead readers' pins away."""
     pins = [
         Step(
             action=RemovePin(database=have.database, key=pin.key, target=target),
@@ -193,21 +194,44 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
 
 def _freeze(want: DatabasePolicy, have: Observation) -> list[Step]:
     home = have.known().get(want.home)
-    found = shrunk(have)
-    if home is None or home.frozen or found is None or found[0].id in home.acknowledged:
+    found = [(newer, why) for newer, why in suspicious(have) if home is None or newer.id not in home.acknowledged]
+    if home is None or home.frozen or not found:
         return []
-    newer, older = found
-    why = f"the dump of {instant(newer.instant)} has {size(newer.stored_bytes)}, the one before it {size(older.stored_bytes)}"
+    why = "; ".join(why for _, why in found)
     action = FreezeDeletions(database=have.database, why=why, who="reconcile")
     return [Step(action=action, shown=Shown(does="freeze deletions", why=f"{why}; look, then `reconcile unfreeze`"))]
 
 
-def shrunk(have: Observation) -> tuple[Backup, Backup] | None:
-    """The newest whole backup and the one before it, where the newer is suspiciously small."""
-    whole = [backup for backup in have.backups() if backup.whole_on][:2]
-    if len(whole) < 2 or whole[1].stored_bytes < NOTEWORTHY_BYTES:
-        return None
-    return (whole[0], whole[1]) if whole[0].stored_bytes < SHRUNK * whole[1].stored_bytes else None
+def suspicious(have: Observation) -> tuple[tuple[Backup, str], ...]:
+    """The newest whole backup, and why older ones may hold what it lost: once for each kind of loss."""
+    whole = [backup for backup in have.backups() if backup.whole_on]
+    return (*_shrunk(whole[:2]), *_emptied([(backup, marks) for backup in whole if (marks := _marks(backup)) is not None][:2]))
+
+
+def _shrunk(two: Sequence[Backup]) -> Iterator[tuple[Backup, str]]:
+    if len(two) == 2 and two[1].stored_bytes >= NOTEWORTHY_BYTES and two[0].stored_bytes < SHRUNK * two[1].stored_bytes:
+        newer, older = two
+        yield (
+            newer,
+            f"the dump of {instant(newer.instant)} has {size(newer.stored_bytes)}, the one before it {size(older.stored_bytes)}",
+        )
+
+
+def _emptied(two: Sequence[tuple[Backup, Summary]]) -> Iterator[tuple[Backup, str]]:
+    if len(two) < 2:
+        return
+    (newer, now), (_, before) = two
+    losses = lost_rows(before, now)
+    if losses:
+        first, rest = losses[0], len(losses) - 1
+        name = "a table" if now.hidden else f"table {first.table}"
+        left = "is gone or nearly empty" if first.now is None else f"has {first.now} rows"
+        more = f", and {counted(rest, 'table')} more lost rows" if rest else ""
+        yield newer, f"{name} {left} in the dump of {instant(newer.instant)}, and had {first.before}{more}"
+
+
+def _marks(backup: Backup) -> Summary | None:
+    return next((backup.copies[name].marks for name in backup.whole_on if backup.copies[name].marks is not None), None)
 
 
 def plan_delete(backup: Backup, have: Observation, *, who: str, grace: timedelta) -> Step:

@@ -255,6 +255,14 @@ class Dumps(Section, frozen=True, kw_only=True):
         ),
     ] = Hooks()
     compression: Annotated[Compression, Meta(description="How dumps are compressed.", examples=[{"level": 3}])] = Compression()
+    fingerprint: Annotated[
+        Literal["none", "counts", "checksums"],
+        Meta(
+            description="What is recorded of the data in the dump's own snapshot, for a restore to be compared with: the rows of "
+            "each table counted, or hashed too; sequences, large objects and the schema's shape with either.",
+            examples=["checksums"],
+        ),
+    ] = "counts"
     retention: Annotated[
         Retention | None,
         Meta(description="Which backups stay; without it, all do.", examples=[{"keep_last": 3, "keep_daily": 30}]),

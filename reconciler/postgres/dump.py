@@ -15,6 +15,7 @@ from reconciler.postgres import catalog, client
 from reconciler.postgres.child import Child
 from reconciler.postgres.conninfo import ChildAddress, Conninfo
 from reconciler.postgres.failures import first_error, from_words, translated
+from reconciler.postgres.fingerprint import JOBS, Taking, free_sessions
 from reconciler.postgres.flow import PATIENCE, Limit, Watch, read_blocks
 from reconciler.postgres.globals import read_globals
 from reconciler.postgres.privileges import check_readable
@@ -29,8 +30,15 @@ from reconciler.postgres.session import (
 )
 from reconciler.postgres.yielding import yielding
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
+from reconciler.world.fingerprint import Fingerprint
 from reconciler.world.ports import AS_USUAL, Clock, DumpOptions
 
+FINGERPRINT_SECONDS = 30.0
+"""What a fingerprint has after the dump at least: a small database is dumped before a second session is open."""
+DUMP_SESSIONS = 2
+"""pg_dump's, and one that looks whether somebody waits behind it."""
+PREPARE_SECONDS = 60.0
+"""So long a dump waits until the sequences are read, which must not be read after it has read them."""
 LOCK_WAIT = "30s"
 """Longer, and our waiting request would make others wait behind it."""
 HOLDERS = """
@@ -66,6 +74,7 @@ class Held(NamedTuple):
     globals: Globals
     connection: Session
     cleanup: ExitStack
+    taking: Taking | None
 
 
 class PostgresDump:
@@ -80,6 +89,8 @@ class PostgresDump:
         self._environment = address.environment
         self._conninfo = conninfo
         self._way = way
+        self._taking = held.taking
+        self._begun = way.manners.clock.monotonic()
 
     def chunks(self) -> Iterator[bytes]:
         """The archive, once. Ends normally only after pg_dump was reaped with status 0."""
@@ -100,6 +111,13 @@ class PostgresDump:
         """The source's WAL position now. Raises Unreachable if the snapshot's session is gone."""
         with translated(self._conninfo, "cannot read the WAL position of"), time_limit(self._connection):
             return catalog.position(self._connection)
+
+    def fingerprint(self) -> Fingerprint | None:
+        """What the snapshot holds; after the dump it is given as long as the dump itself took. Raises Stopped."""
+        if self._taking is None:
+            return None
+        took = self._way.manners.clock.monotonic() - self._begun
+        return self._taking.result(within_seconds=max(FINGERPRINT_SECONDS, took))
 
     def _failure(self, code: int, complaints: str) -> ReconcilerError:
         """Why pg_dump failed: first what can be seen from the snapshot's session, then what pg_dump said."""
@@ -157,7 +175,28 @@ def open_dump(
             f"--lock-wait-timeout={manners.lock_wait}",
             f"--dbname={address.conninfo}",
         ]
-        yield PostgresDump(address, argv, pinned, Held(facts, globals_, connection, cleanup), Way(manners, options, name))
+        way = Way(manners, options, name)
+        taking = _take_fingerprint(pinned, connection, snapshot, way, cleanup) if options.fingerprint else None
+        yield PostgresDump(address, argv, pinned, Held(facts, globals_, connection, cleanup, taking), way)
+
+
+def _take_fingerprint(conninfo: Conninfo, connection: Session, snapshot: str, way: Way, cleanup: ExitStack) -> Taking:
+    """Begun before the dump, in sessions that the dump does not need."""
+    level = way.options.fingerprint or "counts"
+    with translated(conninfo, "cannot prepare a dump of"), time_limit(connection):
+        free = free_sessions(connection)
+    taking = Taking(
+        conninfo,
+        application_name=way.name,
+        level=level,
+        clock=way.manners.clock,
+        stop=way.manners.stop,
+        snapshot=snapshot,
+        jobs=max(0, min(JOBS[level], free - DUMP_SESSIONS)),
+    )
+    cleanup.enter_context(taking.running())
+    taking.wait_until_prepared(PREPARE_SECONDS)
+    return taking
 
 
 def _check_source(source: SourceFacts, expect: Identity | None, conninfo: Conninfo) -> None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event
+from typing import LiteralString
 
 import msgspec
 import psycopg
@@ -33,6 +34,19 @@ from reconciler.postgres.session import Session, apply_settings, session, unlimi
 from reconciler.world.fingerprint import Fingerprint, LargeObjects, Level, ObjectMark, SequenceMark, TableMark, Uncovered
 from reconciler.world.ports import Clock
 
+FREE: LiteralString = """
+SELECT least(
+    CASE WHEN r.rolconnlimit >= 0 AND NOT r.rolsuper
+         THEN r.rolconnlimit - (SELECT count(*) FROM pg_stat_activity a WHERE a.usesysid = r.oid) END,
+    CASE WHEN d.datconnlimit >= 0 AND NOT r.rolsuper
+         THEN d.datconnlimit - (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.usesysid IS NOT NULL) END,
+    current_setting('max_connections')::int - (SELECT count(*) FROM pg_stat_activity WHERE usesysid IS NOT NULL)
+        - CASE WHEN r.rolsuper THEN 0
+               ELSE current_setting('superuser_reserved_connections')::int
+                    + coalesce(current_setting('reserved_connections', true)::int, 0) END)::int
+FROM pg_roles r, pg_database d WHERE r.rolname = session_user AND d.datname = current_database()
+"""
+"""How many more sessions the role may open, by its own limit, the database's and the server's."""
 BATCH_TABLES = 64
 BATCH_BYTES = 8 << 20
 """Small tables are read together: over a distance, each question costs more than its answer."""
@@ -68,6 +82,12 @@ def take(
     )
     with taking.running():
         return taking.result(within_seconds=limit_seconds)
+
+
+def free_sessions(connection: Session) -> int:
+    """How many more sessions the role may open, as far as it can be told."""
+    free: int = connection.execute(FREE).fetchall()[0][0]
+    return free
 
 
 class Taking:
@@ -106,6 +126,9 @@ class Taking:
         """Starts it; on leaving, whatever still runs of it is ended."""
         for thread in self._threads:
             thread.start()
+        if not self._threads:
+            self._note("tables", "the role may open no more sessions beside the dump's")
+            self._prepared.set()
         try:
             yield
         finally:

@@ -11,6 +11,7 @@ from reconciler.simulation.host import Death
 from reconciler.simulation.reach import Reach
 from reconciler.simulation.timeline import Timeline
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
+from reconciler.world.fingerprint import Fingerprint, TableMark
 from reconciler.world.ports import AS_USUAL, DumpOptions
 
 T = TypeVar("T")
@@ -41,8 +42,9 @@ def archive_of(identity: Identity, commits: int) -> list[bytes]:
 class SimulatedDump:
     """One snapshot."""
 
-    def __init__(self, source: "SimulatedSource", facts: DumpFacts, commits: int) -> None:
+    def __init__(self, source: "SimulatedSource", facts: DumpFacts, commits: int, options: DumpOptions) -> None:
         self._source, self._commits = source, commits
+        self._marked = options.fingerprint is not None
         self.facts = facts
         self.globals = Globals(roles=(), memberships=(), settings=(), database_owner="hotel", database_acl=None)
 
@@ -55,6 +57,14 @@ class SimulatedDump:
 
     def lsn_after(self) -> str | None:
         return f"0/{self._commits:X}"
+
+    def fingerprint(self) -> Fingerprint | None:
+        """One row a commit."""
+        return (
+            Fingerprint(level="counts", major=18, tables={"public.commits": TableMark(rows=self._commits)})
+            if self._marked
+            else None
+        )
 
 
 class SimulatedSource:
@@ -84,7 +94,7 @@ class SimulatedSource:
             raise Conflict(f"the source is {facts.identity}, not {expect}")
         self._database.sessions[backup_id] = self._reach.process.host.name
         try:
-            yield SimulatedDump(self, _dump_facts(facts, started), self._database.commits())
+            yield SimulatedDump(self, _dump_facts(facts, started), self._database.commits(), options)
         except Death:
             raise
         except BaseException:

@@ -11,6 +11,8 @@ from typing import Annotated, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from reconciler.world.fingerprint import Summary
+
 T = TypeVar("T")
 
 Instant = Annotated[datetime, Meta(tz=True)]
@@ -161,6 +163,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     """Of its intent. `undecided`: it may be dead, and watching its heartbeat would tell."""
     held: str = ""
     """Why nobody may delete it here (a hold), or empty."""
+    marks: Summary | None = None
+    """What its fingerprint found. Of the newest few alone: it is there to notice what the newest dump lost."""
     archived: str = ""
     """The archive class that its dump must be brought back from before it can be read, or empty."""
 

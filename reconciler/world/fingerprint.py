@@ -5,12 +5,18 @@ named with its reason, and proves nothing either way.
 """
 
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import Literal
 
 import msgspec
 
 Level = Literal["counts", "checksums"]
 
+MOST_LISTED = 1000
+LISTED_ROWS = 500
+NOTEWORTHY_ROWS = 1000
+"""A table with fewer may halve in any afternoon. What has half of it is still listed, so that absence tells."""
+MOST_NAMED = 20
 MOST_SENTENCES = 200
 """A restore that went wrong differs everywhere; nobody reads more of it."""
 
@@ -75,6 +81,71 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     def rows(self) -> int:
         """Of all covered tables."""
         return sum(mark.rows for mark in self.tables.values())
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a manifest tells of a fingerprint: enough to notice that rows went, without reading it."""
+
+    level: Level
+    tables: int
+    rows: int
+    uncovered: int
+    """How many things it says nothing of."""
+    reasons: tuple[Uncovered, ...] = ()
+    """The first of them; none where names are hidden."""
+    large: Mapping[str, int] = {}
+    """Tables of 500 rows and more, the largest thousand at most: name, or its digest where names are hidden → rows."""
+    unseen: tuple[str, ...] = ()
+    """Uncovered tables, named as in `large`."""
+    complete: bool = False
+    """Whether a table that is in neither has fewer rows, or is gone."""
+    hidden: bool = False
+    """Whether names are digests: the fingerprint is encrypted, and its manifest is not."""
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """A table that has less than half the rows that it had."""
+
+    table: str
+    before: int
+    now: int | None
+    """None: so few that it is not listed any more, or it is gone."""
+
+
+def summarize(fingerprint: Fingerprint, *, salt: str | None = None) -> Summary:
+    """`salt`: hide the names behind it; the same name under the same salt is the same digest."""
+    largest = sorted(fingerprint.tables.items(), key=lambda item: (-item[1].rows, item[0]))
+    listed = [(name, mark.rows) for name, mark in largest if mark.rows >= LISTED_ROWS]
+    unseen = [one.what for one in fingerprint.uncovered]
+    named = (lambda name: name) if salt is None else (lambda name: _hidden(name, salt))
+    return Summary(
+        level=fingerprint.level,
+        tables=len(fingerprint.tables),
+        rows=fingerprint.rows,
+        uncovered=len(fingerprint.uncovered),
+        reasons=fingerprint.uncovered[:MOST_NAMED] if salt is None else (),
+        large={named(name): rows for name, rows in listed[:MOST_LISTED]},
+        unseen=tuple(named(name) for name in unseen[:MOST_LISTED]),
+        complete=max(len(listed), len(unseen)) <= MOST_LISTED and "tables" not in unseen,
+        hidden=salt is not None,
+    )
+
+
+def lost_rows(before: Summary, now: Summary) -> tuple[Lost, ...]:
+    """Tables that lost more than half of their rows between two dumps, the largest loss first."""
+    if before.hidden != now.hidden:
+        return ()
+    losses = []
+    for name, rows in before.large.items():
+        left = now.large.get(name)
+        gone = now.complete and name not in now.unseen
+        if rows >= NOTEWORTHY_ROWS and (gone if left is None else 2 * left < rows):
+            losses.append(Lost(table=name, before=rows, now=left))
+    return tuple(sorted(losses, key=lambda lost: (lost.now or 0) - lost.before))
+
+
+def _hidden(name: str, salt: str) -> str:
+    return sha256(f"{salt}\n{name}".encode()).hexdigest()[:16]
 
 
 def differences(expected: Fingerprint, found: Fingerprint, *, left_out: Iterable[str] = ()) -> tuple[str, ...]:

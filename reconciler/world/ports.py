@@ -14,6 +14,7 @@ from reconciler.policy.model import Hook
 from reconciler.policy.secret import Revealed
 from reconciler.world.events import Tell
 from reconciler.world.facts import DumpFacts, Globals, Identity, LifecycleRule, Owner, SourceFacts
+from reconciler.world.fingerprint import Fingerprint, Level
 from reconciler.world.heart import Heart, in_a_thread
 
 Identities = Callable[[], Sequence[Revealed]]
@@ -163,6 +164,8 @@ class DumpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The longest that it may take, whole; it is ended then."""
     yield_to: timedelta | None = None
     """It is ended when somebody waits behind its locks for longer."""
+    fingerprint: Level | None = None
+    """What is taken of the data beside it."""
 
 
 AS_USUAL: Final = DumpOptions()
@@ -182,6 +185,12 @@ class Dump(Protocol):
 
     def lsn_after(self) -> str | None:
         """The source's WAL position now: with `lsn_before` it brackets the snapshot."""
+
+    def fingerprint(self) -> Fingerprint | None:
+        """What the snapshot holds, once the archive is through; None where none was asked for. Raises Stopped.
+
+        Its failure is no failure of the dump: what could not be read is in it as uncovered. It may take about as long again.
+        """
 
 
 class Source(Protocol):

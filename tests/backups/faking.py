@@ -23,6 +23,7 @@ from reconciler.targets.telling import Telling
 from reconciler.world.clock import token
 from reconciler.world.events import Event, Tell
 from reconciler.world.facts import Catalogue, DumpFacts, Globals, Identity, Owner, Role, SourceFacts, State, Tombstone
+from reconciler.world.fingerprint import Fingerprint, TableMark
 from reconciler.world.pool import InlinePool
 from reconciler.world.ports import (
     AS_USUAL,
@@ -100,6 +101,10 @@ class FakeDump:
 
     def lsn_after(self) -> str | None:
         return "0/2000060"
+
+    def fingerprint(self) -> Fingerprint | None:
+        """A thousand rows to a piece."""
+        return Fingerprint(level="counts", major=18, tables={"public.guests": TableMark(rows=len(self._source.rows) * 1000)})
 
 
 class FakeSource:

@@ -116,7 +116,7 @@ class TestRows:
     def test_only_a_tombstone_is_left(self, world: World, backup: str) -> None:
         """Then there is no copy any more, and the tombstone still tells of it."""
         bury(world, backup, NOW)
-        for name in ("manifest.json", "dump.zst", "globals.json.zst"):
+        for name in ("manifest.json", "dump.zst", "globals.json.zst", "fingerprint.json.zst"):
             drop(world, backup, name)
 
         assert () == catalogue(world).copies
@@ -232,8 +232,8 @@ class TestManifestsThatLie:
     def test_object_names_that_lead_elsewhere_are_damage(self, world: World, backup: str, name: str) -> None:
         """An object lies beside its manifest, once, and is none of our records."""
         kept = manifest_of(world, backup)
-        (dump, roles) = kept.objects
-        spoil(world, backup, objects=(msgspec.structs.replace(dump, name=name), roles))
+        (dump, *others) = kept.objects
+        spoil(world, backup, objects=(msgspec.structs.replace(dump, name=name), *others))
 
         assert "damaged" == the_copy(world).state
 
@@ -241,7 +241,7 @@ class TestManifestsThatLie:
     def test_part_sizes_that_no_part_has_are_damage(self, world: World, backup: str, sizes: tuple[int, ...]) -> None:
         """They would be read into memory before they are checked."""
         kept = manifest_of(world, backup)
-        (dump, roles) = kept.objects
+        (dump, roles, _) = kept.objects
         parts = tuple(msgspec.structs.replace(dump.parts[0], size=size) for size in sizes)
         lying = msgspec.structs.replace(dump, parts=parts, stored_bytes=sum(sizes))
         spoil(world, backup, objects=(lying, roles), stored_bytes=roles.stored_bytes + sum(sizes))

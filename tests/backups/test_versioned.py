@@ -148,7 +148,9 @@ class TestHistory:
         world = make()
         backup = take_backup(world)
 
-        assert ["dump.zst", "globals.json.zst", MANIFEST] == names(versions(world, backup_root("hotel", backup)))
+        assert ["dump.zst", "fingerprint.json.zst", "globals.json.zst", MANIFEST] == names(
+            versions(world, backup_root("hotel", backup))
+        )
 
 
 class TestLocks:
@@ -157,10 +159,12 @@ class TestLocks:
         world = make(retain=LONG)
         turn(world, WANT, DUTIES, Consent())
 
-        assert {"dump.zst", "globals.json.zst", MANIFEST, "lease-keep.json", "repository.json"} == set(
+        assert {"dump.zst", "fingerprint.json.zst", "globals.json.zst", MANIFEST, "lease-keep.json", "repository.json"} == set(
             names(versions(world, "hotel/"))
         )
-        until = {locked_until(world, s3_server, name) for name in ("dump.zst", "globals.json.zst", MANIFEST)}
+        until = {
+            locked_until(world, s3_server, name) for name in ("dump.zst", "fingerprint.json.zst", "globals.json.zst", MANIFEST)
+        }
         assert [(clock.now() + LONG).replace(microsecond=0)] == list(until)
         assert {None} == {locked_until(world, s3_server, name) for name in ("lease-keep.json", "repository.json")}
 
@@ -402,7 +406,7 @@ class TestHidden:
             world.targets["primary"].delete(item.key)
             world.targets["primary"].delete(item.key, version=item.version)
 
-        assert 3 == len(versions(world, backup_root("hotel", backup)))
+        assert 4 == len(versions(world, backup_root("hotel", backup)))
         assert {} == states(world)
 
 

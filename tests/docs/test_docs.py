@@ -19,6 +19,7 @@ from reconciler.connect import KINDS
 from reconciler.policy.loading import load
 from reconciler.policy.reference import anchor
 from reconciler.world.facts import STATES
+from reconciler.world.fingerprint import Summary, Uncovered
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -76,7 +77,7 @@ def test_the_policy_reference_is_fresh() -> None:
 def test_every_field_of_a_manifest_is_explained() -> None:
     """The formats page is the promise: it names each field, inner ones too."""
     text = _text(ROOT / "docs" / "formats.md")
-    structs = (Manifest, StoredObject, Part, SourceRecord, StoredCompression)
+    structs = (Manifest, StoredObject, Part, SourceRecord, StoredCompression, Summary, Uncovered)
     fields = {field for struct in structs for field in struct.__struct_fields__}
 
     assert not {field for field in fields if f"`{field}`" not in text}
@@ -85,7 +86,15 @@ def test_every_field_of_a_manifest_is_explained() -> None:
 def test_every_key_of_the_layout_is_explained() -> None:
     """A key that the code can make stands on the formats page."""
     text = _text(ROOT / "docs" / "formats.md")
-    names = (layout.MANIFEST, layout.INTENT, layout.HOLD, layout.DUMP, layout.GLOBALS, "tombstone-INSTANT.json")
+    names = (
+        layout.MANIFEST,
+        layout.INTENT,
+        layout.HOLD,
+        layout.DUMP,
+        layout.GLOBALS,
+        layout.FINGERPRINT,
+        "tombstone-INSTANT.json",
+    )
     keys = [
         layout.repository_key("DATABASE"),
         layout.lease_key("DATABASE", "keep"),

@@ -24,7 +24,7 @@ from reconciler.planning.planner import plan
 from reconciler.turn import turn
 from reconciler.world.facts import Backup, Identity, Observation
 from reconciler.world.ports import ABSENT, World
-from tests.backups.faking import MovedClock, bury, catalogue, claim_text, content, make_world, states, stranger, take
+from tests.backups.faking import ROWS, MovedClock, bury, catalogue, claim_text, content, make_world, states, stranger, take
 from tests.building import HOUR, policy, retention
 
 WANT = policy("0 * * * *", ("primary",), retention(grace="7d", keep_last=2))
@@ -265,6 +265,22 @@ class TestFreezes:
         assert {"whole"} == kept
         assert "" == catalogue(big).frozen
         assert "deleted" in states(big).values()
+
+    def test_a_table_that_lost_its_rows_freezes_by_itself(self, tmp_path: Path, clock: MovedClock) -> None:
+        """Though the dump is as large as before, and whatever the table's size."""
+        world = make_world(tmp_path, clock, names=("primary",))
+        several(world, clock, 3)
+        world.provider.source().rows = ROWS[:3]  # type: ignore[attr-defined]  # the fake's, a thousand rows each
+        turn(world, WANT, DUTIES, Consent())
+        frozen = catalogue(world).frozen
+        kept = set(states(world).values())
+        LiftFreeze(database="hotel", who="ana", acknowledged=(look(world).backups()[0].id,)).perform(world, WANT)
+        turn(world, WANT, DUTIES, Consent())
+
+        assert "table public.guests has 3000 rows" in frozen
+        assert "and had 8000" in frozen
+        assert {"whole"} == kept
+        assert "" == catalogue(world).frozen
 
 
 class TestAdoption:

@@ -83,7 +83,8 @@ def expected_files(world: World) -> set[str]:
         expected |= {f"{target}/hotel/repository.json", f"{target}/.databases/hotel.json", f"{target}/.reconciler/lock"}
         for backup in states(world, target):
             expected |= {
-                f"{target}/{object_key('hotel', backup, name)}" for name in ("manifest.json", "dump.zst", "globals.json.zst")
+                f"{target}/{object_key('hotel', backup, name)}"
+                for name in ("manifest.json", "dump.zst", "globals.json.zst", "fingerprint.json.zst")
             }
     return expected | {"primary/hotel/lease-keep.json"}
 

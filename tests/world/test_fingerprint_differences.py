@@ -16,7 +16,9 @@ from reconciler.world.fingerprint import (
     Uncovered,
     differences,
     gaps,
+    lost_rows,
     other_versions,
+    summarize,
 )
 
 names = st.sampled_from(("public.guests", 'public."Odd name"', "sales.orders", "sales.lines"))
@@ -170,3 +172,38 @@ def test_another_version_of_an_extension_is_told_apart() -> None:
     found = but(shape={"extension": {"citext": ObjectMark(state="1.8")}})
 
     assert ("extension citext is 1.8 here, and was 1.6",) == other_versions(FINGERPRINT, found)
+
+
+def of_rows(**tables: int) -> Fingerprint:
+    return Fingerprint(level="counts", major=18, tables={name: TableMark(rows=rows) for name, rows in tables.items()})
+
+
+rows = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 5000))
+
+
+@given(rows, rows, st.sampled_from((None, "salt")))
+def test_the_summaries_tell_who_lost_half(before: dict[str, int], now: dict[str, int], salt: str | None) -> None:
+    """Exactly the tables of a thousand rows and more that have less than half of them, or are gone, whether named or hidden."""
+    older, newer = summarize(of_rows(**before), salt=salt), summarize(of_rows(**now), salt=salt)
+
+    lost = {name for name, had in before.items() if had >= 1000 and 2 * now.get(name, 0) < had}
+    assert len(lost) == len(lost_rows(older, newer))
+    assert salt is not None or lost == {one.table for one in lost_rows(older, newer)}
+    assert salt is None or not set("abcdef") & {*older.large, *newer.large}
+
+
+def test_what_was_not_reached_is_not_lost() -> None:
+    """A table that the newer fingerprint does not cover may be as it was."""
+    older = summarize(of_rows(a=2000, b=2000))
+    newer = summarize(but(tables={}, uncovered=(Uncovered(what="a", why="the time was over"),)))
+
+    assert ["b"] == [lost.table for lost in lost_rows(older, newer)]
+    assert () == lost_rows(older, summarize(but(tables={}, uncovered=(Uncovered(what="tables", why="no answer"),))))
+
+
+def test_a_summary_stays_small() -> None:
+    """Ten thousand tables make a manifest of no more than a thousand names."""
+    many = of_rows(**{f"t{number}": 1000 + number for number in range(10_000)})
+
+    assert 1000 == len(summarize(many).large)
+    assert () == lost_rows(summarize(many), summarize(of_rows(**{f"t{number}": 1000 + number for number in range(9_000)})))[1000:]
