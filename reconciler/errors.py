@@ -58,6 +58,8 @@ class Unreachable(ReconcilerError):
     def __init__(self, what: str, *, cure: str = "", retry_after: timedelta | None = None) -> None:
         super().__init__(what, cure=cure)
         self.retry_after = retry_after
+        self.was_persisted = False
+        """It was asked often enough already: whoever is further out doesn't begin again."""
 
 
 class Refused(ReconcilerError):

@@ -240,18 +240,31 @@ def _put_down(claim: Claim, watch: Watch, sleep: Sleep, waiting: Callable[[str],
         try:
             record, etag = read_claim(claim.target, claim.key)
         except Absent:
-            claim.write(ABSENT)
+            _put_down_first(claim, ABSENT)
             return
         gone = watch.is_gone(f"{claim.target.name}:{claim.key}", record, etag)
         if gone:
-            claim.write(etag)
+            _put_down_first(claim, etag)
             return
         if gone is False:
-            raise Conflict(
-                f"{claim.key} on {claim.target.name} is held by {describe(record)}", cure="wait for it to finish, or end it"
-            )
+            raise _held(claim, record)
         if not told:
             waiting(f"{claim.key} on {claim.target.name} is held by {describe(record)}; watching whether it lives")
             told = True
         if sleep(step):
             raise Unreachable("asked to stop while waiting for a lease")
+
+
+def _put_down_first(claim: Claim, expect: str) -> None:
+    """Raises Conflict that says who was faster."""
+    try:
+        claim.write(expect)
+    except Conflict:
+        with suppress(Absent, Unreachable):
+            record, _ = read_claim(claim.target, claim.key)
+            raise _held(claim, record) from None
+        raise
+
+
+def _held(claim: Claim, record: ClaimRecord | None) -> Conflict:
+    return Conflict(f"{claim.key} on {claim.target.name} is held by {describe(record)}", cure="wait for it to finish, or end it")

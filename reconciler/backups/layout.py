@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -11,6 +12,8 @@ from reconciler.world.ports import Stored
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 _TOMBSTONE = re.compile(r"tombstone-(\d{8}T\d{6}Z)\.json")
 _COMPACT = "%Y%m%dT%H%M%SZ"
+_MANY = 1 << 16
+"""Of ids and names: a large catalogue is looked at again and again, and these are the same each time."""
 
 MANIFEST = "manifest.json"
 INTENT = "intent.json"
@@ -34,13 +37,13 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tombstones(self) -> tuple[Stored, ...]:
         """Earliest due first."""
-        return tuple(self.objects[name] for name in sorted(self.objects) if _TOMBSTONE.fullmatch(name))
+        return tuple(self.objects[name] for name in sorted(filter(_is_tombstone_name, self.objects)))
 
     @property
     def data(self) -> Mapping[str, Stored]:
         """The parts that only a manifest can explain."""
         ours = (MANIFEST, INTENT, HOLD)
-        return {name: seen for name, seen in self.objects.items() if name not in ours and not _TOMBSTONE.fullmatch(name)}
+        return {name: seen for name, seen in self.objects.items() if name not in ours and not _is_tombstone_name(name)}
 
 
 class Sorted(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,11 +71,13 @@ def backup_id(instant: datetime, token: str) -> str:
     return f"{compact(instant)}-{token}"
 
 
+@lru_cache(maxsize=_MANY)
 def instant_of(backup: str) -> datetime:
     """To the second."""
     return from_compact(backup.partition("-")[0])
 
 
+@lru_cache(maxsize=_MANY)
 def is_backup_id(text: str) -> bool:
     """Whether it is one, and of an instant that exists."""
     if not _ID.fullmatch(text):
@@ -86,7 +91,12 @@ def is_backup_id(text: str) -> bool:
 
 def is_tombstone(key: str) -> bool:
     """Whether a key under a backup's id, or a name within it, is of a tombstone."""
-    return _TOMBSTONE.fullmatch(key.rpartition("/")[2]) is not None
+    return _is_tombstone_name(key.rpartition("/")[2])
+
+
+@lru_cache(maxsize=_MANY)
+def _is_tombstone_name(name: str) -> bool:
+    return _TOMBSTONE.fullmatch(name) is not None
 
 
 def root(database: str) -> str:

@@ -101,7 +101,7 @@ def heed(stop: Event, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def compress(chunks: Iterable[bytes], *, level: int, threads: int) -> Iterator[bytes]:
     """One zstd frame with its content checksum. `threads` 0: one a core. What the chunks raise goes through."""
-    compressor = zstandard.ZstdCompressor(level=level, threads=threads or -1, write_checksum=True)
+    compressor = zstandard.ZstdCompressor(level=level, threads={0: -1, 1: 0}.get(threads, threads), write_checksum=True)
     chunker = compressor.chunker(chunk_size=CHUNK_BYTES)
     for chunk in chunks:
         yield from chunker.compress(chunk)

@@ -50,7 +50,7 @@ class Slots:
         # A slot pushed out of a gap, or a fold at midnight, can lie on the neighbouring date.
         day = now.astimezone(ZoneInfo(timezone)).date() + _DAY
         for _ in range(_FARTHEST.days):
-            slots = self.of_day(day, timezone)
+            slots = _of_day(self, day, timezone)
             position = bisect_right(slots, now)
             if position:
                 return slots[position - 1]
@@ -74,7 +74,7 @@ class Slots:
         newest = after
         day = after.astimezone(ZoneInfo(timezone)).date() - _DAY
         while True:
-            for slot in self.of_day(day, timezone):
+            for slot in _of_day(self, day, timezone):
                 if slot > newest:
                     yield slot
                     newest = slot
@@ -211,6 +211,12 @@ def _uneven(field: str, unit: str, size: int, whole: str) -> str | None:
             rest = size - (size - 1) // step * step
             return f"{term} is not every {step} {unit}: from the last one to the next {whole} it is {rest}"
     return None
+
+
+@lru_cache(maxsize=4096)
+def _of_day(schedule: Slots, day: date, timezone: str) -> tuple[datetime, ...]:
+    """Each plan asks for the same few days."""
+    return tuple(schedule.of_day(day, timezone))
 
 
 @lru_cache(maxsize=1024)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections import Counter
 
 from reconciler.simulation.play import TURNS, Report, play
@@ -41,7 +42,8 @@ def _soak(first: int, turns: int, seconds: float) -> int:
         if seed % 500 == 0:
             _say(f"{seed - first} worlds, {done} turns, {done / max(passed, 0.001):.0f} a second: no rule broken")
     passed = clock.monotonic() - began
-    pace = f"{done} turns in {passed:.0f} s, {done / passed:.0f} a second"
+    worked = time.process_time()
+    pace = f"{done} turns in {passed:.0f} s, of which {worked:.0f} s of a core: {done / worked:.0f} turns a second of it"
     _say(f"{seed - first} worlds (seeds {first} to {seed - 1}), {pace}: no rule broken")
     _say(*(f"{count:8d}  {kind.replace('_', ' ')}" for kind, count in faults.most_common()))
     return 0

@@ -192,7 +192,11 @@ def the_last_good_ones_stay(change: Change) -> Iterator[str]:
     if not (condemns or removes) or not change.is_calm or not change.in_time or change.is_own_draft:
         return
     # A tombstone is one of several for all its copies; a removal is of one that is condemned already.
-    left = set(change.truth.whole(change.database, change.turn.want.dumps.targets, change.now))
+    names = change.turn.want.dumps.targets
+    left = set(change.truth.whole(change.database, names, change.now))
+    if removes and any(change.truth.stores[name].lag_seconds for name in names):
+        # A tombstone that a listing does not show yet can't be known of; but then the id has another copy, that can come back.
+        left |= change.truth.recoverable(change.database, names, but=change.folder)
     left -= {change.backup} if condemns else set()
     if len(left) < FLOOR and change.backup in change.ledger.births:
         yield f"{change}: {len(left)} would be left"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Literal, TypeVar
 
@@ -92,7 +92,7 @@ def is_archive(content: bytes, identity: Identity) -> bool:
     return commits.isdigit() and raw == b"".join(archive_of(identity, int(commits)))
 
 
-class Folder(msgspec.Struct, frozen=True):
+class Folder(msgspec.Struct, frozen=True, dict=True):
     """What lies under one backup's id in one store, by name: what a plain read finds, and what is hidden from it."""
 
     store: Store
@@ -100,7 +100,7 @@ class Folder(msgspec.Struct, frozen=True):
     visible: Mapping[str, Held]
     hidden: frozenset[str]
 
-    @property
+    @cached_property
     def manifest(self) -> Brief | None:
         """If it is one, and of this backup."""
         held = self.visible.get("manifest.json")
@@ -112,7 +112,7 @@ class Folder(msgspec.Struct, frozen=True):
         held = self.visible.get("intent.json")
         return read(held.content, ClaimBrief) if held else None
 
-    @property
+    @cached_property
     def tombstones(self) -> list[Stone | None]:
         """None for a torn one."""
         return [self._stone(held) for name, held in sorted(self.visible.items()) if name.startswith("tombstone-")]
@@ -137,9 +137,16 @@ class Truth:
 
     def __init__(self, stores: Mapping[str, Store], hosts: Sequence[Host], identity: Identity) -> None:
         self.stores, self.hosts, self.identity = stores, hosts, identity
+        self._folders: dict[tuple[str, str], tuple[int, dict[str, Folder]]] = {}
 
     def folders(self, store: Store, database: str) -> dict[str, Folder]:
         """By id."""
+        seen = self._folders.get((store.name, database))
+        if seen is None or seen[0] != store.changes:
+            seen = self._folders[store.name, database] = store.changes, self._look(store, database)
+        return seen[1]
+
+    def _look(self, store: Store, database: str) -> dict[str, Folder]:
         start = f"{database}/backups/"
         visible: dict[str, dict[str, Held]] = {}
         hidden: dict[str, set[str]] = {}
@@ -207,6 +214,12 @@ class Truth:
                 if manifest is not None and self.state(folder, database, now) == "whole":
                     found[folder.id] = manifest
         return found
+
+    def recoverable(self, database: str, names: Sequence[str], *, but: Folder) -> set[str]:
+        """Ids of which some store of these holds all of a copy, condemned or not, apart from the copy `but`."""
+        folders = [folder for name in names for folder in self.folders(self.stores[name], database).values()]
+        here = (folder for folder in folders if (folder.store, folder.id) != (but.store, but.id))
+        return {folder.id for folder in here if (manifest := folder.manifest) and _all_there(folder, manifest)}
 
 
 def _buried(folder: Folder, stones: list[Stone | None], now: datetime) -> State:

@@ -32,8 +32,8 @@ LONGEST_RETRY_AFTER: Final = timedelta(seconds=60)
 def persist(work: Callable[[], T], *, clock: Clock, stop: Event, may_retry: Callable[[], bool] = lambda: True) -> T:
     """Do it, and again while it raises Unreachable: a few times, waiting longer each time, as long as the server asks at least.
 
-    Raises the last Unreachable, or Stopped when asked to stop while waiting. The first attempt is made in any case: what cleans
-    up after a stop must be able to.
+    Raises the last Unreachable, which no other `persist` around this one repeats, or Stopped when asked to stop while waiting.
+    The first attempt is made in any case: what cleans up after a stop must be able to.
     """
     import tenacity
 
@@ -45,7 +45,8 @@ def persist(work: Callable[[], T], *, clock: Clock, stop: Event, may_retry: Call
         return max(drawn(state), asked.total_seconds())
 
     def worth_it(error: BaseException) -> bool:
-        return isinstance(error, Unreachable) and _retry_after(error) <= LONGEST_RETRY_AFTER and may_retry()
+        asked_enough = not isinstance(error, Unreachable) or error.was_persisted
+        return not asked_enough and _retry_after(error) <= LONGEST_RETRY_AFTER and may_retry()
 
     def sleep(seconds: float) -> None:
         if clock.wait(seconds, stop):
@@ -58,7 +59,11 @@ def persist(work: Callable[[], T], *, clock: Clock, stop: Event, may_retry: Call
         sleep=sleep,
         reraise=True,
     )
-    return retrying(work)
+    try:
+        return retrying(work)
+    except Unreachable as error:
+        error.was_persisted = True
+        raise
 
 
 class Retrying:

@@ -247,7 +247,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def known(self) -> Mapping[str, Catalogue]:
         """The catalogues that could be read, by target's name: what follows from them must not depend on who answered first."""
-        return {name: seen.value for name, seen in sorted(self.catalogues.items()) if isinstance(seen, Known)}
+        return self._known
 
     def append_only(self) -> frozenset[str]:
         """The known targets that nothing is deleted from."""
@@ -266,7 +266,11 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """The union over all known targets, newest first."""
         return self._union
 
-    # Every duty asks for it, and thousands of backups take their time: `dict=True` above gives it a place to stay.
+    # Every duty asks for these, and thousands of backups take their time: `dict=True` above gives them a place to stay.
+    @cached_property
+    def _known(self) -> Mapping[str, Catalogue]:
+        return {name: seen.value for name, seen in sorted(self.catalogues.items()) if isinstance(seen, Known)}
+
     @cached_property
     def _union(self) -> tuple["Backup", ...]:
         found: dict[str, dict[str, Copy]] = {}
@@ -316,7 +320,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def labels(self) -> Mapping[str, str]:
         return self._best.labels
 
-    @property
+    @cached_property
     def whole_on(self) -> tuple[str, ...]:
         """Targets with a whole copy, by name."""
         return tuple(sorted(name for name, copy in self.copies.items() if copy.state == "whole"))

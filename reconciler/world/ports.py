@@ -144,6 +144,9 @@ class Custody:
         return ()
 
 
+_NO_CUSTODY = Custody()
+
+
 @runtime_checkable
 class InCustody(Protocol):
     """A target that has something to say about that. A wrapper passes on what the target inside says."""
@@ -154,7 +157,9 @@ class InCustody(Protocol):
 
 def custody_of(target: Target) -> Custody:
     """Of any target."""
-    return target.custody if isinstance(target, InCustody) else Custody()
+    # Not isinstance: that of a protocol looks at all of it each time, and every listing asks.
+    said: Custody = getattr(target, "custody", _NO_CUSTODY)
+    return said
 
 
 class DumpOptions(msgspec.Struct, frozen=True, kw_only=True):

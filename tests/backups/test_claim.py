@@ -128,6 +128,11 @@ class TestTaking:
         taken(target, clock)
         assert SILENT_SECONDS <= clock.monotonic()
 
+    def test_the_loser_of_a_race_is_told_who_won(self, target: Target, clock: MovedClock) -> None:
+        """Between looking and writing somebody else puts theirs down."""
+        with pytest.raises(Conflict, match=f"is held by process .* on {stranger().host}"):
+            taken(Overtaken(target, lambda: claim_on(target, clock, stranger()).write(ABSENT)), clock)
+
     def test_a_stop_ends_the_watching(self, target: Target, clock: MovedClock) -> None:
         """And nothing was taken."""
         claim_on(target, clock, stranger()).write("")
@@ -356,6 +361,20 @@ class TestWatching:
             watch.is_gone("a", record, etag)
 
         assert watch.is_gone("b", record, "1") is None
+
+
+class Overtaken(Telling):
+    """Somebody else is always a moment faster."""
+
+    def __init__(self, target: Target, faster: Callable[[], object]) -> None:
+        super().__init__(target, lambda _: None)
+        self._faster = faster
+
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
+        self._faster()
+        return super().write(key, chunks, expect=expect)
 
 
 class TwiceAsked(Telling):

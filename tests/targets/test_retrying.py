@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.errors import Conflict, Corrupt, Refused, Stopped, Unreachable
 from reconciler.targets.local_target import LocalTarget
-from reconciler.targets.retrying import ATTEMPTS, LONGEST_WAIT_SECONDS, Retrying
+from reconciler.targets.retrying import ATTEMPTS, LONGEST_WAIT_SECONDS, Retrying, persist
 from reconciler.world.ports import ABSENT, Blob, Listing, Stored
 from tests.faults.clock import MovedClock
 
@@ -222,3 +222,16 @@ def test_a_store_that_never_answered_is_asked_once_for_a_while(inside: Flaky) ->
 
     assert (ATTEMPTS, 1, ATTEMPTS) == (first, second, third)
     assert attempts() == ATTEMPTS
+
+
+def test_patience_within_patience_is_no_more_than_one(clock: MovedClock) -> None:
+    """What an inner one has asked often enough, the outer one doesn't ask again: five times, not twenty-five."""
+    asked: list[int] = []
+
+    def ask() -> None:
+        asked.append(1)
+        raise Unreachable("no answer")
+
+    with pytest.raises(Unreachable):
+        persist(lambda: persist(ask, clock=clock, stop=Event()), clock=clock, stop=Event())
+    assert len(asked) == ATTEMPTS

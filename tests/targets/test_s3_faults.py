@@ -406,3 +406,12 @@ def pages_of(target: S3Target, most: int) -> None:
             params.setdefault(field, most)
 
         target._client.meta.events.register(f"provide-client-params.s3.{operation}", limit)
+
+
+def test_a_small_write_is_asked_for_so_often_and_no_more(target: S3Target, proxy: FaultProxy) -> None:
+    """A store that answers 503 for ever costs ten seconds, not a minute."""
+    proxy.on("PUT", "lease", Answer(status=503), times=-1)
+
+    with pytest.raises(Unreachable):
+        Retrying(target, clock=MovedClock(), stop=Event()).write("hotel/lease", [b"mine"], expect=ABSENT)
+    assert ATTEMPTS == sum(method == "PUT" for method, _ in proxy.seen)
