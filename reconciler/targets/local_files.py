@@ -57,7 +57,7 @@ def locked(file: Path, clock: Clock) -> Iterator[None]:
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = clock.monotonic() + LOCK_SECONDS
-        while not _lock(descriptor):
+        while not lock(descriptor):
             if clock.monotonic() > deadline:
                 raise Unreachable(
                     f"{file} has been locked by another process for {LOCK_SECONDS:.0f} s", cure="see whether the disk hangs"
@@ -106,6 +106,27 @@ def remove_empty(folder: Path, *, below: Path) -> None:
     sync_folder(folder)
 
 
+def is_at(path: Path, descriptor: int) -> bool:
+    """Whether the name still leads to the open file."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def remove_unlocked(file: Path) -> None:
+    """Remove it unless somebody holds its lock, or it is not ours to open."""
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if lock(descriptor) and is_at(file, descriptor):
+            file.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
 def write_all(descriptor: int, chunk: bytes) -> None:
     """Write every byte; the kernel may take fewer at a time."""
     rest = memoryview(chunk).cast("B")
@@ -126,7 +147,8 @@ def finish(descriptor: int) -> os.stat_result:
     return os.fstat(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
+def lock(descriptor: int) -> bool:
+    """Whether it could be had at once. Held until the file is closed by all that inherited it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

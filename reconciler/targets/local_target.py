@@ -17,7 +17,18 @@ from urllib.parse import quote, unquote
 
 from reconciler.errors import Absent, Conflict, Refused
 from reconciler.targets.keys import check_key
-from reconciler.targets.local_files import finish, locked, make_folder, remove_empty, sync_folder, translated, write_all
+from reconciler.targets.local_files import (
+    finish,
+    is_at,
+    lock,
+    locked,
+    make_folder,
+    remove_empty,
+    remove_unlocked,
+    sync_folder,
+    translated,
+    write_all,
+)
 from reconciler.world.clock import token
 from reconciler.world.ports import ABSENT, Blob, Clock, Listing, Stored, Upload
 
@@ -91,17 +102,18 @@ class LocalTarget:
         with self._translated(f"write {key}"):
             self._make_root()
             self._refuse_links(key)
-            unfinished = self._unfinished_path(Upload(key=key, upload_id=_upload_id(self._clock), begun=self._clock.now()))
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._sweep()
+            unfinished, descriptor = self._begin(key)
         try:
+            # Open, and so locked, until it is in its place.
             with os.fdopen(descriptor, "wb", buffering=0):
                 for chunk in chunks:
                     with self._translated(f"write {key}"):
                         write_all(descriptor, chunk)
                 with self._translated(f"write {key}"):
                     status = finish(descriptor)
-            with self._translated(f"write {key}"), self._locked():
-                self._put_in_place(unfinished, path, key, expect)
+                with self._translated(f"write {key}"), self._locked():
+                    self._put_in_place(unfinished, path, key, expect)
         finally:
             # After a rename it is gone; after anything else it must not stay. A failure here must not hide the first one.
             with suppress(OSError):
@@ -141,6 +153,21 @@ class LocalTarget:
             )
         with self._translated(f"abort {upload.key}"), suppress(FileNotFoundError):
             self._unfinished_path(upload).unlink()
+
+    def _begin(self, key: str) -> tuple[Path, int]:
+        """A file of ours alone, locked as long as we write it: who can lock it knows that its writer is dead."""
+        while True:
+            unfinished = self._unfinished_path(Upload(key=key, upload_id=_upload_id(self._clock), begun=self._clock.now()))
+            descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            if lock(descriptor) and is_at(unfinished, descriptor):
+                return unfinished, descriptor
+            os.close(descriptor)  # swept before it was locked
+
+    def _sweep(self) -> None:
+        """Remove what writers left that died: of a record's write nothing else would ever tell."""
+        for entry in os.scandir(self._hidden):
+            if _upload(entry.name) is not None:
+                remove_unlocked(Path(entry.path))
 
     @property
     def _hidden(self) -> Path:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -332,18 +333,46 @@ class TestTheDiskSaysNo:
 
 
 class TestUnfinished:
-    @pytest.mark.parametrize("grown", [0, 65_536, 3_000_000])
-    def test_killed_in_mid_write(self, target: LocalTarget, root: Path, grown: int) -> None:
-        """After `kill -9` nothing is listed, the rest is found with key and instant, and can be freed."""
+    @contextmanager
+    def writing(self, root: Path, grown: int) -> Iterator[None]:
+        """Another process in the middle of a write, killed afterwards."""
         writer = subprocess.Popen([sys.executable, "-c", WRITER, root], cwd=Path(__file__).parents[2])
         hidden = root / HIDDEN / "unfinished"
         try:
             wait_for(
                 lambda: any(path.stat().st_size >= grown for path in hidden.glob("*")), seconds=20, what="the write to begin"
             )
+            yield
         finally:
             writer.send_signal(signal.SIGKILL)
             writer.wait()
+
+    def test_the_next_write_removes_what_a_dead_writer_left(self, target: LocalTarget, root: Path) -> None:
+        """A lease's own unfinished write would else stay for ever: nothing names it."""
+        with self.writing(root, grown=65_536):
+            target.write("hotel/x", [b"x"])
+            assert ["hotel/backups/x/dump.zst"] == [upload.key for upload in target.unfinished("")]
+        target.write("hotel/y", [b"y"])
+
+        assert () == target.unfinished("")
+        assert ["hotel/x", "hotel/y"] == [item.key for item in target.list("").items]
+
+    def test_two_writers_leave_each_other_alone(self, target: LocalTarget) -> None:
+        """One write begins while another is on its way."""
+
+        def chunks() -> Iterator[bytes]:
+            yield b"first"
+            target.write("hotel/y", [b"second"])
+
+        target.write("hotel/x", chunks())
+        assert b"first" == content(target, "hotel/x")
+
+    @pytest.mark.parametrize("grown", [0, 65_536, 3_000_000])
+    def test_killed_in_mid_write(self, target: LocalTarget, root: Path, grown: int) -> None:
+        """After `kill -9` nothing is listed, the rest is found with key and instant, and can be freed."""
+        hidden = root / HIDDEN / "unfinished"
+        with self.writing(root, grown):
+            pass
 
         assert () == target.list("").items
         (upload,) = target.unfinished("hotel/")
