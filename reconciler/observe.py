@@ -4,8 +4,11 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
+
+import msgspec
 
 from reconciler.backups.catalogue import Reader
 from reconciler.backups.claim import Watch
@@ -58,7 +61,29 @@ def left_behind(targets: Mapping[str, Target], databases: Collection[str], pool:
 
 def _reader(world: World, want: DatabasePolicy, watch: Watch, name: str) -> Callable[[], Observed[Catalogue]]:
     reader = Reader(world.targets[name], want.name, pool=world.pool, cache=world.cache, watch=watch)
-    return lambda: _look(world, lambda: reader.read(world.clock.now()))
+    return lambda: _with_memory(world, want, name, _look(world, lambda: reader.read(world.clock.now())))
+
+
+def _with_memory(world: World, want: DatabasePolicy, name: str, seen: Observed[Catalogue]) -> Observed[Catalogue]:
+    """What can't be seen now is judged by what was seen last, as long as the cache remembers. Nothing else rests on that."""
+    key = f"newest restore point\n{world.targets[name].place}\n{want.name}"
+    if isinstance(seen, Known):
+        newest = max((copy.instant for copy in seen.value.copies if copy.state == "whole"), default=seen.at)
+        world.cache.put(key, newest.isoformat().encode())
+        return seen
+    last = _instant(world.cache.get(key))
+    if last is None:
+        world.cache.put(key, seen.at.isoformat().encode())
+    return msgspec.structs.replace(seen, last=last or seen.at)
+
+
+def _instant(text: bytes | None) -> datetime | None:
+    """What the cache spoilt is forgotten."""
+    try:
+        found = datetime.fromisoformat(text.decode()) if text else None
+    except ValueError:
+        return None
+    return found if found is not None and found.tzinfo is not None else None
 
 
 def _look(world: World, read: Callable[[], T]) -> Observed[T]:

@@ -178,6 +178,7 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
         labels=manifest.labels if manifest else {},
         due=max((stone.due for stone in seen.tombstones), default=None),
         repository=manifest.repository if manifest else None,
+        identity=manifest.source.identity if manifest else None,
         has_tombstone=bool(seen.held.tombstones),
         writer=_WRITER[seen.writer_gone] if layout.INTENT in seen.held.objects else "none",
         held=seen.hold,

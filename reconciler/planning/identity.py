@@ -1,7 +1,7 @@
 """Whose backups these are: the source that the policy names must be the one that the catalogues were begun for."""
 
 from reconciler.errors import Finding
-from reconciler.world.facts import Known, Observation
+from reconciler.world.facts import Catalogue, Identity, Known, Observation
 
 CURE = (
     "if it is the same database after a move or an upgrade, `reconcile adopt` its name; else give it another name or prefix, "
@@ -31,15 +31,22 @@ def disagreement(have: Observation) -> Finding | None:
     if len(ids) > 1:
         what = f"the targets hold different repositories under {have.database}/: {', '.join(sorted(ids))}"
         return Finding(severity="error", where=have.database, what=what, cure=CURE)
-    begun = {name: catalogue.repository for name, catalogue in have.known().items() if catalogue.repository is not None}
+    begun = {name: identity for name, catalogue in have.known().items() if (identity := _identity(catalogue)) is not None}
     if isinstance(have.source, Known):
         seen = have.source.value.identity
         for target, kept in begun.items():
-            if kept.identity != seen:
-                what = f"{have.database}/ on {target} holds the backups of {kept.identity}, and the source is {seen}"
+            if kept != seen:
+                what = f"{have.database}/ on {target} holds the backups of {kept}, and the source is {seen}"
                 return Finding(severity="error", where=have.database, what=what, cure=CURE)
-    elif len({kept.identity for kept in begun.values()}) > 1:
-        said = "; ".join(f"{target} of {kept.identity}" for target, kept in begun.items())
+    elif len(set(begun.values())) > 1:
+        said = "; ".join(f"{target} of {kept}" for target, kept in begun.items())
         what = f"the targets hold the backups of different sources under {have.database}/: {said}"
         return Finding(severity="error", where=have.database, what=what, cure=CURE)
     return None
+
+
+def _identity(catalogue: Catalogue) -> Identity | None:
+    """For whom it was begun. Where repository.json is lost, the newest backup tells: it came after any adoption."""
+    if catalogue.repository is not None:
+        return catalogue.repository.identity
+    return next((copy.identity for copy in catalogue.copies if copy.identity is not None and copy.state != "foreign"), None)

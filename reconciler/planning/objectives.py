@@ -31,8 +31,10 @@ def _judge_rpo(
     newest = newest_restore_point(have.backups(), within)
     unseen = ", ".join(sorted(within & set(have.unknown())))
     status: Status
-    if newest is None:
-        status, says = ("unproven", f"{unseen} unknown") if unseen else ("violated", _nothing(name, have, within))
+    if newest is None and unseen:
+        status, says = _blind(rpo, have, now, within=within)
+    elif newest is None:
+        status, says = "violated", _nothing(name, have, within)
     else:
         what = "restore point" if name == "rpo" else f"copy outside {have.source_domain}"
         says = f"newest {what} {instant(newest.instant)}, {age(now - newest.instant)} old"
@@ -51,6 +53,15 @@ def _judge_rpo(
         says=says,
         restore_point=newest.instant if newest else None,
     )
+
+
+def _blind(rpo: timedelta, have: Observation, now: datetime, *, within: set[str]) -> tuple[Status, str]:
+    """Nothing can be seen: unproven at once, and violated once what was last seen is too old. Silence must page somebody."""
+    unseen = {name: seen for name, seen in have.unknown().items() if name in within}
+    last = max((seen.last for seen in unseen.values() if seen.last is not None), default=None)
+    if last is None or now - last <= rpo:
+        return "unproven", f"{', '.join(unseen)} unknown"
+    return "violated", f"{', '.join(unseen)} unknown, and nothing newer than {instant(last)} was ever seen there"
 
 
 def _nothing(name: str, have: Observation, within: set[str]) -> str:

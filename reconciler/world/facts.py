@@ -32,6 +32,9 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     at: datetime
     cure: str = ""
+    last: datetime | None = None
+    """Of a catalogue: the newest restore point that was seen there before, or, where none was, when it was first looked for in
+    vain. None: nobody remembers."""
 
 
 Observed = Known[T] | Unknown
@@ -158,6 +161,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     """Of a tombstone: until then it can come back."""
     repository: str | None = None
     """Whose it says it is."""
+    identity: Identity | None = None
+    """Of the source that it was dumped from."""
     has_tombstone: bool = False
     writer: Literal["none", "alive", "gone", "undecided"] = "none"
     """Of its intent. `undecided`: it may be dead, and watching its heartbeat would tell."""

@@ -36,6 +36,9 @@ AGREE = {
     "one begun, one new": observation(primary=OURS, offsite=EMPTY),
     "one lost its repository.json": observation(primary=OURS, offsite=MANIFESTS_ONLY),
     "all lost it": observation(primary=MANIFESTS_ONLY),
+    "all lost it after an adoption": observation(
+        primary=catalogue([copy(TODAY, identity=HOTEL), copy(TODAY - DAY, identity=CLONE)], begun=False)
+    ),
     "the source is unknown": observation(unknown(), primary=OURS),
     "a foreign backup among ours": observation(primary=catalogue([copy(TODAY, "foreign", repository="00")], begun=False)),
 }
@@ -54,6 +57,10 @@ QUARREL = {
     "two repositories, one without its repository.json": (
         observation(primary=OURS, offsite=catalogue([copy(TODAY, repository="00ff")], begun=False)),
         "00ff, 5f0c1d2e3a4b5968",
+    ),
+    "another's backups that lost their repository.json": (
+        observation(source(CLONE), primary=catalogue([copy(TODAY, identity=HOTEL)], begun=False)),
+        "the source is postgres 7423905183641200099",
     ),
     "one target is another's": (observation(primary=OURS, offsite=catalogue(whose=repository(CLONE))), "on offsite"),
     "targets that differ, the source unknown": (

@@ -55,6 +55,26 @@ def test_objectives_stand(disk: list[Copy] | None, offsite: list[Copy] | None, r
     assert {"rpo": rpo, "disaster_rpo": disaster} == stand(observation(domains=HERE, disk=listed(disk), offsite=listed(offsite)))
 
 
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [(None, "unproven"), (NOW - 25 * HOUR, "unproven"), (NOW - 27 * HOUR, "violated")],
+    ids=["nobody remembers", "young enough", "too old by now"],
+)
+def test_silence_pages_somebody(last: datetime | None, status: str) -> None:
+    """What was seen last is all that a restore could count on."""
+    silent = msgspec.structs.replace(unknown(), last=last)
+    have = observation(domains=HERE, disk=silent, offsite=silent)
+
+    assert {"rpo": status, "disaster_rpo": status} == stand(have)
+
+
+def test_what_one_target_remembers_says_nothing_of_another() -> None:
+    """The copies outside are judged by what was seen outside."""
+    young, old = (msgspec.structs.replace(unknown(), last=NOW - hours * HOUR) for hours in (3, 27))
+
+    assert {"rpo": "unproven", "disaster_rpo": "violated"} == stand(observation(domains=HERE, disk=young, offsite=old))
+
+
 def test_source_of_an_unknown_domain() -> None:
     """Where nobody knows what fails together with the source, no copy is proven to survive it."""
     have = observation(domain=None, disk=catalogue([FRESH]), offsite=catalogue([FRESH]))

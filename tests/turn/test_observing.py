@@ -1,6 +1,7 @@
 """Observing: whatever one side does, it is Unknown at worst, and the others are seen."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from threading import Event as StopEvent
 
@@ -21,7 +22,7 @@ from reconciler.world.facts import Known, Observation, Unknown
 from reconciler.world.pool import InlinePool, ThreadPool
 from reconciler.world.ports import Listing, Pool, Target, World
 from tests.backups.faking import FakeSource, MovedClock, claim_text, make_world, silent, states, stranger, take
-from tests.building import NOW, policy
+from tests.building import NOW, policy, retention
 
 WANT = policy("0 * * * *", ("primary", "offsite"))
 DEBRIS = "20251025T090000Z-00dead"
@@ -161,3 +162,45 @@ class TestUndecidedWriters:
         assert () == turn(living, WANT, DUTIES, Consent()).outcomes
         assert {DEBRIS: "being_written"} == states(world)
         assert living.clock.monotonic() < SILENT_SECONDS
+
+
+def test_what_was_seen_last_is_remembered(tmp_path: Path) -> None:
+    """Through failures, and by the cache alone: one that forgot begins anew."""
+    clock = MovedClock()
+    targets: dict[str, Target] = {name: LocalTarget(name, tmp_path / name, clock=clock) for name in ("primary", "offsite")}
+    world = make_world(tmp_path, clock, targets=targets)
+    taken = take(world)
+    instant = next(copy.instant for backup in look(world).backups() for copy in backup.copies.values() if backup.id == taken)
+    dark = {name: Odd(target, fail(Refused("403", cure="give s3:ListBucket"))) for name, target in targets.items()}
+    blind = make_world(tmp_path, clock, targets=dark, cache=world.cache)
+
+    for _ in range(2):
+        clock.move(timedelta(hours=13))
+        assert instant == getattr(look(blind).unknown()["primary"], "last", None)
+    forgetful = make_world(tmp_path, clock, targets=dark)
+    first = look(forgetful).unknown()["primary"].last
+    clock.move(timedelta(hours=27))
+    assert first == look(forgetful).unknown()["primary"].last
+
+
+def test_a_key_that_is_forbidden_for_a_day(tmp_path: Path) -> None:
+    """Unproven at once, violated after the RPO; nothing is deleted, and the right to give is named throughout."""
+    clock = MovedClock()
+    want = policy("0 * * * *", ("primary", "offsite"), retention(keep_last=1), rpo="3h")
+    targets: dict[str, Target] = {name: LocalTarget(name, tmp_path / name, clock=clock) for name in ("primary", "offsite")}
+    world = make_world(tmp_path, clock, targets=targets)
+    for _ in range(4):
+        clock.move(timedelta(hours=1))
+        turn(world, want, DUTIES, Consent())
+    there = {name: [item.key for item in target.list("").items] for name, target in targets.items()}
+    dark = {name: Odd(target, fail(Refused("403", cure="give s3:ListBucket"))) for name, target in targets.items()}
+    blind = make_world(tmp_path, clock, targets=dark, cache=world.cache)
+    statuses = []
+    for _ in range(24):
+        clock.move(timedelta(hours=1))
+        after = turn(blind, want, DUTIES, Consent()).after
+        statuses.append(after.conditions[0].status)
+        assert {"give s3:ListBucket"} == {finding.cure for finding in after.findings if finding.where in targets}
+
+    assert ["unproven"] * 3 + ["violated"] * 21 == statuses
+    assert there == {name: [item.key for item in target.list("").items] for name, target in targets.items()}
