@@ -83,7 +83,14 @@ class Draft:
     def put(self, name: str, chunks: Iterable[bytes]) -> None:
         """One object of it, whole or not at all."""
         self._claim.check()
-        self.target.write(self._key(name), heed(self._world.stop, chunks), expect=ABSENT, keep_until=self._keep_until)
+        ours = self._while_ours(heed(self._world.stop, chunks))
+        self.target.write(self._key(name), ours, expect=ABSENT, keep_until=self._keep_until)
+
+    def _while_ours(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The object comes to be at the end of the stream: by then somebody may have taken us for dead, and swept."""
+        yield from chunks
+        self._claim.renew()
+        self._claim.check()
 
     def seal(self, manifest: bytes) -> None:
         """From here on it is a backup. Raises Conflict when our intent was taken away: then somebody took us for dead."""

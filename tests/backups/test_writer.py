@@ -180,6 +180,21 @@ class TestSealing:
             next(steps)
         assert {"intent.json", "dump.zst"} == names(world, BACKUP)
 
+    def test_an_intent_that_goes_while_the_data_streams(self, world: World) -> None:
+        """We slept, and were swept as dead: no data lands behind the sweep, where nobody would look for it any more."""
+
+        def chunks() -> Iterator[bytes]:
+            yield b"first"
+            world.targets["primary"].delete(object_key("hotel", BACKUP, INTENT))
+            yield b"last"
+
+        with (
+            pytest.raises(Conflict, match="taken away"),
+            drafting(world, world.targets["primary"], "hotel", BACKUP, kind="manual", slot=None, repository="r") as draft,
+        ):
+            draft.put("dump.zst", chunks())
+        assert set() == names(world, BACKUP)
+
     def test_an_intent_that_is_gone(self, world: World) -> None:
         """So was our data, perhaps: no manifest."""
         steps = self.put_all(world)
