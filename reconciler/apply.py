@@ -1,6 +1,6 @@
 """Agreed steps → outcomes, round by round: first what changes and creates, then what deletes, under the lease."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -62,14 +62,24 @@ def _create(
     fresh, effects = (first, ("create",)) if isinstance(lease, Unreachable) else (look(), ("create", "change"))
     for _ in range(ROUNDS):
         steps = [step for step in agree(consent, fresh).steps if step.action.effect in effects and step.action.id not in outcomes]
-        if not steps:
-            break
-        made = {step.action.id: _perform(world, want, step) for step in steps}
+        made = dict(_perform_all(world, want, steps, lambda: {step.action.id for step in agree(consent, look()).steps}))
         outcomes |= made
         if not any(outcome.result == "done" for several in made.values() for outcome in several):
             break
         fresh = look()
     return tuple(outcome for several in outcomes.values() for outcome in several)
+
+
+def _perform_all(
+    world: World, want: DatabasePolicy, steps: Sequence[Step], still_planned: Callable[[], Collection[str]]
+) -> Iterator[tuple[str, Outcome]]:
+    """Those that still are planned when their turn comes: after a copy of hours, another slot may be due."""
+    looked, planned = world.clock.now(), {step.action.id for step in steps}
+    for step in steps:
+        if world.clock.now() - looked > FRESH:
+            looked, planned = world.clock.now(), set(still_planned())
+        if step.action.id in planned:
+            yield step.action.id, _perform(world, want, step)
 
 
 def _delete(

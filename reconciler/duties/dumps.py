@@ -29,6 +29,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
 
     effect = "create"
     hooked = "dump"
+    first = True
 
     target: str
     slot: datetime | None

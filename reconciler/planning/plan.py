@@ -25,6 +25,8 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """One thing to do. Its fields are its identity: no reasons, ages or sizes among them."""
 
     effect: ClassVar[Effect]
+    first: ClassVar[bool] = False
+    """Before the others of its effect: what is lost by waiting can't be made up for."""
 
     database: str
     hooked: ClassVar[Occurrence | None] = None
@@ -164,12 +166,13 @@ def blocked_digest(plan: Plan) -> str | None:
 
 
 def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
-    """Change, create, delete; within these by kind and then oldest first, as ids of backups sort by instant."""
-    return tuple(
-        sorted(
-            steps, key=lambda step: (EFFECTS.index(step.action.effect), step.action.kind, _ENCODER.encode(step.action.parameters))
-        )
-    )
+    """Change, create, delete; within these the first ones, then by kind and oldest first, as ids of backups sort by instant."""
+    return tuple(sorted(steps, key=_place))
+
+
+def _place(step: Step) -> tuple[int, bool, str, bytes]:
+    action = step.action
+    return EFFECTS.index(action.effect), not action.first, action.kind, _ENCODER.encode(action.parameters)
 
 
 class Consent(msgspec.Struct, frozen=True, kw_only=True):

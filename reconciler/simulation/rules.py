@@ -138,7 +138,8 @@ def nothing_of_another_source(change: Change) -> Iterator[str]:
 def only_what_stays_is_copied(change: Change) -> Iterator[str]:
     """Rule 12: nothing is copied that a tombstone names."""
     begins = change.verb == "write" and change.name == "intent.json" and change.before is None
-    if begins and _is_copy(change) and change.is_calm and _as_seen(change) and _is_condemned(change, change.backup):
+    named = _is_condemned(change, change.backup) or bool(change.folder.tombstones)
+    if begins and _is_copy(change) and change.is_calm and _as_seen(change) and named:
         yield f"{change}: a tombstone names it"
 
 
@@ -287,8 +288,10 @@ def _as_seen(change: Change) -> bool:
 
 
 def _is_condemned(change: Change, backup: str) -> bool:
+    """By a tombstone that counts (or is torn), on any target: one of mere debris condemns what lies beside it alone."""
     stores = (change.truth.stores[name] for name in change.turn.want.dumps.targets)
-    return any(change.truth.folder(store, change.database, backup).tombstones for store in stores)
+    stones = (stone for store in stores for stone in change.truth.folder(store, change.database, backup).tombstones)
+    return any(stone is None or stone.counts for stone in stones)
 
 
 def _grace(change: Change) -> timedelta:

@@ -91,7 +91,7 @@ class TestFailures:
             dump_again(world, older)
         assert before == files(tmp_path)
 
-    @pytest.mark.parametrize("number", range(13))
+    @pytest.mark.parametrize("number", range(21))
     @pytest.mark.parametrize("error", [Refused("quota"), Unreachable("no answer")])
     def test_a_target_that_fails_at_any_event(
         self, world: World, older: str, tmp_path: Path, number: int, error: ReconcilerError
@@ -103,11 +103,15 @@ class TestFailures:
 
         before = files(tmp_path)
         failing = make_world(tmp_path, world.clock, tell=at_effect(number, fail))
-        with pytest.raises(type(error)):
+        failed = False
+        try:
             dump_again(failing, older)
+        except type(error):
+            failed = True
 
         left = {backup: state for backup, state in states(world).items() if backup != older}
-        assert left == {} or list(left.values()) == ["whole"]
+        # A renewal of the intent that fails is no failure yet: the one before still covers us.
+        assert (failed and left == {}) or list(left.values()) == ["whole"]
         assert bool(left) == (before != files(tmp_path))
         assert b"".join(ROWS) == content(world, older)
 

@@ -132,12 +132,12 @@ def step(action: Action) -> Step:
 
 
 def test_order_of_steps() -> None:
-    """Creations before deletions, and the oldest backup first, in whatever order duties ask."""
+    """Creations before deletions, the dump before copies, and the oldest backup first, in whatever order duties ask."""
     older = PruneBackup(database="hotel", backup="20250101T000000Z-ffffff", targets=("primary",))
     newer = PruneBackup(database="hotel", backup="20250102T000000Z-000000", targets=("primary",))
     steps = [step(newer), step(ONE_OF_EACH["copy_backup"]), step(older), step(dump())]
 
-    expected = [ONE_OF_EACH["copy_backup"], dump(), older, newer]
+    expected = [dump(), ONE_OF_EACH["copy_backup"], older, newer]
     assert expected == [one.action for one in in_order(steps)] == [one.action for one in in_order(reversed(steps))]
 
 

@@ -8,6 +8,7 @@ import pytest
 from reconciler.backups.claim import read_claim
 from reconciler.backups.writer import drafting
 from reconciler.duties import DUTIES
+from reconciler.duties.copies import CopyBackup
 from reconciler.duties.leftovers import FinishDeletion, SweepDebris
 from reconciler.duties.retention import PruneBackup
 from reconciler.errors import Conflict, Refused, Unreachable
@@ -16,7 +17,7 @@ from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.telling import Telling
 from reconciler.turn import survey, turn
 from reconciler.world.clock import token
-from reconciler.world.events import Event, Waiting
+from reconciler.world.events import Event, Moved, Waiting
 from reconciler.world.facts import Owner, Tombstone
 from reconciler.world.ports import Blob, Target, World
 from tests.backups.faking import (
@@ -77,6 +78,35 @@ class TestRounds:
         assert states(world, "primary") == states(world, "offsite")
         assert () == survey(world, WANT, DUTIES).plan.steps
         assert () == run(world)
+
+    def test_the_due_dump_does_not_wait_for_copies(self, world: World, clock: MovedClock) -> None:
+        """An old backup without its copy, and a slot that is due: the RPO comes first."""
+        run(world)
+        older = next(iter(states(world, "primary")))
+        for item in world.targets["offsite"].list(f"hotel/backups/{older}/").items:
+            world.targets["offsite"].delete(item.key)
+        clock.move(HOUR)
+
+        assert ["take", "copy", "copy"] == [does for does, _ in short(run(world))]
+
+    def test_after_hours_of_work_the_rest_is_looked_at_again(self, tmp_path: Path, clock: MovedClock) -> None:
+        """A dump took so long that the copies that were planned with it may be another's by now."""
+        run(make_world(tmp_path, clock))
+        other = make_world(tmp_path, clock)
+        older = next(iter(states(other, "primary")))
+        for item in other.targets["offsite"].list(f"hotel/backups/{older}/").items:
+            other.targets["offsite"].delete(item.key)
+        clock.move(HOUR)
+        copied: list[bool] = []
+
+        def slow(event: Event) -> None:
+            if isinstance(event, Moved) and not copied:
+                copied.append(True)
+                clock.move(20 * MINUTE)
+                CopyBackup(database="hotel", backup=older, origin="primary", target="offsite").perform(other, WANT)
+
+        outcomes = run(make_world(tmp_path, clock, tell=slow, process=other.process))
+        assert [("take", "done"), ("copy", "done")] == short(outcomes)
 
     def test_pruning_comes_last(self, world: World, clock: MovedClock) -> None:
         """What the fresh dump makes superfluous goes in the same apply, through a tombstone on each target."""
