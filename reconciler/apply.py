@@ -72,7 +72,7 @@ def _create(
 
 def _perform_all(
     world: World, want: DatabasePolicy, steps: Sequence[Step], still_planned: Callable[[], Collection[str]]
-) -> Iterator[tuple[str, Outcome]]:
+) -> Iterator[tuple[str, tuple[Outcome, ...]]]:
     """Those that still are planned when their turn comes: after a copy of hours, another slot may be due."""
     looked, planned = world.clock.now(), {step.action.id for step in steps}
     for step in steps:

@@ -67,7 +67,8 @@ def must_be_as_published(answer: httpx.Response, path: str) -> None:
         if "responses" in found.get("$ref", ""):
             found = DESCRIPTION["components"]["responses"][found["$ref"].rpartition("/")[2]]
         schema = found["content"]["application/json"]["schema"]
-    jsonschema.Draft202012Validator({"components": COMPONENTS, **_nullable(schema)}, format_checker=FORMATS).validate(answer.json())
+    shape = {"components": COMPONENTS, **_nullable(schema)}
+    jsonschema.Draft202012Validator(shape, format_checker=FORMATS).validate(answer.json())
 
 
 class NeonServer(msgspec.Struct, frozen=True, kw_only=True, dict=True):
