@@ -149,7 +149,7 @@ class Clusters(msgspec.Struct, frozen=True, kw_only=True):
         return port
 
     def port(self, timeline: str) -> int | None:
-        """Of the server that takes connections; None while it rests."""
+        """Of the server that takes connections, if only to read; None while it rests."""
         found = ready(self.data(timeline))
         return found[1] if found else None
 

@@ -1,6 +1,7 @@
 """The parts that an operation and a request work with."""
 
 import threading
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
@@ -30,5 +31,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     book: Book
     doors: Doors
     faults: Faults
+    visits: dict[str, datetime] = msgspec.field(default_factory=dict)
+    """Timelines of the past that somebody looks at, and when somebody was there last."""
     turn: threading.Lock = msgspec.field(default_factory=threading.Lock)
     """Held by who works on timelines: an operation, or the janitor."""

@@ -8,7 +8,7 @@ def collect(engine: Engine) -> None:
     """Delete what is needed no more."""
     book = engine.book
     with book.changing() as state:
-        wanted = {branch.timeline for branch in state.branches.values()} | set(state.snapshots)
+        wanted = {branch.timeline for branch in state.branches.values()} | set(state.snapshots) | set(engine.visits)
         for operation in state.operations.values():
             if operation.is_open and isinstance(operation.work, RestoreBranch):
                 wanted |= {operation.work.timeline, operation.work.source}

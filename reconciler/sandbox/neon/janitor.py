@@ -12,6 +12,7 @@ from reconciler.sandbox.neon.archive import take_base
 from reconciler.sandbox.neon.book import now
 from reconciler.sandbox.neon.engine import Engine
 from reconciler.sandbox.neon.garbage import collect
+from reconciler.sandbox.neon.past import leave
 from reconciler.sandbox.neon.records import Branch, Endpoint, Timeline
 from reconciler.sandbox.neon.refusals import Refusal
 from reconciler.sandbox.neon.retention import look, trim
@@ -71,6 +72,7 @@ class Janitor:
         for branch in book.branches():
             self._attempt(partial(_look_after, engine, branch))
         self._attempt(partial(_forget_deleted, engine))
+        self._attempt(partial(leave, engine))
         self._attempt(partial(trim, engine))
 
     def _attempt(self, work: Callable[[], object]) -> None:

@@ -11,7 +11,7 @@ from reconciler.sandbox.neon.engine import Engine
 from reconciler.sandbox.neon.garbage import collect
 from reconciler.sandbox.neon.grants import agree, open_hotel, prepare, take_away
 from reconciler.sandbox.neon.records import Branch, Timeline
-from reconciler.sandbox.neon.recovery import derive, forget, revive, thaw
+from reconciler.sandbox.neon.recovery import derive, forget, revive, stand_still, thaw
 from reconciler.sandbox.neon.retention import trim
 from reconciler.sandbox.neon.work import (
     ApplyConfig,
@@ -27,6 +27,7 @@ from reconciler.sandbox.neon.work import (
     SuspendCompute,
     TakeSnapshot,
     Target,
+    VisitPast,
     Work,
 )
 from reconciler.sandbox.patience import wait_for
@@ -34,7 +35,7 @@ from reconciler.sandbox.patience import wait_for
 _LOG_ARRIVES_SECONDS = 30
 
 
-def perform(engine: Engine, work: Work) -> None:  # a table of what there is
+def perform(engine: Engine, work: Work) -> None:  # noqa: PLR0912  # a table of what there is
     """Do it, whole. Raises ReconcilerError."""
     match work:
         case MakeRoot():
@@ -59,6 +60,10 @@ def perform(engine: Engine, work: Work) -> None:  # a table of what there is
             _take_snapshot(engine, work)
         case DropSnapshot():
             _drop_snapshot(engine, work)
+        case VisitPast():
+            if engine.clusters.port(work.timeline) is None:
+                target = _resolve(engine, work.source, work.target)
+                stand_still(engine.clusters, work.timeline, engine.book.line(work.source), target)
         case FinalizeRestore():
             _finalize(engine, work)
 

@@ -4,7 +4,7 @@ PostgreSQL gives each a number of its own, so that the logs of a line of descent
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from reconciler.errors import Unreachable
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import psycopg
 
 _SECONDS = 600
-_DEAF: Mapping[str, str] = {"max_logical_replication_workers": "0"}
+_PAUSED = "select pg_get_wal_replay_pause_state() = 'paused'"
+_DEAF: dict[str, str] = {"max_logical_replication_workers": "0"}
 
 
 def derive(clusters: Clusters, timeline: str, line: Sequence[Timeline], target: Target) -> Place:
@@ -31,21 +32,31 @@ def derive(clusters: Clusters, timeline: str, line: Sequence[Timeline], target: 
     The target is an instant or an LSN behind that one's birth, and its log goes on behind it. What an earlier try left goes.
     """
     clusters.fresh(timeline)
-    lay_out(clusters, timeline, line, target)
+    _lay_out(clusters, timeline, line, target)
     return _recover(clusters, timeline, target)
+
+
+def stand_still(clusters: Clusters, timeline: str, line: Sequence[Timeline], target: Target) -> None:
+    """A server that has replayed up to the target and goes no further: all of it can be read, nothing written."""
+    clusters.fresh(timeline)
+    _lay_out(clusters, timeline, line, target)
+    clusters.start(timeline, _settings(target) | _DEAF)
+    with _connected(clusters, timeline) as connection:
+        _wait(clusters, timeline, connection, _PAUSED)
 
 
 def thaw(clusters: Clusters, timeline: str, resting: str) -> Place:
     """Make the new timeline out of a cluster that was ended cleanly and stays so, a snapshot's; it runs when this returns."""
     clusters.fresh(timeline)
     clone_tree(clusters.data(resting), clusters.data(timeline), clusters.account, is_left_out=lambda path: path.name in LEFT_OUT)
+    _ready_to_recover(clusters, timeline)
     return _recover(clusters, timeline, None)
 
 
 def revive(clusters: Clusters, timeline: str, line: Sequence[Timeline]) -> None:
     """Make the cluster of a timeline anew whose files went and whose log, `line[0]`'s, is whole; it runs when this returns."""
     forget(clusters, timeline)
-    lay_out(clusters, timeline, line, Target())
+    _lay_out(clusters, timeline, line, Target())
     _recover(clusters, timeline, None)
 
 
@@ -57,11 +68,19 @@ def forget(clusters: Clusters, timeline: str) -> None:
     shutil.rmtree(data, ignore_errors=not data.exists())
 
 
-def _recover(clusters: Clusters, timeline: str, target: Target | None) -> Place:
+def _lay_out(clusters: Clusters, timeline: str, line: Sequence[Timeline], target: Target) -> None:
+    lay_out(clusters, timeline, line, target)
+    _ready_to_recover(clusters, timeline)
+
+
+def _ready_to_recover(clusters: Clusters, timeline: str) -> None:
     clusters.configure(timeline)
     signal = clusters.data(timeline) / "recovery.signal"
     signal.touch()
     give(clusters.account, signal)
+
+
+def _recover(clusters: Clusters, timeline: str, target: Target | None) -> Place:
     # To its end the log is replayed without a pause, and by a server that is deaf: nothing else keeps it from its subscriptions.
     deaf = target is None or _stops_subscribed(clusters, timeline, target)
     if deaf:
@@ -80,7 +99,7 @@ def _stops_subscribed(clusters: Clusters, timeline: str, target: Target) -> bool
     """Replay to the target, and look before anything can happen there. Goes on and says no, or ends the server and says yes."""
     clusters.start(timeline, _settings(target))
     with _connected(clusters, timeline) as connection:
-        _wait(clusters, timeline, connection, "select pg_get_wal_replay_pause_state() = 'paused'")
+        _wait(clusters, timeline, connection, _PAUSED)
         (subscribed,) = _ask(connection, "select exists (select from pg_subscription where subenabled)")
         if not subscribed:
             connection.execute("select pg_wal_replay_resume()")
@@ -103,7 +122,7 @@ def _unsubscribe(clusters: Clusters, timeline: str) -> None:
             connection.execute(sql.SQL("alter subscription {} set (slot_name = none)").format(sql.Identifier(name)))
 
 
-def _settings(target: Target | None) -> Mapping[str, str]:
+def _settings(target: Target | None) -> dict[str, str]:
     settings = {"recovery_target_timeline": "latest", "recovery_target_action": "pause"}
     if target and target.lsn is not None:
         # Not inclusive: that would take the record which begins at this place, and all of it lies behind.

@@ -26,6 +26,7 @@ from reconciler.sandbox.neon.greeting import Greeting
 from reconciler.sandbox.neon.janitor import Janitor
 from reconciler.sandbox.neon.mishaps import Mishaps
 from reconciler.sandbox.neon.orders import DATABASE, HOST, PROJECT, ROLE, Orders
+from reconciler.sandbox.neon.past import visit
 from reconciler.sandbox.neon.records import Branch, Database, Endpoint, Project, Role, State
 from reconciler.sandbox.neon.work import MakeRoot, StartCompute
 from reconciler.sandbox.neon.worker import Worker
@@ -90,7 +91,7 @@ def _resume(engine: Engine) -> None:
 
 
 def _wake(engine: Engine, endpoint: str, greeting: Greeting) -> int:
-    return wake(engine, endpoint)
+    return visit(engine, endpoint, greeting) if greeting.is_visit_to_the_past else wake(engine, endpoint)
 
 
 def _first_state(folder: Path, orders: Orders) -> State:

@@ -86,6 +86,14 @@ class DropSnapshot(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     snapshot: str
 
 
+class VisitPast(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A server stands still where `source` was at the target, for who wants to look."""
+
+    timeline: str
+    source: str
+    target: Target
+
+
 class FinalizeRestore(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The restored branch takes the place of `replaced`: its endpoints, its name, its schedule."""
 
@@ -106,5 +114,6 @@ Work = (
     | RecoverBranch
     | TakeSnapshot
     | DropSnapshot
+    | VisitPast
     | FinalizeRestore
 )
