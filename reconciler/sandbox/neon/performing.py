@@ -171,8 +171,8 @@ def _resolve_running(engine: Engine, timeline: str, target: Target) -> Target:
     place = wait_for(arrived, seconds=_LOG_ARRIVES_SECONDS, what=what)
     if target.lsn is not None:
         return target
-    lag = engine.faults.lag()
-    at = min(target.at or place.at, place.at - timedelta(seconds=lag))
+    lagging = place.at - timedelta(seconds=engine.faults.lag())
+    at = max(min(target.at or place.at, lagging), engine.book.state.timelines[timeline].born)
     return Target(at=at) if at < place.at else Target(lsn=place.lsn)
 
 

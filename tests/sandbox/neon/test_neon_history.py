@@ -1,0 +1,156 @@
+"""How far back a project's history reaches, what is trimmed, and the snapshots that its schedule takes."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.sandbox.neon.greeting import _sort
+from reconciler.sandbox.neon.lsn import SEGMENT, parse, segment, segment_of, written
+from reconciler.sandbox.neon.records import ScheduleItem
+from reconciler.sandbox.neon.schedules import latest_firing
+from reconciler.sandbox.patience import comes_true, wait_for
+from tests.servers.neon import NeonServer
+
+INSTANTS = st.datetimes(min_value=datetime(2024, 1, 1), max_value=datetime(2030, 1, 1), timezones=st.just(UTC))
+ITEMS = st.one_of(
+    st.builds(ScheduleItem, frequency=st.just("daily"), hour=st.integers(0, 23)),
+    st.builds(ScheduleItem, frequency=st.just("weekly"), hour=st.integers(0, 23), day=st.integers(1, 7)),
+    st.builds(ScheduleItem, frequency=st.just("monthly"), hour=st.integers(0, 23), day=st.integers(1, 31)),
+)
+LONGEST = {"daily": timedelta(days=1), "weekly": timedelta(days=7), "monthly": timedelta(days=31)}
+
+
+def test_window_moves_on_and_widening_brings_nothing_back(own_neon: Callable[..., NeonServer]) -> None:
+    """An instant outside is refused, by time and by place; an instant inside is served, whatever was trimmed."""
+    neon = own_neon()
+    with neon.connect() as connection:
+        connection.execute("create table rows as select 1 as number")
+        early = connection.execute("select clock_timestamp()").fetchone() or (datetime.now(UTC),)
+        connection.execute("insert into rows values (2)")
+    assert [(1,)] == neon.rows("select * from rows", at(neon, early[0]))
+
+    neon.patch("", {"project": {"history_retention_seconds": 1}})
+    is_out = wait_for(lambda: refusal(neon, early[0]), seconds=20, what="the instant to fall out of the window")
+    widened = neon.patch("", {"project": {"history_retention_seconds": 86400}})["project"]
+
+    assert is_out == refusal(neon, early[0])
+    assert 86400 == widened["history_retention_seconds"]
+    with neon.connect() as connection:
+        connection.execute("insert into rows values (3)")
+        later = connection.execute("select clock_timestamp()").fetchone() or (datetime.now(UTC),)
+        connection.execute("insert into rows values (4)")
+    assert [(1,), (2,), (3,)] == neon.rows("select * from rows", at(neon, later[0]))
+
+
+def at(neon: NeonServer, instant: datetime) -> str:
+    return str(neon.branch(parent_timestamp=instant.isoformat())["branch"]["id"])
+
+
+def refusal(neon: NeonServer, instant: datetime) -> int | None:
+    """The status with which a branch at that instant is refused; None, and no branch, as long as it isn't."""
+    answer = neon.send("POST", "/branches", {"branch": {"parent_timestamp": instant.isoformat()}})
+    neon.wait()
+    if answer.status_code == 201:
+        neon.discard(answer.json()["branch"]["id"])
+        return None
+    return answer.status_code
+
+
+def test_files_are_copied_anew_and_old_copies_go(own_neon: Callable[..., NeonServer]) -> None:
+    """Behind much of log a branch begins at a newer copy; what the window needs no more is deleted, and branches still come."""
+    neon = own_neon()
+    (timeline,) = {place for place in (neon.folder / "timelines").iterdir() if len(list((place / "bases").iterdir())) == 1}
+    first = set((timeline / "bases").iterdir())
+    neon.patch("", {"project": {"history_retention_seconds": 1}})
+    for branch in neon.get("/branches")["branches"]:
+        if branch["id"] != neon.main:
+            neon.discard(branch["id"])
+    with neon.connect() as connection:
+        connection.execute(
+            "create table much as select number, repeat('x', 500) as text from generate_series(1, 60000) as number"
+        )
+
+    assert comes_true(lambda: not first & set((timeline / "bases").iterdir()), seconds=60)
+
+    assert [(60000,)] == neon.rows("select count(*) from much", neon.branch()["branch"]["id"])
+    neon.patch("", {"project": {"history_retention_seconds": 86400}})
+
+
+def test_schedule_is_put_whole(neon: NeonServer) -> None:
+    """PUT replaces all; what Neon can't express is refused; an empty one turns it off."""
+    path = f"/branches/{neon.main}/backup_schedule"
+    daily = {"frequency": "daily", "hour": 3, "retention_seconds": 86400}
+    weekly = {"frequency": "weekly", "hour": 4, "day": 1}
+
+    neon.put(path, {"schedule": [daily, weekly]})
+    both = neon.get(path)["schedule"]
+    refused = [
+        neon.refused("PUT", path, {"schedule": [item]})[0]
+        for item in ({"frequency": "hourly"}, {"frequency": "daily"}, {"frequency": "weekly", "hour": 1}, {**daily, "hour": 24})
+    ]
+    kept = neon.get(path)["schedule"]
+    neon.put(path, {"schedule": []})
+
+    assert [daily, weekly] == both == kept
+    assert [422] * 4 == refused
+    assert [] == neon.get(path)["schedule"]
+
+
+def test_child_has_neither_snapshots_nor_schedule(neon: NeonServer) -> None:
+    """Both are for root branches only."""
+    child = neon.branch(with_compute=False)["branch"]["id"]
+
+    assert 422 == neon.refused("POST", f"/branches/{child}/snapshot")[0]
+    assert 422 == neon.refused("PUT", f"/branches/{child}/backup_schedule", {"schedule": []})[0]
+    assert 422 == neon.refused("POST", f"/branches/{neon.main}/snapshot", lsn="0/1", timestamp="2025-01-01T00:00:00Z")[0]
+    assert 422 == neon.refused("POST", f"/branches/{neon.main}/snapshot", timestamp="2100-01-01T00:00:00Z")[0]
+    neon.discard(child)
+
+
+def test_snapshot_takes_its_words_from_the_query_string(neon: NeonServer) -> None:
+    """A body is passed over without an error, as at Neon; an expired one goes by itself."""
+    soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+
+    made = neon.post(f"/branches/{neon.main}/snapshot", {"name": "in the body"}, name="in the query", expires_at=soon)
+
+    assert "in the query" == made["snapshot"]["name"]
+    assert 409 == neon.refused("POST", f"/branches/{neon.main}/snapshot", name="in the query")[0]
+    assert comes_true(lambda: neon.get("/snapshots")["snapshots"] == [], seconds=30)
+    neon.wait()
+
+
+@given(ITEMS, INSTANTS)
+def test_schedule_fired_last_not_long_ago(item: ScheduleItem, now: datetime) -> None:
+    """At its hour, not later than now, and no further back than its period."""
+    fired = latest_firing(item, now)
+
+    assert fired <= now < fired + LONGEST[item.frequency]
+    assert (item.hour, 0, 0) == (fired.hour, fired.minute, fired.second)
+    assert fired == latest_firing(item, fired)
+
+
+@given(st.integers(0, 2**48))
+def test_lsn_is_written_and_read(lsn: int) -> None:
+    """Both ways, and a segment's file name says which part of the log it holds."""
+    name = f"00000001{segment(lsn) // (2**32 // SEGMENT):08X}{segment(lsn) % (2**32 // SEGMENT):08X}"
+
+    assert lsn == parse(written(lsn))
+    assert segment(lsn) == segment_of(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "own", "rest"),
+    [
+        ("", {}, ""),
+        ("-c search_path=a", {}, "-c search_path=a"),
+        ("endpoint=ep-a -c jit=off", {"endpoint": "ep-a"}, "-c jit=off"),
+        ("neon_timestamp:2025-01-01T00:00:00Z", {"neon_timestamp": "2025-01-01T00:00:00Z"}, ""),
+        ("neon_lsn:0/1A project=p", {"neon_lsn": "0/1A", "project": "p"}, ""),
+    ],
+)
+def test_own_options_are_taken_out(options: str, own: dict[str, str], rest: str) -> None:
+    """PostgreSQL would refuse what it doesn't know."""
+    assert (own, rest) == _sort(options)
