@@ -22,7 +22,7 @@ from reconciler.targets.retrying import Retrying
 from reconciler.targets.telling import Telling
 from reconciler.targets.unusable import UnusableTarget
 from reconciler.world.events import Tell
-from reconciler.world.ports import Cache, Clock, Pool, Process, Provider, Target, World
+from reconciler.world.ports import Cache, Clock, Pool, Process, Provider, Signatures, Target, World
 
 KINDS = Kinds(targets=TARGETS, providers=PROVIDERS)
 
@@ -62,8 +62,19 @@ def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: boo
         token=means.token,
         policy_digest=policy.digest,
         git_commit=means.git_commit,
+        signatures=_signatures(want, means),
         identities=partial(_identities, want, means),
         run_hook=HookPrograms(want.name, surroundings=means.surroundings, clock=means.clock, stop=means.stop).run,
+    )
+
+
+def _signatures(want: DatabasePolicy, means: Means) -> Signatures:
+    if want.signatures is None:
+        return Signatures()
+    key, field = want.signatures.signing_key, f"databases.{want.name}.signatures.signing_key"
+    return Signatures(
+        public_keys=tuple(map(str, want.signatures.public_keys)),
+        signing_key=lambda: key.reveal(means.surroundings, field=field) if key else None,
     )
 
 

@@ -60,7 +60,7 @@ def left_behind(targets: Mapping[str, Target], databases: Collection[str], pool:
 
 
 def _reader(world: World, want: DatabasePolicy, watch: Watch, name: str) -> Callable[[], Observed[Catalogue]]:
-    reader = Reader(world.targets[name], want.name, pool=world.pool, cache=world.cache, watch=watch)
+    reader = Reader(world.targets[name], want.name, pool=world.pool, cache=world.cache, watch=watch, signatures=world.signatures)
     return lambda: _with_memory(world, want, name, _look(world, lambda: reader.read(world.clock.now())))
 
 

@@ -1,9 +1,10 @@
 """One listing and the manifests not seen before → the state of every backup that a target holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -13,9 +14,12 @@ from reconciler.backups.keeping import NO_FREEZE, read_freeze, read_hold
 from reconciler.backups.layout import Held
 from reconciler.backups.manifest import Manifest, NewerFormat, check_inside, decode
 from reconciler.backups.records import read_repository, read_tombstone, read_whole
+from reconciler.backups.signing import check_signature
 from reconciler.errors import Absent, Corrupt, ReconcilerError
 from reconciler.world.facts import Catalogue, Copy, LifecycleRule, Pin, Repository, State, Tombstone
-from reconciler.world.ports import Cache, Pool, Stored, Target, custody_of
+from reconciler.world.ports import Cache, Pool, Signatures, Stored, Target, custody_of
+
+T = TypeVar("T")
 
 MARKED = 3
 """Backups whose marks are kept: targets differ in which is their newest."""
@@ -32,6 +36,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """Why the manifest can't be used."""
     newer: bool = False
     """It can't be used because it is of a later format."""
+    distrusted: str = ""
+    """Why nobody whom the policy trusts vouches for the manifest."""
     intent: ClaimRecord | None = None
     writer_gone: bool | None = None
     tombstones: tuple[Tombstone, ...] = ()
@@ -42,8 +48,17 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 class Reader:
     """Reads catalogues of one database from one target."""
 
-    def __init__(self, target: Target, database: str, *, pool: Pool, cache: Cache, watch: Watch) -> None:
-        self._target, self._database = target, database
+    def __init__(
+        self,
+        target: Target,
+        database: str,
+        *,
+        pool: Pool,
+        cache: Cache,
+        watch: Watch,
+        signatures: Signatures,
+    ) -> None:
+        self._target, self._database, self._signatures = target, database, signatures
         self._pool, self._cache, self._watch = pool, cache, watch
 
     def read(self, now: datetime) -> Catalogue:
@@ -86,7 +101,7 @@ class Reader:
 
     def _with_manifest(self, seen: Seen, stored: Stored) -> Seen:
         try:
-            manifest = self._manifest(seen.held.id, stored)
+            text, manifest = self._remembered(stored, partial(self._decode, backup=seen.held.id))
         except NewerFormat as error:
             return msgspec.structs.replace(seen, unreadable=error.what, newer=True)
         except Corrupt as error:
@@ -94,20 +109,31 @@ class Reader:
         except Absent:
             # Deleted between listing and reading: the next look tells what became of it.
             return msgspec.structs.replace(seen, unreadable="the manifest went away while we looked")
-        return msgspec.structs.replace(seen, manifest=manifest)
+        return msgspec.structs.replace(seen, manifest=manifest, distrusted=self._distrust(seen.held, text))
 
-    def _manifest(self, backup: str, stored: Stored) -> Manifest:
+    def _distrust(self, held: Held, manifest: bytes) -> str:
+        if not self._signatures.public_keys:
+            return ""
+        stored = held.objects.get(layout.SIGNATURE)
+        try:
+            signature = self._remembered(stored, bytes)[0] if stored else None
+            check_signature(manifest, signature, self._signatures, "its manifest")
+        except (Corrupt, Absent) as error:
+            return error.what
+        return ""
+
+    def _remembered(self, stored: Stored, read_as: Callable[[bytes], T]) -> tuple[bytes, T]:
         """Manifests never change, so a content once read under an ETag is read no more. What the cache spoilt is read afresh."""
         name = f"{self._target.place}\n{stored.key}\n{stored.etag}\n{stored.version}"
         text = self._cache.get(name)
         if text is not None:
             with suppress(Corrupt, NewerFormat):
-                return self._decode(text, backup)
+                return text, read_as(text)
         text, read = read_whole(self._target, stored.key)
-        manifest = self._decode(text, backup)
+        value = read_as(text)
         if read.etag == stored.etag:
             self._cache.put(name, text)
-        return manifest
+        return text, value
 
     def _decode(self, text: bytes, backup: str) -> Manifest:
         manifest = decode(text, backup=backup)
@@ -182,6 +208,7 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
         has_tombstone=bool(seen.held.tombstones),
         writer=_WRITER[seen.writer_gone] if layout.INTENT in seen.held.objects else "none",
         held=seen.hold,
+        is_unsigned=why == seen.distrusted != "" and layout.SIGNATURE not in seen.held.objects,
         archived=next((stored.archive for stored in seen.held.data.values() if stored.archive), ""),
     )
 
@@ -191,6 +218,8 @@ def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[St
     if seen.manifest is not None and repository is not None and seen.manifest.repository != repository.id:
         # Before any tombstone: whoever put that one there, it is not for us to carry out.
         return "foreign", f"it belongs to repository {seen.manifest.repository}"
+    if seen.distrusted:
+        return "foreign", seen.distrusted
     if held.tombstones:
         return _dying(seen, now)
     if seen.manifest is not None:
@@ -206,7 +235,7 @@ def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[St
         return _without_manifest(seen)
     if held.data:
         return "orphan", "data without a manifest and without a writer"
-    return ("orphan", "only a hold is left") if held.objects else (None, "")
+    return ("orphan", "only a hold or a signature is left") if held.objects else (None, "")
 
 
 def _dying(seen: Seen, now: datetime) -> tuple[State | None, str]:

@@ -6,20 +6,31 @@ from reconciler.backups import layout
 from reconciler.backups.manifest import Manifest, check_inside, decode, decode_record
 from reconciler.backups.pipeline import Progress, open_object
 from reconciler.backups.records import read_whole
+from reconciler.backups.signing import Signed, check_signature
 from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.world.facts import Backup, Globals
 from reconciler.world.fingerprint import Fingerprint
-from reconciler.world.ports import Identities, Target
+from reconciler.world.ports import Identities, Signatures, Target
 
 
-def read_manifest(target: Target, database: str, backup: str) -> Manifest:
-    """Read afresh. Raises Absent, Corrupt, Refused."""
+def read_manifest(target: Target, database: str, backup: str, signatures: Signatures) -> Manifest:
+    """Read afresh, and signed where that is asked for. Raises Absent, Corrupt, Refused."""
+    return read_signed(target, database, backup, signatures).manifest
+
+
+def read_signed(target: Target, database: str, backup: str, signatures: Signatures) -> Signed:
+    """The same, with the bytes that a copy must have."""
     text, _ = read_whole(target, layout.object_key(database, backup, layout.MANIFEST))
     manifest = decode(text, backup=backup)
     check_inside(manifest)
     if manifest.database != database:
         raise Corrupt(f"{target.name}: the manifest of {backup} is of database {manifest.database}")
-    return manifest
+    try:
+        signature = read_whole(target, layout.object_key(database, backup, layout.SIGNATURE))[0]
+    except Absent:
+        signature = None
+    check_signature(text, signature, signatures, f"{target.name}: the manifest of {backup}")
+    return Signed(manifest=manifest, text=text, signature=signature)
 
 
 def archive(target: Target, manifest: Manifest, identities: Identities, moved: Progress = lambda _: None) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ _MANY = 1 << 16
 """Of ids and names: a large catalogue is looked at again and again, and these are the same each time."""
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
 INTENT = "intent.json"
 HOLD = "hold.json"
 DUMP = "dump.zst"
@@ -42,7 +43,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def data(self) -> Mapping[str, Stored]:
         """The parts that only a manifest can explain."""
-        ours = (MANIFEST, INTENT, HOLD)
+        ours = (MANIFEST, SIGNATURE, INTENT, HOLD)
         return {name: seen for name, seen in self.objects.items() if name not in ours and not _is_tombstone_name(name)}
 
 

@@ -27,7 +27,9 @@ from reconciler.backups.manifest import (
 from reconciler.backups.pipeline import Packing, Progress, Tally, heed, pack, read_checked
 from reconciler.backups.records import read_repository
 from reconciler.backups.register import register
+from reconciler.backups.signing import Signed, sign
 from reconciler.errors import Conflict, ReconcilerError, Refused
+from reconciler.policy.secret import Revealed
 from reconciler.world.facts import DumpFacts, Repository
 from reconciler.world.fingerprint import Fingerprint, summarize
 from reconciler.world.ports import ABSENT, Dump, Target, World, custody_of
@@ -43,6 +45,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     slot: datetime | None
     place: str
     packing: Packing
+    signing_key: Revealed | None = None
     policy: PolicyRecord
     labels: Mapping[str, str] = {}
     keep_until: datetime | None = None
@@ -92,12 +95,18 @@ class Draft:
         self._claim.renew()
         self._claim.check()
 
-    def seal(self, manifest: bytes) -> None:
-        """From here on it is a backup. Raises Conflict when our intent was taken away: then somebody took us for dead."""
+    def seal(self, manifest: bytes, signature: bytes | None = None) -> None:
+        """From here on it is a backup. Raises Conflict when our intent was taken away: then somebody took us for dead.
+
+        The signature comes first: nobody ever sees a manifest that still waits for its own.
+        """
         if len(manifest) > LARGEST:
             raise Refused(f"the manifest of {self.id} would be larger than any that is read back", cure="dump less at a time")
         self._claim.renew()
         self._claim.check()
+        if signature is not None:
+            self.target.write(self._key(layout.SIGNATURE), [signature], expect=ABSENT, keep_until=self._keep_until)
+            self._claim.check()
         self.sealing = True
         self.target.write(self._key(layout.MANIFEST), [manifest], expect=ABSENT, keep_until=self._keep_until)
 
@@ -170,7 +179,8 @@ def write_dump(draft: Draft, dump: Dump, order: Order, world: World, *, moved: P
         # An encrypted backup does not tell its tables' names beside itself.
         salt = order.repository if order.packing.recipients else None
         manifest = msgspec.structs.replace(manifest, fingerprint=summarize(marks, salt=salt))
-    draft.seal(encode(manifest))
+    text = encode(manifest)
+    draft.seal(text, sign(text, order.signing_key) if order.signing_key else None)
     return manifest
 
 
@@ -226,11 +236,11 @@ def _manifest(
     )
 
 
-def copy_backup(draft: Draft, origin: Target, manifest: Manifest, text: bytes, *, moved: Progress) -> None:
-    """Every object checked part by part on its way; the manifest byte for byte, last. Raises Corrupt for a bad original."""
-    done = 0
+def copy_backup(draft: Draft, origin: Target, original: Signed, *, moved: Progress) -> None:
+    """Every object checked part by part on its way; signature and manifest byte for byte, last. Raises Corrupt for a bad one."""
+    done, manifest = 0, original.manifest
     for stored in manifest.objects:
         before = done
         draft.put(stored.name, read_checked(origin, manifest, stored, moved=lambda count, before=before: moved(before + count)))  # type: ignore[misc]  # mypy can't infer a default
         done += stored.stored_bytes
-    draft.seal(text)
+    draft.seal(original.text, original.signature)

@@ -162,4 +162,5 @@ VERBS: Mapping[str, Callable[[Call], int]] = {
     "delete": backups_keep.delete,
     "undelete": backups_keep.undelete,
     "adopt": backups_keep.adopt,
+    "sign": backups_keep.sign,
 }

@@ -1,4 +1,4 @@
-"""`backups hold`, `release`, `delete`, `undelete` and `adopt`: keeping one backup, or letting it go, by name."""
+"""`backups hold`, `release`, `delete`, `undelete`, `adopt` and `sign`: keeping one backup, or letting it go, by name."""
 
 import argparse
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from reconciler.cli.session import open_session
 from reconciler.duties.adopting import plan_adopt_backup
 from reconciler.duties.keeping import HoldBackup, ReleaseBackup, plan_delete, plan_undelete
 from reconciler.duties.retention import grace_of
+from reconciler.duties.vouching import plan_sign
 from reconciler.errors import Absent, Refused
 from reconciler.planning.plan import Shown, Step
 from reconciler.policy.model import DatabasePolicy
@@ -98,6 +99,11 @@ def undelete(call: Call) -> int:
 def adopt(call: Call) -> int:
     """Data that lost its manifest becomes a backup again, after every byte of it was read."""
     return _by_id(call, lambda backup, have, _: plan_adopt_backup(backup, have))
+
+
+def sign(call: Call) -> int:
+    """For what was taken before signatures were asked for, and that somebody vouches for."""
+    return _by_id(call, lambda backup, have, _: plan_sign(backup, have))
 
 
 def _by_id(call: Call, asked: Asked) -> int:

@@ -57,7 +57,7 @@ class Found:
 
         def with_manifest(target: Target) -> None:
             with pinned(self.world, home, target, database=name, backup=backup, for_what=call.arguments.verb):
-                use(target, reading.read_manifest(target, name, backup))
+                use(target, reading.read_manifest(target, name, backup, self.world.signatures))
 
         names = reading.places_of(self.backup, self.want.dumps.targets, call.arguments.origin)
         return reading.from_first_good(self.world.targets, names, with_manifest, lambda name, error: _told(call, name, error))
@@ -94,7 +94,8 @@ def show(call: Call) -> int:
         for name, copy in sorted(found.backup.copies.items()):
             call.say(plain(f"{name}: {copy.state}" + (f": {copy.why}" if copy.why else "")))
     names = reading.places_of(found.backup, found.want.dumps.targets, call.arguments.origin)
-    manifest = reading.read_manifest(found.world.targets[names[0]], found.want.name, found.backup.id)
+    place = found.world.targets[names[0]]
+    manifest = reading.read_manifest(place, found.want.name, found.backup.id, found.world.signatures)
     if not call.json and manifest.fingerprint is not None:
         call.say(plain(f"fingerprint: {marks_told(manifest.fingerprint)}"))
     call.answer(encode(manifest).decode())

@@ -15,7 +15,7 @@ COMMANDS = {
     "validate": "check the policy, and show when its schedules fire next",
     "doctor": "try whether tools, source and targets are as they must be",
     "backups": "list, show, take, fetch and restore backups",
-    "keys": "make the keys that backups are encrypted with",
+    "keys": "make the keys that backups are encrypted or signed with",
     "freeze": "stop every deletion of a database",
     "unfreeze": "let deletions go on",
     "adopt": "take over the backups of a database that changed its identity",

@@ -22,6 +22,7 @@ from reconciler.backups.manifest import (
 )
 from reconciler.backups.pipeline import Tally, decompress
 from reconciler.backups.records import read_repository, read_whole
+from reconciler.backups.signing import sign, signing_key
 from reconciler.errors import Absent, Corrupt, Refused
 from reconciler.planning.plan import Action, Shown, Step
 from reconciler.policy.model import DatabasePolicy
@@ -80,6 +81,7 @@ class AdoptBackup(Action, frozen=True, kw_only=True, tag="adopt_backup"):
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """Of kind imported: retention does not touch it. What only the manifest knew is left empty."""
         target = world.targets[self.target]
+        key = signing_key(world.signatures)
         repository = read_repository(target, layout.repository_key(self.database))
         head: list[ArchiveHead] = []
         orphan = Orphan(target=target, database=self.database, id=self.backup, identities=world.identities)
@@ -88,10 +90,13 @@ class AdoptBackup(Action, frozen=True, kw_only=True, tag="adopt_backup"):
         manifest = _imported(
             self.database, self.backup, repository, head=head[0], objects=(archive, roles), policy_digest=world.policy_digest
         )
-        key = layout.object_key(self.database, self.backup, layout.MANIFEST)
-        retain = custody_of(target).retain
+        retain, text = custody_of(target).retain, encode(manifest)
         keep_until = world.clock.now() + retain if retain else None
-        target.write(key, [encode(manifest)], expect=ABSENT, keep_until=keep_until)
+        if key is not None:
+            # One of the manifest that was lost may lie there still: it vouches for nothing any more.
+            name = layout.object_key(self.database, self.backup, layout.SIGNATURE)
+            target.write(name, [sign(text, key)], keep_until=keep_until)
+        target.write(layout.object_key(self.database, self.backup, layout.MANIFEST), [text], expect=ABSENT, keep_until=keep_until)
         return f"{self.backup} on {self.target} is a backup again, of {head[0].database} on PostgreSQL {head[0].server_version}"
 
 
@@ -106,10 +111,11 @@ class Orphan(msgspec.Struct, frozen=True, kw_only=True):
     def key(self, plain: str) -> str:
         """Of the object, encrypted or not, whichever is there. Raises Absent."""
         key = layout.object_key(self.database, self.id, plain)
-        there = [key for key in (key, key + layout.AGE) if self.target.list(key).items]
-        if not there:
-            raise Absent(f"{self.target.name}: {key} is not there", cure="without it, this can't be made a backup again")
-        return there[-1]
+        there = {item.key for item in self.target.list(key).items}
+        for name in (key, key + layout.AGE):
+            if name in there:
+                return name
+        raise Absent(f"{self.target.name}: {key} is not there", cure="without it, this can't be made a backup again")
 
 
 def _measured(orphan: Orphan, plain: str, content: Content, *, head: list[ArchiveHead] | None) -> StoredObject:

@@ -3,10 +3,9 @@
 from datetime import datetime
 
 from reconciler.backups import layout
-from reconciler.backups.fetch import places_of
-from reconciler.backups.manifest import check_inside, decode
+from reconciler.backups.fetch import places_of, read_signed
 from reconciler.backups.pins import pinned
-from reconciler.backups.records import read_repository, read_whole
+from reconciler.backups.records import read_repository
 from reconciler.backups.writer import copy_backup, drafting, ensure_repository
 from reconciler.duties.retention import kept
 from reconciler.errors import Corrupt
@@ -31,11 +30,10 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """Each part is checked on its way; a bad original is reported, and never becomes a copy."""
         origin, target = world.targets[self.origin], world.targets[self.target]
-        text, _ = read_whole(origin, layout.object_key(self.database, self.backup, layout.MANIFEST))
-        manifest = decode(text, backup=self.backup)
-        check_inside(manifest)
+        original = read_signed(origin, self.database, self.backup, world.signatures)
+        manifest = original.manifest
         repository = read_repository(origin, layout.repository_key(self.database))
-        if manifest.repository != repository.id or manifest.database != self.database:
+        if manifest.repository != repository.id:
             raise Corrupt(f"{self.origin}: the manifest of {self.backup} belongs to another repository")
         ensure_repository(target, self.database, repository)
         home = world.targets[want.home]
@@ -45,7 +43,7 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
                 world, target, self.database, self.backup, kind=manifest.kind, slot=manifest.slot, repository=manifest.repository
             ) as draft,
         ):
-            copy_backup(draft, origin, manifest, text, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
+            copy_backup(draft, origin, original, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
         return f"{self.backup} from {self.origin} to {self.target}: {size(manifest.stored_bytes)}"
 
 

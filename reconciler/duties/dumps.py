@@ -9,6 +9,7 @@ import msgspec
 from reconciler.backups import layout
 from reconciler.backups.manifest import Kind, PolicyRecord
 from reconciler.backups.pipeline import Packing
+from reconciler.backups.signing import signing_key
 from reconciler.backups.writer import Order, drafting, ensure_repository, write_dump
 from reconciler.errors import Finding
 from reconciler.planning.guard import SKEW
@@ -17,6 +18,7 @@ from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import age, counted, instant, size
 from reconciler.planning.timing import slots_of
 from reconciler.policy.model import DatabasePolicy
+from reconciler.policy.secret import Revealed
 from reconciler.policy.timing import Window
 from reconciler.world.events import Moved
 from reconciler.world.facts import Identity, Known, Observation, Repository
@@ -44,6 +46,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """Intent, dump, manifest. The session itself asserts the identity."""
         target = world.targets[self.target]
+        key = signing_key(world.signatures)
         started = world.clock.now()
         backup = layout.backup_id(started, world.token(3))
         repository = self.repository or world.token(8)
@@ -52,7 +55,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
             drafting(world, target, self.database, backup, kind=self.backup_kind, slot=self.slot, repository=repository) as draft,
             world.provider.source().dump(backup, expect=self.identity, options=options_of(want)) as dump,
         ):
-            order = self._order(world, want, backup, repository)
+            order = self._order(world, want, backup, repository, key)
             manifest = write_dump(draft, dump, order, world, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
         took = age(manifest.finished - started)
         raw = manifest.object_of("dump").raw_bytes
@@ -74,7 +77,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
         for name in sorted({*want.dumps.targets, want.home}):
             ensure_repository(world.targets[name], self.database, record)
 
-    def _order(self, world: World, want: DatabasePolicy, backup: str, repository: str) -> Order:
+    def _order(self, world: World, want: DatabasePolicy, backup: str, repository: str, key: Revealed | None) -> Order:
         return Order(
             database=self.database,
             id=backup,
@@ -87,6 +90,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
                 threads=want.dumps.compression.threads,
                 recipients=want.recipients,
             ),
+            signing_key=key,
             policy=PolicyRecord(digest=world.policy_digest, git_commit=world.git_commit),
             labels=self.labels,
             keep_until=self.keep_until,

@@ -132,15 +132,15 @@ class UndeleteBackup(Action, frozen=True, kw_only=True, tag="undelete_backup"):
         for name in self.targets:
             target = world.targets[name]
             _unhide(target, self.database, self.backup)
-            self._refuse_half(target)
+            self._refuse_half(world, target)
             erase_tombstones(target, self.database, self.backup)
         return f"{self.backup} on {', '.join(self.targets)}: is back"
 
-    def _refuse_half(self, target: Target) -> None:
+    def _refuse_half(self, world: World, target: Target) -> None:
         root = layout.backup_root(self.database, self.backup)
         sizes = {item.key: item.size for item in target.list(root).items}
         try:
-            manifest = read_manifest(target, self.database, self.backup)
+            manifest = read_manifest(target, self.database, self.backup, world.signatures)
         except Absent as gone:
             raise Refused(f"{target.name}: {self.backup} is gone already", cure="use another backup") from gone
         if any(sizes.get(root + stored.name) != stored.stored_bytes for stored in manifest.objects):

@@ -43,12 +43,13 @@ class PruneBackup(Action, frozen=True, kw_only=True, tag="prune_backup"):
         grace = grace_of(want)
         stone = Tombstone(id=self.backup, at=now, due=now + grace, reason="not kept by retention")
         for name in self.targets:
-            self._refuse_kept(world.targets[name], now)
+            self._refuse_kept(world, name, now)
         bury(world, want, self.database, self.targets, stone)
         return f"{self.backup} on {', '.join(self.targets)}: deleted, can come back until {instant(stone.due)}"
 
-    def _refuse_kept(self, target: Target, now: datetime) -> None:
-        manifest = read_manifest(target, self.database, self.backup)
+    def _refuse_kept(self, world: World, name: str, now: datetime) -> None:
+        target = world.targets[name]
+        manifest = read_manifest(target, self.database, self.backup, world.signatures)
         if manifest.kind != "scheduled" and not (manifest.keep_until is not None and manifest.keep_until <= now):
             raise Refused(f"{target.name}: {self.backup} is {manifest.kind}, and its time to be kept is not over")
 
@@ -61,7 +62,7 @@ def bury(world: World, want: DatabasePolicy, database: str, targets: Sequence[st
     placed: list[tuple[Target, str]] = []
     for name in targets:
         target = world.targets[name]
-        manifest = read_manifest(target, database, stone.id)
+        manifest = read_manifest(target, database, stone.id, world.signatures)
         if manifest.repository != read_repository(target, layout.repository_key(database)).id:
             raise Refused(f"{target.name}: {stone.id} belongs to another repository")
         if held := read_hold(target, layout.object_key(database, stone.id, layout.HOLD), stone.at):

@@ -8,7 +8,7 @@ from reconciler.policy.sentences import shown
 from reconciler.policy.spelling import nearest
 from reconciler.policy.timing import AUTO
 
-MERGED = ("timezone", "encryption", "objectives", "dumps")
+MERGED = ("timezone", "encryption", "signatures", "objectives", "dumps")
 """What defaults supply."""
 
 

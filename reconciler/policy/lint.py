@@ -25,6 +25,7 @@ def lint(policy: Policy, places: Places, *, now: datetime) -> list[Finding]:
         rows += _retention(database)
         rows += _outside(database, policy)
         rows += _home(database, policy)
+        rows += _signatures(database)
     rows += _twins(policy)
     rows += _unused(policy)
     rows += _within_reach(policy)
@@ -127,6 +128,12 @@ def _within_reach(policy: Policy) -> Iterator[_Row]:
         what = f"whoever takes over this machine can delete every copy of {', '.join(bare)}: none is locked or append-only"
         cure = "set object_lock on a target, or append_only and give it keys that can't delete"
         yield "warning", ("targets",), what, cure
+
+
+def _signatures(database: DatabasePolicy) -> Iterator[_Row]:
+    if database.signatures is not None and database.signatures.signing_key is None:
+        cure = "name signing_key, unless this policy is only read and restored with"
+        yield "warning", _path(database, "signatures"), "keys are pinned, and none signs: no backup can be taken", cure
 
 
 def _home(database: DatabasePolicy, policy: Policy) -> Iterator[_Row]:

@@ -13,7 +13,7 @@ from reconciler.policy.agreement import disagreements, merged
 from reconciler.policy.document import LARGEST_BYTES, parse
 from reconciler.policy.fields import decode
 from reconciler.policy.kinds import Kind, Kinds
-from reconciler.policy.model import Age, DatabasePolicy, Dumps, Encryption, Metadata, Objectives, Policy
+from reconciler.policy.model import Age, DatabasePolicy, Dumps, Encryption, Metadata, Objectives, Policy, SignedBy
 from reconciler.policy.nodes import Node, Places, child, findings, plain
 from reconciler.policy.schema import schema
 from reconciler.policy.units import TimeZone
@@ -91,6 +91,7 @@ def _database(name: str, written: Mapping[str, Any], kinds: Kinds) -> DatabasePo
         home=written.get("home") or dumps.targets[0],
         timezone=TimeZone(written.get("timezone", "UTC")),
         encryption=_encryption(written.get("encryption")),
+        signatures=_convert(written["signatures"], SignedBy) if "signatures" in written else None,
         objectives=_convert(written.get("objectives", {}), Objectives),
         dumps=dumps,
     )

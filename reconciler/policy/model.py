@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from reconciler.policy.public_key import PublicKey
 from reconciler.policy.recipient import Recipient
 from reconciler.policy.schedule import Slots
 from reconciler.policy.secret import Secret, Text
@@ -50,6 +51,27 @@ class Age(Section, frozen=True, kw_only=True):
 
 
 Encryption = Literal["none"] | Age
+
+
+class SignedBy(Section, frozen=True, kw_only=True):
+    """Backups are signed, and only those that one of these keys signed are taken for ours."""
+
+    public_keys: Annotated[
+        tuple[PublicKey, ...],
+        Meta(
+            description="Whose signatures are trusted. What none of them signed is foreign: it counts for nothing.",
+            examples=[["ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]],
+            min_length=1,
+            extra_json_schema={"uniqueItems": True},
+        ),
+    ]
+    signing_key: Annotated[
+        Secret | None,
+        Meta(
+            description="The private key that signs new backups (PEM). Only taking and adopting them need it.",
+            examples=[{"file": "/run/secrets/signing_key"}],
+        ),
+    ] = None
 
 
 class Metadata(Section, frozen=True, kw_only=True):
@@ -283,6 +305,7 @@ class DatabasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """None: not said, which is allowed for local targets alone."""
     objectives: Objectives
     dumps: Dumps
+    signatures: SignedBy | None = None
 
     def slots(self, usual: timedelta | None = None) -> Slots:
         """When dumps are due. `usual`: how long one takes, which `auto` allows for; None where that is not known yet."""

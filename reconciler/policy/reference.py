@@ -54,6 +54,10 @@ VALUES: Final[Mapping[str, tuple[str, str]]] = {
         "A public key of age: `age1…`, or a line of an SSH public key of the kinds `ssh-ed25519` and `ssh-rsa`. A private key "
         "here is a fault, and `validate` does not echo it.",
     ),
+    "reconciler-public-key": (
+        "public key",
+        "A public key of Ed25519: `ed25519:` and its 32 bytes in base64, as `reconcile keys new --signing` prints it.",
+    ),
     "reconciler-text": (
         "text or reference",
         "The value itself, or a reference to it: `${NAME}` or `${NAME:-default}` for a variable of the environment, "

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from reconciler.policy.model import Dumps, Encryption, Metadata, Name, Objectives, Section
+from reconciler.policy.model import Dumps, Encryption, Metadata, Name, Objectives, Section, SignedBy
 from reconciler.policy.units import TimeZone
 
 _Zone = Annotated[
@@ -21,6 +21,13 @@ _Encrypted = Annotated[
     Meta(
         description="How backups are encrypted. `none` must be said in words where a target is not local.",
         examples=[{"age_recipients": ["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"]}, "none"],
+    ),
+]
+_Signed = Annotated[
+    SignedBy | None,
+    Meta(
+        description="Who signs backups, and whose signatures are trusted; left out, nobody and everybody.",
+        examples=[{"public_keys": ["ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]}],
     ),
 ]
 _Objectives = Annotated[
@@ -41,6 +48,7 @@ class Defaults(Section, frozen=True, kw_only=True):
 
     timezone: _Zone = msgspec.field(default_factory=lambda: TimeZone("UTC"))
     encryption: _Encrypted = None
+    signatures: _Signed = None
     objectives: _Objectives = None
     dumps: _Dumps = None
 
@@ -61,6 +69,7 @@ class Database(Section, frozen=True, kw_only=True):
     ] = None
     timezone: _Zone = msgspec.field(default_factory=lambda: TimeZone("UTC"))
     encryption: _Encrypted = None
+    signatures: _Signed = None
     objectives: _Objectives = None
     dumps: _Dumps = None
 

@@ -170,6 +170,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     """Why nobody may delete it here (a hold), or empty."""
     marks: Summary | None = None
     """What its fingerprint found. Of the newest few alone: it is there to notice what the newest dump lost."""
+    is_unsigned: bool = False
+    """Foreign for that alone: somebody may vouch for it yet."""
     archived: str = ""
     """The archive class that its dump must be brought back from before it can be read, or empty."""
 

@@ -267,6 +267,15 @@ class Process(Protocol):
         """True or False where it can be proven from here; None where it can't (another host or container)."""
 
 
+class Signatures(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose signatures on manifests are trusted, and what signs new ones."""
+
+    public_keys: tuple[str, ...] = ()
+    """Empty: every manifest is taken as it is."""
+    signing_key: Callable[[], Revealed | None] = lambda: None
+    """Looked up when something is signed. Raises Refused."""
+
+
 def no_identities() -> Sequence[Revealed]:
     """Where the policy names none."""
     return ()
@@ -308,5 +317,6 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     git_commit: str | None = None
     heart: Heart = in_a_thread
     run_hook: RunHook = no_hooks
+    signatures: Signatures = Signatures()
     identities: Identities = no_identities
     """The private keys that decrypt backups, looked up when reading back needs them and not before. Raises Refused."""

@@ -303,7 +303,7 @@ def take(world: World, target: str = "primary", *, repository: str | None = None
 def catalogue(world: World, target: str = "primary", watch: Watch | None = None) -> Catalogue:
     """What that target is seen to hold now."""
     watch = watch or Watch(world.clock, world.process)
-    reader = Reader(world.targets[target], "hotel", pool=world.pool, cache=world.cache, watch=watch)
+    reader = Reader(world.targets[target], "hotel", pool=world.pool, cache=world.cache, watch=watch, signatures=world.signatures)
     return reader.read(world.clock.now())
 
 
@@ -319,7 +319,7 @@ def manifest_of(world: World, backup: str, target: str = "primary") -> Manifest:
 
 def content(world: World, backup: str, target: str = "primary") -> bytes:
     """The archive, read back and checked."""
-    manifest = read_manifest(world.targets[target], "hotel", backup)
+    manifest = read_manifest(world.targets[target], "hotel", backup, world.signatures)
     return b"".join(archive(world.targets[target], manifest, world.identities))
 
 

@@ -165,7 +165,7 @@ class Sealed:
 
     def read(self, world: World, backup: str, target: str = "primary") -> bytes:
         place = world.targets[target]
-        return b"".join(archive(place, read_manifest(place, "hotel", backup), world.identities))
+        return b"".join(archive(place, read_manifest(place, "hotel", backup, world.signatures), world.identities))
 
 
 @pytest.fixture

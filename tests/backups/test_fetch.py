@@ -28,7 +28,9 @@ class Fetching:
 
     def fetch(self) -> str:
         def use(target: Target) -> None:
-            self.got = b"".join(archive(target, read_manifest(target, "hotel", self.id), self.world.identities))
+            self.got = b"".join(
+                archive(target, read_manifest(target, "hotel", self.id, self.world.signatures), self.world.identities)
+            )
 
         def tell(name: str, error: ReconcilerError) -> None:
             self.told.append(f"{name}: {type(error).__name__}")
@@ -85,7 +87,7 @@ def test_no_copy_holds(fetching: Fetching) -> None:
 def test_roles_come_back_as_data(fetching: Fetching) -> None:
     """Checked like the rest."""
     target = fetching.world.targets["primary"]
-    manifest = read_manifest(target, "hotel", fetching.id)
+    manifest = read_manifest(target, "hotel", fetching.id, fetching.world.signatures)
 
     assert ["reception"] == [role.name for role in read_globals(target, manifest, fetching.world.identities).roles]
     fetching.spoil("primary", "globals.json.zst")
@@ -100,7 +102,7 @@ def test_a_manifest_of_another_database(fetching: Fetching) -> None:
     target.write(object_key("reservas", fetching.id, "manifest.json"), [text])
 
     with pytest.raises(Corrupt, match="is of database hotel"):
-        read_manifest(target, "reservas", fetching.id)
+        read_manifest(target, "reservas", fetching.id, fetching.world.signatures)
 
 
 def test_places_in_the_order_of_preference(fetching: Fetching) -> None:
