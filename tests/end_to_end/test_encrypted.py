@@ -43,6 +43,7 @@ def test_taken_and_copied_without_the_key_read_back_with_it(sealed: Stand) -> No
         "manifest.json",
         "dump.zst.age",
         "globals.json.zst.age",
+        "fingerprint.json.zst.age",
     }
 
 
