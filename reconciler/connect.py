@@ -12,6 +12,7 @@ from reconciler.hook_program import HookPrograms
 from reconciler.policy.kinds import Kinds
 from reconciler.policy.model import Age, DatabasePolicy, Policy
 from reconciler.policy.secret import Revealed, Surroundings
+from reconciler.policy.sites import ONE_PLACE_CURE, in_order, one_place, shared_sites, sites_of
 from reconciler.providers import PROVIDERS
 from reconciler.providers.unusable import UnusableProvider
 from reconciler.targets import TARGETS
@@ -47,8 +48,14 @@ def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: boo
     What can't be opened (a variable that is not set, say) is there all the same and fails whenever it is asked, so that the
     other targets go on being used.
     """
-    names = sorted({*want.dumps.targets, want.home})
-    targets = {name: open_target(policy, name, means, writable=writable, rate=want.dumps.limits.rate) for name in names}
+    names = in_order(want)
+    shared = shared_sites(names, sites_of(policy, KINDS, means.surroundings.base))
+    targets = {
+        name: _second(name, shared[name])
+        if name in shared
+        else open_target(policy, name, means, writable=writable, rate=want.dumps.limits.rate)
+        for name in sorted(names)
+    }
     return World(
         targets={name: target for name, (target, _) in targets.items()},
         domains={name: domain for name, (_, domain) in targets.items()},
@@ -76,6 +83,11 @@ def _signatures(want: DatabasePolicy, means: Means) -> Signatures:
         public_keys=tuple(map(str, want.signatures.public_keys)),
         signing_key=lambda: key.reveal(means.surroundings, field=field) if key else None,
     )
+
+
+def _second(name: str, first: str) -> tuple[Target, str]:
+    """It can't hold a second copy: unknown, so that nothing is met by it, and the first goes on being used."""
+    return UnusableTarget(name, Refused(f"{name}: {one_place(first)}", cure=ONE_PLACE_CURE)), f"unknown:{name}"
 
 
 def _identities(want: DatabasePolicy, means: Means) -> tuple[Revealed, ...]:

@@ -22,6 +22,7 @@ from reconciler.planning.timing import rhythm
 from reconciler.policy.lint import lint
 from reconciler.policy.loading import load, places, read_text
 from reconciler.policy.model import DatabasePolicy
+from reconciler.policy.sites import sites_of
 from reconciler.world.clock import SystemClock
 
 
@@ -63,7 +64,7 @@ def run(call: Call) -> int:
     path, now = Path(call.arguments.policy), SystemClock().now()
     text = read_text(path)
     policy = load(text, KINDS, path=path)
-    findings = lint(policy, places(text, path), now=now)
+    findings = lint(policy, places(text, path), now=now, sites=sites_of(policy, KINDS, path.resolve().parent))
     chosen = [want for want in policy.databases.values() if not call.arguments.database or want.name in call.arguments.database]
     firings = [_firing(want, now, call.arguments.next) for want in chosen]
     if call.json:

@@ -1,6 +1,7 @@
 """The kinds of target and of provider that a policy may name. What they are is told by whoever loads the policy."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +17,9 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
     settings: type[msgspec.Struct]
     connect: Callable[..., Any]
+    site: Callable[[Any, Path], str] | None = None
+    """Of a target: where it lies, as a path whose beginnings are what holds it; `base` is the folder of the policy file. Two
+    targets with one site are one."""
     # Last, since in the fields after it the name would hide the builtin.
     type: str
 

@@ -1,6 +1,6 @@
 """What a policy promises and can't keep, or says and hardly means. Pure: the policy and an instant, nothing of the world."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import combinations, islice, takewhile
 
@@ -9,14 +9,18 @@ import msgspec
 from reconciler.errors import Finding, Severity
 from reconciler.policy.model import DatabasePolicy, Policy
 from reconciler.policy.nodes import Path, Places
+from reconciler.policy.sites import ONE_PLACE_CURE, in_order, one_place, shared_sites
 from reconciler.policy.timing import SHORTEST_DUMP, Steps, largest_wait
 from reconciler.policy.units import format_duration
 
 _Row = tuple[Severity, Path, str, str]
 
 
-def lint(policy: Policy, places: Places, *, now: datetime) -> list[Finding]:
-    """Errors and warnings, database by database, each with its place in the text."""
+NOWHERE: Mapping[str, str] = {}
+
+
+def lint(policy: Policy, places: Places, *, now: datetime, sites: Mapping[str, str] = NOWHERE) -> list[Finding]:
+    """Errors and warnings, database by database, each with its place in the text. `sites`: target → where it lies."""
     rows: list[_Row] = []
     for database in policy.databases.values():
         rows += _schedule(database)
@@ -26,6 +30,7 @@ def lint(policy: Policy, places: Places, *, now: datetime) -> list[Finding]:
         rows += _outside(database, policy)
         rows += _home(database, policy)
         rows += _signatures(database)
+        rows += _one_place(database, sites)
     rows += _twins(policy)
     rows += _unused(policy)
     rows += _within_reach(policy)
@@ -140,6 +145,12 @@ def _home(database: DatabasePolicy, policy: Policy) -> Iterator[_Row]:
     if getattr(policy.targets[database.home], "append_only", False):
         what = f"{database.home} is append_only, and leases, pins and tombstones of home come and go"
         yield "error", _path(database, "home"), what, "name another target as home, or the first of dumps.targets"
+
+
+def _one_place(database: DatabasePolicy, sites: Mapping[str, str]) -> Iterator[_Row]:
+    """A second copy in the same folder or bucket is none."""
+    for name, first in shared_sites(in_order(database), sites).items():
+        yield "error", ("targets", name), one_place(first), ONE_PLACE_CURE
 
 
 def _is_beyond_reach(target: msgspec.Struct) -> bool:

@@ -1,5 +1,6 @@
 """A container of Azure Blob Storage as a target: what a policy says of it, and how that is resolved."""
 
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ from msgspec import Meta
 from reconciler.errors import Refused
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
-from reconciler.targets.endpoint import domain_of, host_of, refuse_plain
+from reconciler.targets.endpoint import domain_of, host_of, refuse_plain, site_of
 from reconciler.world.ports import Clock
 
 if TYPE_CHECKING:
@@ -84,4 +85,9 @@ def connect(name: str, settings: AzureSettings, *, surroundings: Surroundings, c
     return AzureTarget(container, domain=settings.domain or domain, clock=clock, stop=stop)
 
 
-KIND = Kind(type="azure", settings=AzureSettings, connect=connect)
+def site(settings: AzureSettings, base: Path) -> str:
+    """What holds it, as the policy writes it."""
+    return site_of("azure", settings.endpoint, settings.account, settings.container, settings.prefix)
+
+
+KIND = Kind(type="azure", settings=AzureSettings, connect=connect, site=site)

@@ -4,6 +4,7 @@ from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from reconciler.errors import Refused
+from reconciler.policy.secret import Text
 
 
 def host_of(url: str, field: str) -> str:
@@ -35,3 +36,9 @@ def refuse_plain(url: str, host: str, field: str) -> None:
     """Raise Refused for plain http to another machine: credentials and backups would pass for all to read."""
     if url.startswith("http:") and not is_loopback(host):
         raise Refused(f"{field} is plain http to another machine", cure="write https://; http is for an emulator on this machine")
+
+
+def site_of(kind: str, endpoint: Text | None, usual: str, *parts: str) -> str:
+    """Where a store's target lies, comparable with others. `usual`: the store without an endpoint."""
+    at = str(endpoint).rstrip("/").lower() if endpoint else usual
+    return "/".join([f"{kind}:{at}", *(part.strip("/") for part in parts if part.strip("/"))])

@@ -1,5 +1,6 @@
 """A bucket of Google Cloud Storage as a target: what a policy says of it, and how that is resolved."""
 
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ from msgspec import Meta
 
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
-from reconciler.targets.endpoint import domain_of, host_of, is_loopback, refuse_plain
+from reconciler.targets.endpoint import domain_of, host_of, is_loopback, refuse_plain, site_of
 from reconciler.world.ports import Clock
 
 if TYPE_CHECKING:
@@ -70,4 +71,9 @@ def connect(name: str, settings: GcsSettings, *, surroundings: Surroundings, clo
     return GcsTarget(bucket, domain=settings.domain or domain, clock=clock, stop=stop)
 
 
-KIND = Kind(type="gcs", settings=GcsSettings, connect=connect)
+def site(settings: GcsSettings, base: Path) -> str:
+    """What holds it, as the policy writes it."""
+    return site_of("gcs", settings.endpoint, "google", settings.bucket, settings.prefix)
+
+
+KIND = Kind(type="gcs", settings=GcsSettings, connect=connect, site=site)

@@ -53,4 +53,9 @@ def folder_of(settings: LocalSettings, base: Path) -> Path:
     return Path(os.path.realpath(base / Path(settings.path).expanduser()))
 
 
-KIND = Kind(type="local", settings=LocalSettings, connect=connect)
+def site(settings: LocalSettings, base: Path) -> str:
+    """The folder, links resolved."""
+    return f"local:{folder_of(settings, base)}"
+
+
+KIND = Kind(type="local", settings=LocalSettings, connect=connect, site=site)

@@ -1,6 +1,7 @@
 """A bucket of any S3-compatible store as a target: what a policy says of it, and how that is resolved."""
 
 from datetime import timedelta
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +12,7 @@ from reconciler.errors import Refused
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.policy.units import Duration
-from reconciler.targets.endpoint import domain_of, host_of
+from reconciler.targets.endpoint import domain_of, host_of, site_of
 from reconciler.world.ports import Clock
 
 if TYPE_CHECKING:
@@ -120,7 +121,12 @@ def connect(name: str, settings: S3Settings, *, surroundings: Surroundings, cloc
     return S3Target(bucket, domain=settings.domain or _domain(host), custody=custody)
 
 
-KIND = Kind(type="s3", settings=S3Settings, connect=connect)
+def site(settings: S3Settings, base: Path) -> str:
+    """What holds it, as the policy writes it."""
+    return site_of("s3", settings.endpoint, "aws", settings.bucket, settings.prefix)
+
+
+KIND = Kind(type="s3", settings=S3Settings, connect=connect, site=site)
 
 
 def _domain(host: str | None) -> str:
