@@ -8,7 +8,8 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from reconciler.postgres.naming import qualified, quoted, settled
+from reconciler.policy.relation import quoted
+from reconciler.postgres.naming import qualified, settled
 from reconciler.postgres.session import Session
 from reconciler.world.fingerprint import ObjectMark
 

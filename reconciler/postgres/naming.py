@@ -1,19 +1,15 @@
-"""Names of objects, written in one way whatever the server's major: which words must be quoted differs between majors."""
+"""What PostgreSQL calls its objects, in the words of policy, manifest and fingerprint."""
 
 import re
 
-PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
+from reconciler.policy.relation import Relation, quoted
+
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
-
-
-def quoted(name: str) -> str:
-    """One identifier, in quotes unless it is plain."""
-    return name if PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 def qualified(schema: str, name: str) -> str:
     """As policy, manifest and fingerprint write it: `public.guests`, `public."Odd name"`."""
-    return f"{quoted(schema)}.{quoted(name)}"
+    return str(Relation(schema, name))
 
 
 def settled(identity: str) -> str:
