@@ -44,7 +44,8 @@ def _backups(draw: st.DrawFn) -> list[Copy]:
         kind = draw(st.sampled_from(KINDS)) if draw(st.booleans()) else "scheduled"
         keep_until = NOW + draw(st.integers(-3, 3)) * DAY if kind == "manual" and draw(st.booleans()) else None
         held = "legal 2024-118" if draw(st.integers(0, 9)) == 0 else ""
-        found.append(copy(instant, kind=kind, keep_until=keep_until, held=held))
+        partial = draw(st.integers(0, 4)) == 0
+        found.append(copy(instant, kind=kind, keep_until=keep_until, held=held, partial=partial))
     return found
 
 
@@ -75,6 +76,17 @@ def observations(draw: st.DrawFn, states: tuple[State, ...] = STATES, *, healthy
     gone = not healthy and draw(st.integers(0, 7)) == 0
     have = observation_of(seen, unknown("no answer") if gone else None)
     return msgspec.structs.replace(have, domains={**have.domains, "primary": have.source_domain})
+
+
+def without_partial(have: Observation) -> Observation:
+    """The same world, had no partial backup ever been taken."""
+    seen: dict[str, Observed[Catalogue]] = {}
+    for name, one in have.catalogues.items():
+        if isinstance(one, Known):
+            whole = tuple(copy for copy in one.value.copies if not copy.partial)
+            one = Known(msgspec.structs.replace(one.value, copies=whole), one.at)
+        seen[name] = one
+    return msgspec.structs.replace(have, catalogues=seen)
 
 
 @st.composite

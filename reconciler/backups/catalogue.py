@@ -200,6 +200,7 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
         started=manifest.started if manifest else None,
         finished=manifest.finished if manifest else None,
         keep_until=manifest.keep_until if manifest else None,
+        partial=manifest.filters.partial if manifest else False,
         marks=manifest.fingerprint if manifest else None,
         labels=manifest.labels if manifest else {},
         due=max((stone.due for stone in seen.tombstones), default=None),

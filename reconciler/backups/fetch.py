@@ -46,9 +46,9 @@ def read_globals(target: Target, manifest: Manifest, identities: Identities) -> 
 
 def read_fingerprint(target: Target, manifest: Manifest, identities: Identities) -> Fingerprint | None:
     """What the dump's snapshot held; None where it was taken without. Raises NoKey, Corrupt."""
-    if manifest.fingerprint is None:
+    stored = next((stored for stored in manifest.objects if stored.content == "fingerprint"), None)
+    if stored is None:
         return None
-    stored = manifest.object_of("fingerprint")
     text = b"".join(open_object(target, manifest, stored, identities=identities))
     return decode_record(text, Fingerprint, f"{target.name}: {stored.name} of {manifest.id}")
 

@@ -7,7 +7,7 @@ import msgspec
 
 from reconciler.backups.layout import AGE, DUMP
 from reconciler.errors import Corrupt, Refused
-from reconciler.world.facts import DumpFacts, Identity, Instant, SourceFacts
+from reconciler.world.facts import WHOLE, DumpFacts, Filters, Identity, Instant, SourceFacts
 from reconciler.world.fingerprint import Summary
 
 FORMAT = 1
@@ -100,7 +100,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     keep_until: Instant | None = None
     recipients: tuple[str, ...] = ()
     fingerprint: Summary | None = None
-    excluded: tuple[str, ...] = ()
+    filters: Filters = WHOLE
+    """What was left out by name."""
 
     def object_of(self, content: Content) -> StoredObject:
         """The object that holds it. Raises Corrupt."""

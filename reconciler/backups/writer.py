@@ -30,7 +30,7 @@ from reconciler.backups.register import register
 from reconciler.backups.signing import Signed, sign
 from reconciler.errors import Conflict, ReconcilerError, Refused
 from reconciler.policy.secret import Revealed
-from reconciler.world.facts import DumpFacts, Repository
+from reconciler.world.facts import WHOLE, DumpFacts, Filters, Repository
 from reconciler.world.fingerprint import Fingerprint, summarize
 from reconciler.world.ports import ABSENT, Dump, Target, World, custody_of
 
@@ -47,6 +47,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     packing: Packing
     signing_key: Revealed | None = None
     policy: PolicyRecord
+    filters: Filters = WHOLE
     labels: Mapping[str, str] = {}
     keep_until: datetime | None = None
 
@@ -169,7 +170,8 @@ def _let_go(claim: Claim, remove: Callable[[], None]) -> None:
 
 def write_dump(draft: Draft, dump: Dump, order: Order, world: World, *, moved: Progress) -> Manifest:
     """Roles, archive, fingerprint, manifest, in this order. Raises what source and target raise; then there is no such backup."""
-    roles = put_packed(draft, layout.GLOBALS, "globals", [encode(dump.globals)], packing=order.packing)
+    globals_ = msgspec.structs.replace(dump.globals, filters=order.filters)
+    roles = put_packed(draft, layout.GLOBALS, "globals", [encode(globals_)], packing=order.packing)
     archive = put_packed(draft, layout.DUMP, "dump", dump.chunks(), packing=order.packing, moved=moved)
     lsn_after = dump.lsn_after()
     marks = dump.fingerprint()
@@ -233,6 +235,7 @@ def _manifest(
         labels=order.labels,
         keep_until=order.keep_until,
         recipients=order.packing.recipients,
+        filters=order.filters,
     )
 
 

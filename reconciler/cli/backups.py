@@ -45,6 +45,8 @@ class BackupView(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[str, ...]
     instant: datetime
     kind: str
+    partial: bool
+    """Whole tables were left out of it: no objective rests on it."""
     slot: datetime | None
     stored_bytes: int
     """Of one copy."""
@@ -121,6 +123,7 @@ def view(backup: Backup, database: str) -> BackupView:
         targets=backup.whole_on,
         instant=backup.instant,
         kind=backup.kind,
+        partial=backup.partial,
         slot=backup.slot,
         stored_bytes=backup.stored_bytes,
         state=backup.state,
@@ -148,7 +151,16 @@ def _text(views: Sequence[BackupView], unknown: Sequence[UnknownTarget]) -> str:
 
 def _row(one: BackupView) -> tuple[str, ...]:
     where = ", ".join(one.targets) or ", ".join(copy.target for copy in one.copies)
-    return one.id, one.database, instant(one.instant), one.kind, one.state, where, size(one.stored_bytes), "never"
+    return (
+        one.id,
+        one.database,
+        instant(one.instant),
+        one.kind + (", partial" if one.partial else ""),
+        one.state,
+        where,
+        size(one.stored_bytes),
+        "never",
+    )
 
 
 VERBS: Mapping[str, Callable[[Call], int]] = {

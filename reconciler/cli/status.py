@@ -38,7 +38,9 @@ class DatabaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The newest restore point on any known target."""
     newest_on: tuple[str, ...]
     backups: int
-    """Whole ones."""
+    """Whole ones, partial ones among them."""
+    partial: int
+    """Those that whole tables were left out of: they are no restore points."""
     stored_bytes: int
     """Over all targets that are known."""
     unknown: tuple[str, ...]
@@ -80,13 +82,15 @@ def run(call: Call) -> int:
 
 def _status(one: Survey, want: DatabasePolicy, now: datetime) -> DatabaseStatus:
     whole = [backup for backup in one.have.backups() if backup.whole_on]
+    points = [backup for backup in whole if not backup.partial]
     return DatabaseStatus(
         database=one.plan.database,
         place=one.plan.place,
         conditions=tuple(condition_view(condition) for condition in one.plan.conditions),
-        newest=whole[0].instant if whole else None,
-        newest_on=whole[0].whole_on if whole else (),
+        newest=points[0].instant if points else None,
+        newest_on=points[0].whole_on if points else (),
         backups=len(whole),
+        partial=len(whole) - len(points),
         stored_bytes=sum(backup.stored_bytes * len(backup.whole_on) for backup in whole),
         unknown=tuple(one.have.unknown()),
         findings=one.plan.findings,
@@ -117,7 +121,7 @@ def _row(one: Survey, state: DatabaseStatus) -> tuple[str, ...]:
         said.get("rpo", "–"),
         said.get("disaster_rpo", "–"),
         newest,
-        str(state.backups),
+        f"{state.backups} ({state.partial} partial)" if state.partial else str(state.backups),
         size(state.stored_bytes),
     )
 

@@ -1,6 +1,7 @@
 """Taking over what lies there: a repository for another source, or an orphan as a backup. Only ever by name."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 
@@ -8,6 +9,7 @@ from reconciler import __version__
 from reconciler.backups import layout
 from reconciler.backups.archive import HEAD_BYTES, ArchiveHead, read_head
 from reconciler.backups.encryption import decrypt
+from reconciler.backups.fetch import read_fingerprint, read_globals
 from reconciler.backups.manifest import (
     FORMAT,
     Compression,
@@ -27,6 +29,7 @@ from reconciler.errors import Absent, Corrupt, Refused
 from reconciler.planning.plan import Action, Shown, Step
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Backup, Identity, Known, Observation, Repository
+from reconciler.world.fingerprint import summarize
 from reconciler.world.ports import ABSENT, Identities, Target, World, custody_of
 
 
@@ -86,10 +89,11 @@ class AdoptBackup(Action, frozen=True, kw_only=True, tag="adopt_backup"):
         head: list[ArchiveHead] = []
         orphan = Orphan(target=target, database=self.database, id=self.backup, identities=world.identities)
         archive = _measured(orphan, layout.DUMP, "dump", head=head)
-        roles = _measured(orphan, layout.GLOBALS, "globals", head=None)
+        objects = (archive, _measured(orphan, layout.GLOBALS, "globals", head=None), *_marks_of(orphan))
         manifest = _imported(
-            self.database, self.backup, repository, head=head[0], objects=(archive, roles), policy_digest=world.policy_digest
+            self.database, self.backup, repository, head=head[0], objects=objects, policy_digest=world.policy_digest
         )
+        manifest = _explained(target, manifest, world.identities)
         retain, text = custody_of(target).retain, encode(manifest)
         keep_until = world.clock.now() + retain if retain else None
         if key is not None:
@@ -132,6 +136,22 @@ def _measured(orphan: Orphan, plain: str, content: Content, *, head: list[Archiv
     if head is not None:
         head.append(read_head(start))
     return tally.result(name, content)
+
+
+def _marks_of(orphan: Orphan) -> tuple[StoredObject, ...]:
+    """Its fingerprint, where it had one."""
+    with suppress(Absent):
+        return (_measured(orphan, layout.FINGERPRINT, "fingerprint", head=None),)
+    return ()
+
+
+def _explained(target: Target, manifest: Manifest, identities: Identities) -> Manifest:
+    """With what its other objects tell: what it leaves out, and what was found in the data."""
+    filters = read_globals(target, manifest, identities).filters
+    marks = read_fingerprint(target, manifest, identities)
+    salt = manifest.repository if any(stored.is_encrypted for stored in manifest.objects) else None
+    summary = summarize(marks, salt=salt) if marks is not None else None
+    return msgspec.structs.replace(manifest, filters=filters, fingerprint=summary)
 
 
 def _whole(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.secret import Revealed
 from reconciler.policy.timing import Window
 from reconciler.world.events import Moved
-from reconciler.world.facts import Identity, Known, Observation, Repository
+from reconciler.world.facts import WHOLE, Filters, Identity, Known, Observation, Repository
 from reconciler.world.fingerprint import Summary
 from reconciler.world.ports import DumpOptions, World
 
@@ -40,6 +40,8 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
     """None: nothing was begun yet, an id is drawn."""
     identity: Identity
     """What the source must turn out to be."""
+    filters: Filters = WHOLE
+    """What of the source is dumped."""
     labels: Mapping[str, str] = {}
     keep_until: datetime | None = None
 
@@ -53,7 +55,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
         self._begin_repository(world, want, repository)
         with (
             drafting(world, target, self.database, backup, kind=self.backup_kind, slot=self.slot, repository=repository) as draft,
-            world.provider.source().dump(backup, expect=self.identity, options=options_of(want)) as dump,
+            world.provider.source().dump(backup, expect=self.identity, options=options_of(want, self.filters)) as dump,
         ):
             order = self._order(world, want, backup, repository, key)
             manifest = write_dump(draft, dump, order, world, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
@@ -92,6 +94,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
             ),
             signing_key=key,
             policy=PolicyRecord(digest=world.policy_digest, git_commit=world.git_commit),
+            filters=self.filters,
             labels=self.labels,
             keep_until=self.keep_until,
         )
@@ -104,11 +107,18 @@ def marks_told(taken: Summary) -> str:
     return said + (f", {taken.uncovered} not covered{': ' if names else ''}{names}" if taken.uncovered else "")
 
 
-def options_of(want: DatabasePolicy) -> DumpOptions:
+def filters_of(want: DatabasePolicy) -> Filters:
+    """What of the database is dumped, as the policy names it."""
+    dumps = want.dumps
+    include, exclude, exclude_data = (tuple(map(str, names)) for names in (dumps.include, dumps.exclude, dumps.exclude_data))
+    return Filters(include=include, exclude=exclude, exclude_data=exclude_data)
+
+
+def options_of(want: DatabasePolicy, filters: Filters) -> DumpOptions:
     """How the source is to dump."""
     limits = want.dumps.limits
-    level = want.dumps.fingerprint
-    return DumpOptions(max_duration=limits.max_duration, yield_to=limits.yield_to, fingerprint=None if level == "none" else level)
+    level = None if want.dumps.fingerprint == "none" else want.dumps.fingerprint
+    return DumpOptions(max_duration=limits.max_duration, yield_to=limits.yield_to, filters=filters, fingerprint=level)
 
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
@@ -132,6 +142,8 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
         if others
         else ""
     )
+    said = filters_of(want).says()
+    why += f"; {said}" if said else ""
     return Due(steps=(msgspec.structs.replace(step, shown=msgspec.structs.replace(step.shown, why=why)),), next_at=next_at)
 
 
@@ -194,6 +206,8 @@ def plan_dump(
     identity = expected_identity(have)
     if identity is None:
         return None, None  # The source is unknown, which is a finding already, and nothing was begun that names it.
+    filters = filters_of(want)
+    why = f"{kind}; {filters.says()}" if filters else kind
     action = TakeDump(
         database=have.database,
         target=reached[0],
@@ -201,10 +215,11 @@ def plan_dump(
         backup_kind=kind,
         repository=repository,
         identity=identity,
+        filters=filters,
         labels=labels or {},
         keep_until=keep_until,
     )
-    return Step(action=action, shown=Shown(does="take dump", to=f"→ {reached[0]}", why=kind)), None
+    return Step(action=action, shown=Shown(does="take dump", to=f"→ {reached[0]}", why=why)), None
 
 
 def expected_identity(have: Observation) -> Identity | None:

@@ -205,6 +205,8 @@ def _freeze(want: DatabasePolicy, have: Observation) -> list[Step]:
 def suspicious(have: Observation) -> tuple[tuple[Backup, str], ...]:
     """The newest whole backup, and why older ones may hold what it lost: once for each kind of loss."""
     whole = [backup for backup in have.backups() if backup.whole_on]
+    # Of a partial one it is known that it holds less.
+    whole = [backup for backup in whole if not backup.partial]
     return (*_shrunk(whole[:2]), *_emptied([(backup, marks) for backup in whole if (marks := _marks(backup)) is not None][:2]))
 
 
@@ -244,7 +246,8 @@ def plan_delete(backup: Backup, have: Observation, *, who: str, grace: timedelta
         raise Refused(f"{backup.id} is {says}", cure="release it first")
     if backup.id in have.pinned():
         raise Refused(f"{backup.id} is being read", cure="wait for the reader")
-    others = [one for one in have.backups() if one.state == "whole" and one.id != backup.id]
+    # A partial one does not stand in for one that holds the whole.
+    others = [one for one in have.backups() if one.state == "whole" and one.id != backup.id and one.partial <= backup.partial]
     if len(others) < FLOOR:
         raise Refused(f"{backup.id} is one of the last {FLOOR} whole backups", cure="take another first")
     action = DeleteBackup(

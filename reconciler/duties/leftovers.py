@@ -131,11 +131,13 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     findings: list[Finding] = []
     held = {backup.id: "; ".join(held_by(backup)) for backup in have.backups() if held_by(backup)}
     held |= dict.fromkeys(have.pinned(), "being read")
-    last_good = sum(backup.state == "whole" for backup in have.backups()) < FLOOR
+    # A partial backup does not stand in for one that holds the whole.
+    whole = [backup for backup in have.backups() if backup.state == "whole"]
+    few = {partial: sum(backup.partial <= partial for backup in whole) < FLOOR for partial in (False, True)}
     for target, catalogue in have.known().items():
         lost = {stone.id for stone in catalogue.tombstones if stone.counts}
         for copy in sorted(catalogue.copies, key=lambda copy: copy.id, reverse=True):
-            spared = _spared(target, copy, held=held.get(copy.id, ""), last_good=last_good and copy.id in lost)
+            spared = _spared(target, copy, held=held.get(copy.id, ""), last_good=few[copy.partial] and copy.id in lost)
             steps += _steps(have.database, target, copy) if spared is None and not catalogue.append_only else []
             findings += [spared] if spared is not None else _findings(target, copy)
         steps += [] if catalogue.append_only else _forgettable(have, target, catalogue, now)

@@ -137,13 +137,13 @@ def _keep(want: DatabasePolicy, scheduled: Sequence[Backup], now: datetime) -> S
 def kept(want: DatabasePolicy, have: Observation, now: datetime) -> Mapping[str, tuple[str, ...]]:
     """Every whole backup that stays, and why. Retention governs scheduled ones only; the rest stay until their own end."""
     whole = [backup for backup in have.backups() if backup.whole_on]
-    scheduled = [backup for backup in whole if backup.kind == "scheduled"]
     pinned = have.pinned()
     reasons: dict[str, tuple[str, ...]] = {}
-    by_instant = {item.instant: item.reasons for item in _keep(want, scheduled, now)}
-    for backup in scheduled:
-        if backup.instant in by_instant:
-            reasons[backup.id] = by_instant[backup.instant]
+    # Apart: a partial backup must not take the place of one that holds the whole.
+    for partial in (False, True):
+        scheduled = [backup for backup in whole if backup.kind == "scheduled" and backup.partial == partial]
+        by_instant = {item.instant: item.reasons for item in _keep(want, scheduled, now)}
+        reasons |= {backup.id: by_instant[backup.instant] for backup in scheduled if backup.instant in by_instant}
     for backup in whole:
         if backup.kind != "scheduled" and not (backup.keep_until is not None and backup.keep_until <= now):
             reasons[backup.id] = (backup.kind,)
@@ -152,8 +152,9 @@ def kept(want: DatabasePolicy, have: Observation, now: datetime) -> Mapping[str,
             reasons[backup.id] = (*reasons[backup.id], "being read")
         if not reasons[backup.id]:
             del reasons[backup.id]
-    for backup in [backup for backup in whole if backup.instant <= now][:FLOOR]:
-        reasons.setdefault(backup.id, (f"one of the newest {FLOOR} while none is verified",))
+    for partial in (False, True):
+        for backup in [backup for backup in whole if backup.instant <= now and backup.partial == partial][:FLOOR]:
+            reasons.setdefault(backup.id, (f"one of the newest {FLOOR} while none is verified",))
     return reasons
 
 

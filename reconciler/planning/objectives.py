@@ -71,8 +71,13 @@ def _nothing(name: str, have: Observation, within: set[str]) -> str:
 
 
 def newest_restore_point(backups: Iterable[Backup], within: set[str]) -> Copy | None:
-    """The newest whole copy on one of these targets. Damaged, foreign, impossible and deleted ones are no restore points."""
-    copies = (copy for backup in backups for target, copy in backup.copies.items() if target in within and copy.state == "whole")
+    """The newest whole copy on one of these targets. Damaged, partial, foreign and deleted ones are none."""
+    copies = (
+        copy
+        for backup in backups
+        for target, copy in backup.copies.items()
+        if target in within and copy.state == "whole" and not copy.partial
+    )
     return max(copies, key=lambda copy: copy.instant, default=None)
 
 

@@ -1,9 +1,11 @@
 """What the parts of a policy must agree on and no schema can say: names that refer to something, what defaults may supply."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 
 from reconciler.policy.nodes import Fault, Node, Path, child, merge, spell_key
+from reconciler.policy.relation import Relation
 from reconciler.policy.sentences import shown
 from reconciler.policy.spelling import nearest
 from reconciler.policy.timing import AUTO
@@ -34,6 +36,7 @@ def _database(written: Node, whole: Node, path: Path, targets: Mapping[str, Node
     yield from _unknown_targets(written, path, targets)
     yield from _missing(whole, path)
     yield from _aimless(whole, path)
+    yield from _filters(child(whole, "dumps"), (*path, "dumps"))
     yield from _worded(whole, path)
     chosen = [item for item in _items(child(child(whole, "dumps"), "targets")) if isinstance(item.value, str)]
     yield from _home(child(written, "home"), [str(item.value) for item in chosen], (*path, "home"), targets)
@@ -98,6 +101,33 @@ def _worded(whole: Node, path: Path) -> Iterator[Fault]:
                 if name.startswith("RECONCILER_"):
                     what, where = "is what we say to a hook ourselves", (*path, "dumps", "hooks", phase, number, "env", name)
                     yield Fault(place=node.place, path=where, what=what, cure="choose another name")
+
+
+def _filters(dumps: Node | None, path: Path) -> Iterator[Fault]:
+    """Names that say two things of one table."""
+    include, exclude, exclude_data = (_relations(dumps, key) for key in ("include", "exclude", "exclude_data"))
+    if include and exclude:
+        what, cure = (
+            "stands beside include, and they are each other's opposite",
+            "name what is dumped or what is not, in one list",
+        )
+        yield Fault(place=next(iter(exclude.values())).place, path=(*path, "exclude"), what=what, cure=cure)
+    for name, node in exclude_data.items():
+        if name in exclude:
+            what = f"{shown(name)} is left out as a whole already"
+            yield Fault(place=node.place, path=(*path, "exclude_data"), what=what, cure="name it in one of the two lists")
+        elif include and name not in include:
+            what = f"{shown(name)} is not dumped at all: include does not name it"
+            yield Fault(place=node.place, path=(*path, "exclude_data"), what=what, cure="add it to include, or remove it here")
+
+
+def _relations(dumps: Node | None, key: str) -> dict[str, Node]:
+    """By name, however it was written; what is no name is the schema's to tell."""
+    found = {}
+    for item in _items(child(dumps, key)):
+        with suppress(ValueError):
+            found[str(Relation.parse(str(item.value)))] = item
+    return found
 
 
 def _home(home: Node | None, chosen: list[str], path: Path, targets: Mapping[str, Node]) -> Iterator[Fault]:

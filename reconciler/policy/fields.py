@@ -7,6 +7,7 @@ import msgspec
 
 from reconciler.policy.public_key import PublicKey
 from reconciler.policy.recipient import Recipient
+from reconciler.policy.relation import Relation
 from reconciler.policy.schedule import Schedule
 from reconciler.policy.secret import Secret, Text
 from reconciler.policy.timing import Timing, Window
@@ -53,6 +54,7 @@ FIELDS: Final[Mapping[type, Field]] = {
     Window: Field(format="reconciler-window", parse=Window.parse, keywords=_TEXT),
     TimeZone: Field(format="reconciler-timezone", parse=TimeZone.parse, keywords=_TEXT, known=time_zones),
     PublicKey: Field(format="reconciler-public-key", parse=PublicKey.parse, keywords=_TEXT),
+    Relation: Field(format="reconciler-relation", parse=Relation.parse, keywords=_TEXT),
     Recipient: Field(format="reconciler-recipient", parse=Recipient.parse, keywords=_TEXT),
     Text: Field(format="reconciler-text", parse=Text.parse, keywords={"type": ["string", "object"], "minLength": 1, **_FILE}),
     Secret: Field(

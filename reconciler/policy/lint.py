@@ -7,7 +7,7 @@ from itertools import combinations, islice, takewhile
 import msgspec
 
 from reconciler.errors import Finding, Severity
-from reconciler.policy.model import DatabasePolicy, Policy
+from reconciler.policy.model import DatabasePolicy, Objectives, Policy
 from reconciler.policy.nodes import Path, Places
 from reconciler.policy.sites import ONE_PLACE_CURE, in_order, one_place, shared_sites
 from reconciler.policy.timing import SHORTEST_DUMP, Steps, largest_wait
@@ -26,6 +26,7 @@ def lint(policy: Policy, places: Places, *, now: datetime, sites: Mapping[str, s
         rows += _schedule(database)
         rows += _never(database, now)
         rows += _objectives(database, now)
+        rows += _partial(database)
         rows += _retention(database)
         rows += _outside(database, policy)
         rows += _home(database, policy)
@@ -104,6 +105,16 @@ def _rpo(database: DatabasePolicy, rpo: timedelta, path: Path, now: datetime) ->
         yield "warning", path, what, cure
     elif largest == rpo:
         yield "warning", path, f"{said} is just the time between two dumps, and leaves none for the dump itself", cure
+
+
+def _partial(database: DatabasePolicy) -> Iterator[_Row]:
+    """What leaves whole tables out is no backup of the database."""
+    key = "include" if database.dumps.include else "exclude"
+    if not getattr(database.dumps, key) or database.objectives == Objectives():
+        return
+    what = f"can't be met: dumps.{key} leaves whole tables out, and such a backup is no restore point"
+    cure = "leave rows out with dumps.exclude_data, or back the rest up as a database of its own name without objectives"
+    yield "error", _path(database, "objectives"), what, cure
 
 
 def _retention(database: DatabasePolicy) -> Iterator[_Row]:

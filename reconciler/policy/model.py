@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from reconciler.policy.public_key import PublicKey
 from reconciler.policy.recipient import Recipient
+from reconciler.policy.relation import Relation
 from reconciler.policy.schedule import Slots
 from reconciler.policy.secret import Secret, Text
 from reconciler.policy.timing import Timing, Window, closed_by, opening, steps_for
@@ -277,6 +278,31 @@ class Dumps(Section, frozen=True, kw_only=True):
         ),
     ] = Hooks()
     compression: Annotated[Compression, Meta(description="How dumps are compressed.", examples=[{"level": 3}])] = Compression()
+    include: Annotated[
+        tuple[Relation, ...],
+        Meta(
+            description="Dump these tables and views alone, with the types, functions and extensions that there are. Such a "
+            "backup is partial: it meets no objective.",
+            examples=[["public.guests"]],
+            extra_json_schema={"uniqueItems": True},
+        ),
+    ] = ()
+    exclude: Annotated[
+        tuple[Relation, ...],
+        Meta(
+            description="Leave these tables, views or sequences out. Such a backup is partial: it meets no objective.",
+            examples=[["public.scratchpad"]],
+            extra_json_schema={"uniqueItems": True},
+        ),
+    ] = ()
+    exclude_data: Annotated[
+        tuple[Relation, ...],
+        Meta(
+            description="Leave the rows of these tables out, and keep the tables. The backup says so, and is whole all the same.",
+            examples=[["public.sessions"]],
+            extra_json_schema={"uniqueItems": True},
+        ),
+    ] = ()
     fingerprint: Annotated[
         Literal["none", "counts", "checksums"],
         Meta(

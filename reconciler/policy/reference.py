@@ -49,6 +49,11 @@ VALUES: Final[Mapping[str, tuple[str, str]]] = {
         "22:00 on the clock of the database's time zone. `0 17 * * FRI` is one minute.",
     ),
     "reconciler-timezone": ("time zone", "A name of the tz database, as `UTC` or `Europe/Madrid`."),
+    "reconciler-relation": (
+        "table",
+        'A schema and a name in it: `public.guests`, or with double quotes around what is not plain: `public."Odd name"`. '
+        "No patterns.",
+    ),
     "reconciler-recipient": (
         "recipient",
         "A public key of age: `age1…`, or a line of an SSH public key of the kinds `ssh-ed25519` and `ssh-rsa`. A private key "

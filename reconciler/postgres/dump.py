@@ -1,5 +1,6 @@
 """A dump: one snapshot, held by a session of ours, and pg_dump reading in it."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from reconciler.postgres import catalog, client
 from reconciler.postgres.child import Child
 from reconciler.postgres.conninfo import ChildAddress, Conninfo
 from reconciler.postgres.failures import first_error, from_words, translated
+from reconciler.postgres.filters import LeftOut, resolve
 from reconciler.postgres.fingerprint import JOBS, Taking, free_sessions
 from reconciler.postgres.flow import PATIENCE, Limit, Watch, read_blocks
 from reconciler.postgres.globals import read_globals
@@ -30,7 +32,7 @@ from reconciler.postgres.session import (
 )
 from reconciler.postgres.yielding import yielding
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
-from reconciler.world.fingerprint import Fingerprint
+from reconciler.world.fingerprint import Fingerprint, Level
 from reconciler.world.ports import AS_USUAL, Clock, DumpOptions
 
 FINGERPRINT_SECONDS = 30.0
@@ -74,7 +76,9 @@ class Held(NamedTuple):
     globals: Globals
     connection: Session
     cleanup: ExitStack
-    taking: Taking | None
+    snapshot: str
+    left_out: LeftOut
+    taking: Taking | None = None
 
 
 class PostgresDump:
@@ -161,7 +165,8 @@ def open_dump(
             program = client.for_dump(client.find("pg_dump", manners.client_bin), source.major)
             settings = _hold(connection, source.major)
             facts, snapshot = _begin(connection, source, started, program.version)
-            check_readable(connection, conninfo.place)
+            left_out = resolve(connection, options.filters, conninfo.place, program.major)
+            check_readable(connection, conninfo.place, without=left_out.relations)
             globals_ = read_globals(connection)
         info = connection.info
         pinned = conninfo.pinned(host=info.host, hostaddr=info.hostaddr, port=info.port)
@@ -173,28 +178,31 @@ def open_dump(
             "--no-password",
             f"--snapshot={snapshot}",
             f"--lock-wait-timeout={manners.lock_wait}",
+            *map(os.fsdecode, left_out.arguments),
             f"--dbname={address.conninfo}",
         ]
         way = Way(manners, options, name)
-        taking = _take_fingerprint(pinned, connection, snapshot, way, cleanup) if options.fingerprint else None
-        yield PostgresDump(address, argv, pinned, Held(facts, globals_, connection, cleanup, taking), way)
+        held = Held(facts, globals_, connection, cleanup, snapshot, left_out)
+        if options.fingerprint is not None:
+            held = held._replace(taking=_take_fingerprint(pinned, held, way, options.fingerprint))
+        yield PostgresDump(address, argv, pinned, held, way)
 
 
-def _take_fingerprint(conninfo: Conninfo, connection: Session, snapshot: str, way: Way, cleanup: ExitStack) -> Taking:
+def _take_fingerprint(conninfo: Conninfo, held: Held, way: Way, level: Level) -> Taking:
     """Begun before the dump, in sessions that the dump does not need."""
-    level = way.options.fingerprint or "counts"
-    with translated(conninfo, "cannot prepare a dump of"), time_limit(connection):
-        free = free_sessions(connection)
+    with translated(conninfo, "cannot prepare a dump of"), time_limit(held.connection):
+        free = free_sessions(held.connection)
     taking = Taking(
         conninfo,
         application_name=way.name,
         level=level,
         clock=way.manners.clock,
         stop=way.manners.stop,
-        snapshot=snapshot,
+        snapshot=held.snapshot,
+        left_out=held.left_out,
         jobs=max(0, min(JOBS[level], free - DUMP_SESSIONS)),
     )
-    cleanup.enter_context(taking.running())
+    held.cleanup.enter_context(taking.running())
     taking.wait_until_prepared(PREPARE_SECONDS)
     return taking
 

@@ -12,13 +12,13 @@ from contextlib import contextmanager, suppress
 from threading import Event
 from typing import LiteralString
 
-import msgspec
 import psycopg
 from psycopg import sql
 
 from reconciler.errors import ReconcilerError, Stopped
 from reconciler.postgres.conninfo import Conninfo
 from reconciler.postgres.failures import from_psycopg
+from reconciler.postgres.filters import NOTHING, LeftOut
 from reconciler.postgres.fingerprint_rows import (
     SETTINGS,
     Table,
@@ -53,13 +53,6 @@ BATCH_BYTES = 8 << 20
 LOOK_SECONDS = 0.1
 JOBS: dict[Level, int] = {"counts": 1, "checksums": 2}
 """Sessions beside the dump's. Counting is always done before the dump is; hashing takes a little longer than dumping."""
-
-
-class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
-    """What the dump leaves out, and its fingerprint too: relations as a whole, or their rows alone. Names as in a fingerprint."""
-
-    relations: frozenset[str] = frozenset()
-    rows: frozenset[str] = frozenset()
 
 
 def take(
@@ -103,11 +96,11 @@ class Taking:
         stop: Event,
         snapshot: str | None,
         jobs: int,
-        left_out: LeftOut | None = None,
+        left_out: LeftOut = NOTHING,
     ) -> None:
         self._conninfo, self._application_name, self._level = conninfo, application_name, level
         self._clock, self._stop, self._snapshot = clock, stop, snapshot
-        self._left_out = left_out or LeftOut()
+        self._left_out = left_out
         self._threads = [threading.Thread(target=self._work, args=(number,), daemon=True) for number in range(jobs)]
         self._prepared = Event()
         self._lock = threading.Lock()
@@ -286,7 +279,10 @@ class Taking:
 
     def _read_shape(self, connection: Session) -> None:
         with self._transaction(connection):
-            self._shape = read_shape(connection, self._left_out.relations)
+            shape = read_shape(connection, self._left_out.relations)
+        if self._left_out.publications and shape.pop("publication", {}):
+            self._note("publications", "they name tables that are left out, and so they are, too")
+        self._shape = shape
 
     def _attempt(self, what: str, work: Callable[[], None]) -> None:
         try:

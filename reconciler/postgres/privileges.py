@@ -1,10 +1,11 @@
 """What a role may not read of a database, before a dump finds out half-way: a dump holds the whole, or it is refused."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from psycopg import sql
 
 from reconciler.errors import Refused
+from reconciler.postgres.naming import settled
 from reconciler.postgres.session import Session
 
 NAMED = 5
@@ -37,17 +38,20 @@ ORDER BY m.oid
 """By hand, as `has_largeobject_privilege` came with PostgreSQL 18. For a superuser `pg_has_role` is always true."""
 
 
-def check_readable(connection: Session, place: str) -> None:
-    """Raise Refused if the session's role would dump less than the whole, naming what is hidden and the grant to give."""
-    for refusal in shortfalls(connection, place):
+def check_readable(connection: Session, place: str, *, without: Collection[str] = ()) -> None:
+    """Raise Refused if the session's role would dump less than the whole, naming what is hidden and the grant to give.
+
+    `without`: relations that the dump leaves out by name, and that need not be readable.
+    """
+    for refusal in shortfalls(connection, place, without=without):
         raise refusal
 
 
-def shortfalls(connection: Session, place: str) -> Iterator[Refused]:
+def shortfalls(connection: Session, place: str, *, without: Collection[str] = ()) -> Iterator[Refused]:
     """All that keeps the session's role from dumping the whole, as `check_readable` would raise it; asked for one by one."""
     role = _column(connection, ROLE)[0]
-    yield from _unreadable_relations(connection, place, role)
-    if hidden := _column(connection, FILTERED):
+    yield from _unreadable_relations(connection, place, role, without)
+    if hidden := [name for name in _column(connection, FILTERED) if settled(name) not in without]:
         yield Refused(
             f"row security hides rows of {_some(hidden)} in {place} from {role}: a dump would be short",
             cure=f"ALTER ROLE {role} BYPASSRLS; (as a superuser), or dump as the owner of the tables",
@@ -60,8 +64,9 @@ def shortfalls(connection: Session, place: str) -> Iterator[Refused]:
         )
 
 
-def _unreadable_relations(connection: Session, place: str, role: str) -> Iterator[Refused]:
+def _unreadable_relations(connection: Session, place: str, role: str, without: Collection[str]) -> Iterator[Refused]:
     rows = connection.execute(sql.SQL(UNREADABLE)).fetchall()
+    rows = [row for row in rows if settled(f"{row[0]}.{row[1]}") not in without]
     if not rows:
         return
     names = [f"{schema}.{name}" for schema, name, *_ in rows]

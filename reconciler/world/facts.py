@@ -109,6 +109,34 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     value: str
 
 
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a database is dumped, by strict names: `public.guests`, `public."Odd name"`. All empty: everything."""
+
+    include: tuple[str, ...] = ()
+    """These tables and views alone."""
+    exclude: tuple[str, ...] = ()
+    """All but these."""
+    exclude_data: tuple[str, ...] = ()
+    """All, but of these tables no rows."""
+
+    def __bool__(self) -> bool:
+        return bool(self.include or self.exclude or self.exclude_data)
+
+    @property
+    def partial(self) -> bool:
+        """Whether whole objects are left out: what is dumped is then no backup of the database."""
+        return bool(self.include or self.exclude)
+
+    def says(self) -> str:
+        """For people; empty where nothing is left out."""
+        parts = (("only", self.include), ("without", self.exclude), ("without the rows of", self.exclude_data))
+        said = "; ".join(f"{word} {', '.join(names)}" for word, names in parts if names)
+        return f"{said}: partial, and no restore point" if self.partial else said
+
+
+WHOLE = Filters()
+
+
 class Globals(msgspec.Struct, frozen=True, kw_only=True):
     """What a dump of one database does not hold and a new server needs."""
 
@@ -118,6 +146,8 @@ class Globals(msgspec.Struct, frozen=True, kw_only=True):
     database_owner: str
     database_acl: tuple[str, ...] | None
     """ACL items in PostgreSQL's own notation; None: the default one."""
+    filters: Filters = WHOLE
+    """What of the database the dump beside it holds: should the manifest be lost, this still tells a partial one."""
 
 
 class DumpFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,6 +198,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     """Of its intent. `undecided`: it may be dead, and watching its heartbeat would tell."""
     held: str = ""
     """Why nobody may delete it here (a hold), or empty."""
+    partial: bool = False
+    """Whole objects were left out of it by name: it is kept like any other, and is no restore point of the database."""
     marks: Summary | None = None
     """What its fingerprint found. Of the newest few alone: it is there to notice what the newest dump lost."""
     is_unsigned: bool = False
@@ -331,6 +363,11 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def whole_on(self) -> tuple[str, ...]:
         """Targets with a whole copy, by name."""
         return tuple(sorted(name for name, copy in self.copies.items() if copy.state == "whole"))
+
+    @property
+    def partial(self) -> bool:
+        """Whether whole objects were left out of it."""
+        return self._best.partial
 
     @property
     def has_tombstone(self) -> bool:

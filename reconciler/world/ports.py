@@ -13,7 +13,7 @@ from reconciler.errors import Refused
 from reconciler.policy.model import Hook
 from reconciler.policy.secret import Revealed
 from reconciler.world.events import Tell
-from reconciler.world.facts import DumpFacts, Globals, Identity, LifecycleRule, Owner, SourceFacts
+from reconciler.world.facts import WHOLE, DumpFacts, Filters, Globals, Identity, LifecycleRule, Owner, SourceFacts
 from reconciler.world.fingerprint import Fingerprint, Level
 from reconciler.world.heart import Heart, in_a_thread
 
@@ -169,6 +169,8 @@ class DumpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The longest that it may take, whole; it is ended then."""
     yield_to: timedelta | None = None
     """It is ended when somebody waits behind its locks for longer."""
+    filters: Filters = WHOLE
+    """What of the database is dumped."""
     fingerprint: Level | None = None
     """What is taken of the data beside it."""
 

@@ -18,7 +18,7 @@ from reconciler.cli.main import ALIASES, COMMANDS
 from reconciler.connect import KINDS
 from reconciler.policy.loading import load
 from reconciler.policy.reference import anchor
-from reconciler.world.facts import STATES
+from reconciler.world.facts import STATES, Filters
 from reconciler.world.fingerprint import Summary, Uncovered
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def test_the_policy_reference_is_fresh() -> None:
 def test_every_field_of_a_manifest_is_explained() -> None:
     """The formats page is the promise: it names each field, inner ones too."""
     text = _text(ROOT / "docs" / "formats.md")
-    structs = (Manifest, StoredObject, Part, SourceRecord, StoredCompression, Summary, Uncovered)
+    structs = (Manifest, StoredObject, Part, SourceRecord, StoredCompression, Summary, Uncovered, Filters)
     fields = {field for struct in structs for field in struct.__struct_fields__}
 
     assert not {field for field in fields if f"`{field}`" not in text}

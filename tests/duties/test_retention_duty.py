@@ -10,7 +10,7 @@ from reconciler.duties.retention import FLOOR, PruneBackup, kept
 from reconciler.policy.model import DatabasePolicy, Retention
 from reconciler.world.facts import Catalogue, Copy, Known, Observation, Observed, State
 from tests.building import DAY, HOUR, MINUTE, NOW, catalogue, copy, daily, observation, observation_of, policy, retention, utc
-from tests.drawn import TARGETS, observations, policies
+from tests.drawn import TARGETS, observations, policies, without_partial
 
 TODAY = utc("2025-10-25 02:00")
 FEW = policy(keep=retention(keep_last=3))
@@ -189,3 +189,24 @@ def test_prunes_in_any_world(want: DatabasePolicy, have: Observation) -> None:
         assert action.targets == backup.whole_on != ()
         assert not any(one.held for one in backup.copies.values())
         assert backup.kind == "scheduled" or (backup.keep_until is not None and backup.keep_until <= NOW)
+
+
+@given(policies(), observations(healthy=True))
+def test_a_partial_backup_takes_no_place_of_a_whole_one(want: DatabasePolicy, have: Observation) -> None:
+    """Which whole backups stay, and why, does not depend on the partial ones; those stay by the same rules among themselves."""
+    partial = {backup.id for backup in have.backups() if backup.partial}
+
+    stays = kept(want, have, NOW)
+
+    assert kept(want, without_partial(have), NOW) == {key: why for key, why in stays.items() if key not in partial}
+
+
+def test_many_partial_backups_push_no_whole_one_out() -> None:
+    """Somebody narrows what is dumped: the last backups of the whole are still there."""
+    whole = [copy(NOW - (20 + number) * HOUR) for number in range(3)]
+    partial = [copy(NOW - number * HOUR, partial=True) for number in range(10)]
+    have = observation(primary=catalogue([*partial, *whole]))
+
+    stays = kept(policy("0 * * * *", ("primary",), retention(keep_last=3)), have, NOW)
+
+    assert {one.id for one in (*whole, *partial[:3])} == set(stays)

@@ -136,7 +136,7 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
 
     def leftovers(self) -> list[str]:
         """Whatever is neither of a whole backup nor a record that stays."""
-        stays = {"manifest.json", "dump.zst", "globals.json.zst", "repository.json", "lock"}
+        stays = {"manifest.json", "dump.zst", "globals.json.zst", "fingerprint.json.zst", "repository.json", "lock"}
         keys = [key for key in self.keys() if f"/{REGISTER}" not in key and "/lease-" not in key]
         uploads = self.s3().list_multipart_uploads(Bucket=self.status.s3.bucket).get("Uploads", [])
         unfinished = [each["Key"] for each in uploads if each["Key"].startswith(self.prefix)]

@@ -69,7 +69,7 @@ def _dies_at(stand: Stand, number: int) -> bool:
 def _leftovers(stand: Stand) -> list[str]:
     """Whatever is neither a whole backup nor a record that stays."""
     files = [str(path.relative_to(stand.folder)) for path in (stand.folder / "disk").rglob("*") if path.is_file()]
-    names = {"manifest.json", "dump.zst", "globals.json.zst", "repository.json", "hotel.json", "lock"}
+    names = {"manifest.json", "dump.zst", "globals.json.zst", "fingerprint.json.zst", "repository.json", "hotel.json", "lock"}
     found = [name for name in files if Path(name).name not in names and not Path(name).name.startswith("lease-")]
     s3 = stand.status.s3
     client = boto3.client(

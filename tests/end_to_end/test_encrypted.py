@@ -42,8 +42,8 @@ def test_taken_and_copied_without_the_key_read_back_with_it(sealed: Stand) -> No
     assert {name.rpartition("/")[2] for name in keys if "/backups/" in name} == {
         "manifest.json",
         "dump.zst.age",
-        "globals.json.zst.age",
         "fingerprint.json.zst.age",
+        "globals.json.zst.age",
     }
 
 

@@ -86,8 +86,10 @@ def test_an_orphan_becomes_a_backup_again(stand: Stand) -> None:
     orphan = _states(stand)
     stand.run("backups", "adopt", backup)
     (found,) = stand.backups()
+    shown = stand.json("backups", "show", backup)
     stand.run("backups", "fetch", backup, "--output", "again.dump")
 
     assert orphan == {backup: "orphan"}
     assert (found["state"], found["kind"]) == ("whole", "imported")
+    assert 0 < shown["fingerprint"]["rows"]
     assert (stand.folder / "again.dump").read_bytes()[:5] == b"PGDMP"

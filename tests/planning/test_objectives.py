@@ -12,7 +12,7 @@ from reconciler.planning.plan import Condition
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Catalogue, Copy, Observation, Observed, State
 from tests.building import DAY, HOUR, MINUTE, NOW, catalogue, copy, observation, policy, unknown, utc
-from tests.drawn import TARGETS, observations, policies
+from tests.drawn import TARGETS, observations, policies, without_partial
 
 TODAY = utc("2025-10-25 02:00")
 DAILY = policy(targets=("disk", "offsite"), rpo="26h", disaster="26h")
@@ -211,3 +211,17 @@ def test_met_names_a_whole_copy(want: DatabasePolicy, have: Observation) -> None
             assert condition.restore_point is not None
             assert condition.restore_point in whole
             assert NOW - condition.objective <= condition.restore_point
+
+
+@given(policies(), observations())
+def test_no_objective_rests_on_a_partial_backup(want: DatabasePolicy, have: Observation) -> None:
+    """Had none been taken, every objective would stand as it does."""
+    assert judge(want, without_partial(have), NOW) == judge(want, have, NOW)
+
+
+def test_a_partial_backup_is_no_restore_point() -> None:
+    """However fresh and well it is."""
+    have = observation(domains=HERE, disk=catalogue([copy(TODAY, partial=True)]), offsite=catalogue([]))
+
+    assert "violated" == rpo(have).status
+    assert "no restore point at all" == rpo(have).says

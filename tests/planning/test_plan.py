@@ -22,7 +22,7 @@ from reconciler.duties.keeping import (
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, RemoveIntent, SweepDebris
 from reconciler.duties.retention import PruneBackup
 from reconciler.planning.plan import Action, Agreed, Consent, Plan, Shown, Step, agree, blocked_digest, digest_of, in_order
-from reconciler.world.facts import Observation
+from reconciler.world.facts import Filters, Observation
 from tests.building import (
     DAY,
     HOTEL,
@@ -55,6 +55,7 @@ ONE_OF_EACH: dict[str, Action] = {
     "take_dump, manual": dump(
         None, backup_kind="manual", labels={"release": "1.2", "by": "ana"}, keep_until=utc("2025-11-24 12:00")
     ),
+    "take_dump, filtered": dump(filters=Filters(exclude=("public.log",), exclude_data=("public.sessions",))),
     "copy_backup": CopyBackup(database="hotel", backup=BACKUP, origin="primary", target="offsite"),
     "prune_backup": PruneBackup(database="hotel", backup=BACKUP, targets=("offsite", "primary")),
     "sweep_debris": SweepDebris(database="hotel", backup=BACKUP, target="primary"),

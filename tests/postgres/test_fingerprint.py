@@ -7,7 +7,8 @@ import psycopg
 import pytest
 
 from reconciler.errors import Stopped
-from reconciler.postgres.fingerprint import LeftOut, Taking, take
+from reconciler.postgres.filters import NOTHING, LeftOut
+from reconciler.postgres.fingerprint import Taking, take
 from reconciler.postgres.url import parse
 from reconciler.world.clock import SystemClock
 from reconciler.world.fingerprint import Fingerprint, Level, differences, gaps
@@ -170,7 +171,7 @@ def snapshot_of(connection: "psycopg.Connection[tuple[object, ...]]") -> str:
     return str(connection.execute("SELECT pg_export_snapshot()").fetchall()[0][0])
 
 
-def in_snapshot(url: str, snapshot: str, stop: Event, left_out: LeftOut | None = None) -> Taking:
+def in_snapshot(url: str, snapshot: str, stop: Event, left_out: LeftOut = NOTHING) -> Taking:
     return Taking(
         parse(url, field="url"),
         application_name="reconciler/fp",

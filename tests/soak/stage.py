@@ -89,6 +89,7 @@ def stage(schedule: str, grace: str) -> Iterator[Stage]:
 
 def leftovers(stage: Stage) -> list[str]:
     """Files on the local target that are neither a backup's nor a record that stays."""
-    stays = ("manifest.json", "dump.zst", "globals.json.zst", "repository.json", "hotel.json", "lock", "freeze.json")
+    objects = ("manifest.json", "dump.zst", "globals.json.zst", "fingerprint.json.zst")
+    stays = (*objects, "repository.json", "hotel.json", "lock", "freeze.json")
     names = (path.name for path in (stage.folder / "disk").rglob("*") if path.is_file())
     return [name for name in names if name not in stays and not name.startswith(("lease-", "tombstone-"))]
