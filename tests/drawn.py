@@ -80,13 +80,14 @@ def observations(draw: st.DrawFn, states: tuple[State, ...] = STATES, *, healthy
 
 def without_partial(have: Observation) -> Observation:
     """The same world, had no partial backup ever been taken."""
-    seen: dict[str, Observed[Catalogue]] = {}
-    for name, one in have.catalogues.items():
-        if isinstance(one, Known):
-            whole = tuple(copy for copy in one.value.copies if not copy.partial)
-            one = Known(msgspec.structs.replace(one.value, copies=whole), one.at)
-        seen[name] = one
-    return msgspec.structs.replace(have, catalogues=seen)
+
+    def whole(seen: Observed[Catalogue]) -> Observed[Catalogue]:
+        if not isinstance(seen, Known):
+            return seen
+        copies = tuple(copy for copy in seen.value.copies if not copy.partial)
+        return Known(msgspec.structs.replace(seen.value, copies=copies), seen.at)
+
+    return msgspec.structs.replace(have, catalogues={name: whole(seen) for name, seen in have.catalogues.items()})
 
 
 @st.composite
