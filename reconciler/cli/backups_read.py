@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from reconciler.backups import fetch as reading
 from reconciler.backups.manifest import Manifest, encode
 from reconciler.backups.pins import pinned
-from reconciler.backups.pipeline import Progress
+from reconciler.backups.pipeline import Progress, read_checked
 from reconciler.cli.files import replacing
 from reconciler.cli.frame import Call
 from reconciler.cli.progress import progress
@@ -28,12 +28,25 @@ from reconciler.world.ports import Target, World
 
 if TYPE_CHECKING:
     from reconciler.postgres.dump import Manners
+    from reconciler.postgres.spool import Spool
+
+MOST_JOBS = 64
+"""Each is a session of the server."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Their options."""
     group = parser.add_argument_group("fetch and restore")
     group.add_argument("--output", metavar="FILE", type=Path, help="where the archive goes, as plain pg_restore reads it (fetch)")
+    group.add_argument(
+        "--jobs",
+        metavar="N",
+        type=_jobs,
+        default=1,
+        help="so many at once: faster, but not in one transaction, and the archive must fit on disk meanwhile (restore)",
+    )
+    group.add_argument("--spool", metavar="FOLDER", type=Path, help="where that is; default: the system's temporary folder")
+    group.add_argument("--raw", action="store_true", help="as it is stored: compressed, and encrypted if it is (fetch)")
     group.add_argument("--force", action="store_true", help="write over an existing file (fetch)")
     group.add_argument(
         "--into",
@@ -117,16 +130,26 @@ def fetch(call: Call) -> int:
             nonlocal written
             written = 0
             with replacing(output) as file, _told_of(tell, found, manifest) as moved:
-                for chunk in reading.archive(target, manifest, found.world.identities, moved):
+                for chunk in _content(call, found, target, manifest, moved):
                     written += file.write(chunk)
 
         origin = found.read(call, into_file)
-    call.answer(f"{found.backup.id} from {origin}: {size(written)} in {output}\n  pg_restore --dbname=DATABASE {output}")
+    by_hand = "" if call.arguments.raw else f"\n  pg_restore --dbname=DATABASE {output}"
+    call.answer(f"{found.backup.id} from {origin}: {size(written)} in {output}{by_hand}")
     return 0
+
+
+def _content(call: Call, found: Found, target: Target, manifest: Manifest, moved: Progress) -> Iterator[bytes]:
+    """As plain pg_restore reads it; or as it is stored, which takes no key. Checked part by part either way."""
+    if call.arguments.raw:
+        return read_checked(target, manifest, manifest.object_of("dump"), moved=moved)
+    return reading.archive(target, manifest, found.world.identities, moved)
 
 
 def restore(call: Call) -> int:
     """Into an empty database, by plain pg_restore, roles first. A source of the policy is refused."""
+    if call.arguments.spool is not None and call.arguments.jobs == 1:
+        raise Refused("--spool is for a restore by several jobs", cure="add --jobs N, or leave it out")
     from reconciler.postgres.restore import Restored, restore_into
     from reconciler.postgres.url import parse
 
@@ -148,12 +171,31 @@ def restore(call: Call) -> int:
                     globals=reading.read_globals(target, manifest, found.world.identities),
                     sources=sources,
                     manners=_manners(found.want, session),
+                    spool=_spool(call, manifest),
                 )
             results.append(restored)
 
         origin = found.read(call, into_database)
     call.answer(_restored(found, origin, results[-1].roles_created, results[-1].left_out))
     return 0
+
+
+def _spool(call: Call, manifest: Manifest) -> "Spool | None":
+    from tempfile import gettempdir
+
+    from reconciler.postgres.spool import Spool
+
+    if call.arguments.jobs == 1:
+        return None
+    folder = (call.arguments.spool or Path(gettempdir())).absolute()
+    return Spool(jobs=call.arguments.jobs, folder=folder, raw_bytes=manifest.object_of("dump").raw_bytes)
+
+
+def _jobs(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= MOST_JOBS:
+        raise ValueError
+    return count
 
 
 def _restored(found: Found, origin: str, roles: tuple[str, ...], left_out: tuple[str, ...]) -> str:

@@ -130,6 +130,30 @@ def test_restore_into_an_empty_database(stand: Stand, empty: str) -> None:
     assert "is a source of the policy" in source.stderr
 
 
+def test_restore_by_several_jobs(stand: Stand, empty: str) -> None:
+    """The same database comes of it; nothing stays in the folder where the archive lay meanwhile."""
+    stand.run("apply", "--yes")
+    backup = stand.backups()[0]["id"]
+    (stand.folder / "spool").mkdir()
+    stand.run("backups", "restore", backup, "--into", empty, "--jobs", "2", "--spool", "spool")
+    none = stand.run("backups", "restore", backup, "--into", empty, "--jobs", "0", expect=1)
+    useless = stand.run("backups", "restore", backup, "--into", empty, "--spool", "spool", expect=1)
+
+    assert _tool("pg_dump", "--restrict-key=x", stand.admin_url) == _tool("pg_dump", "--restrict-key=x", empty)
+    assert not list((stand.folder / "spool").iterdir())
+    assert "--jobs" in none.stderr
+    assert "--spool is for a restore by several jobs" in useless.stderr
+
+
+def test_fetch_as_it_is_stored(stand: Stand) -> None:
+    """Byte for byte the object, which whoever has the tools opens by hand."""
+    stand.run("apply", "--yes")
+    ran = stand.run("backups", "fetch", stand.backups()[0]["id"], "--output", "stored", "--raw")
+
+    assert next((stand.folder / "disk").rglob("dump.zst")).read_bytes() == (stand.folder / "stored").read_bytes()
+    assert "pg_restore" not in ran.stdout
+
+
 def test_fetch_does_not_write_over_a_file(stand: Stand) -> None:
     """Unless told to; and a failed fetch leaves nothing."""
     stand.run("apply", "--yes")
