@@ -6,38 +6,23 @@ data is on the disk before the name is, and the name before `write` returns.
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, unquote
 
 from reconciler.errors import Absent, Conflict, Refused
 from reconciler.targets.keys import check_key
-from reconciler.targets.local_files import (
-    finish,
-    is_at,
-    lock,
-    locked,
-    make_folder,
-    remove_empty,
-    remove_unlocked,
-    sync_folder,
-    translated,
-    write_all,
-)
-from reconciler.world.clock import token
+from reconciler.targets.local_files import locked, make_folder, remove_empty, sync_folder, translated
+from reconciler.targets.unfinished import Unfinished
 from reconciler.world.ports import ABSENT, Blob, Clock, Listing, Stored, Upload
 
 HIDDEN: Final = ".reconciler"
 """At the top of the root: unfinished writes and the lock. Never listed, and no key may begin with it."""
 
 CHUNK_BYTES: Final = 1 << 20
-
-_UPLOAD_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{32}")
 
 
 class LocalTarget:
@@ -50,6 +35,7 @@ class LocalTarget:
         self.domain: Final = domain
         self._root: Final = root
         self._clock = clock
+        self._unfinished = Unfinished(name, root / HIDDEN / "unfinished", clock)
 
     @property
     def place(self) -> str:
@@ -102,23 +88,10 @@ class LocalTarget:
         with self._translated(f"write {key}"):
             self._make_root()
             self._refuse_links(key)
-            self._sweep()
-            unfinished, descriptor = self._begin(key)
-        try:
-            # Open, and so locked, until it is in its place.
-            with os.fdopen(descriptor, "wb", buffering=0):
-                for chunk in chunks:
-                    with self._translated(f"write {key}"):
-                        write_all(descriptor, chunk)
-                with self._translated(f"write {key}"):
-                    status = finish(descriptor)
-                with self._translated(f"write {key}"), self._locked():
-                    self._put_in_place(unfinished, path, key, expect)
-        finally:
-            # After a rename it is gone; after anything else it must not stay. A failure here must not hide the first one.
-            with suppress(OSError):
-                unfinished.unlink()
-        return _stored(key, status)
+        with self._unfinished.written(key, chunks, lambda: self._translated(f"write {key}")) as finished:
+            with self._translated(f"write {key}"), self._locked():
+                self._put_in_place(finished.path, path, key, expect)
+            return _stored(key, finished.status)
 
     def delete(self, key: str, *, version: str | None = None) -> None:
         path = self._path(key)
@@ -137,48 +110,16 @@ class LocalTarget:
     def unfinished(self, prefix: str) -> Sequence[Upload]:
         with self._translated(f"list unfinished writes of {prefix or 'all'}"):
             self._see_root()
-            try:
-                names = sorted(entry.name for entry in self._hidden.iterdir())
-            except FileNotFoundError:
-                return ()
-        uploads = (_upload(name) for name in names)
-        return tuple(upload for upload in uploads if upload is not None and upload.key.startswith(prefix))
+            return self._unfinished.list(prefix)
 
     def abort(self, upload: Upload) -> None:
         _check(upload.key)
-        if not _UPLOAD_ID.fullmatch(upload.upload_id):
-            raise Refused(
-                f"{self.name}: {upload.upload_id!r} names no unfinished write of ours",
-                cure="take the names that `unfinished` gives",
-            )
-        with self._translated(f"abort {upload.key}"), suppress(FileNotFoundError):
-            self._unfinished_path(upload).unlink()
-
-    def _begin(self, key: str) -> tuple[Path, int]:
-        """A file of ours alone, locked as long as we write it: who can lock it knows that its writer is dead."""
-        while True:
-            unfinished = self._unfinished_path(Upload(key=key, upload_id=_upload_id(self._clock), begun=self._clock.now()))
-            descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            if lock(descriptor) and is_at(unfinished, descriptor):
-                return unfinished, descriptor
-            os.close(descriptor)  # swept before it was locked
-
-    def _sweep(self) -> None:
-        """Remove what writers left that died: of a record's write nothing else would ever tell."""
-        for entry in os.scandir(self._hidden):
-            if _upload(entry.name) is not None:
-                remove_unlocked(Path(entry.path))
-
-    @property
-    def _hidden(self) -> Path:
-        return self._root / HIDDEN / "unfinished"
+        with self._translated(f"abort {upload.key}"):
+            self._unfinished.abort(upload)
 
     def _path(self, key: str) -> Path:
         _check(key)
         return self._root / key
-
-    def _unfinished_path(self, upload: Upload) -> Path:
-        return self._hidden / f"{upload.upload_id}.{quote(upload.key, safe=' ()+,=@')}"
 
     def _see_root(self) -> None:
         """A missing root is an empty target; where its surroundings are missing too, a disk is more likely not mounted."""
@@ -198,7 +139,7 @@ class LocalTarget:
 
     def _make_root(self) -> None:
         self._see_root()
-        for folder in (self._root, self._root / HIDDEN, self._hidden):
+        for folder in (self._root, self._root / HIDDEN, self._root / HIDDEN / "unfinished"):
             make_folder(folder)
 
     def _refuse_links(self, key: str) -> None:
@@ -244,7 +185,7 @@ class LocalTarget:
             else:
                 unfinished.rename(path)
         except FileNotFoundError as gone:
-            raise Conflict(f"{self.name}: the unfinished write of {key} was aborted by another before its end") from gone
+            raise self._unfinished.aborted(key) from gone
         sync_folder(path.parent)
 
     def _link(self, unfinished: Path, path: Path, key: str) -> None:
@@ -293,15 +234,3 @@ def _stored(key: str, status: os.stat_result) -> Stored:
         etag=f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}",
         modified=datetime.fromtimestamp(status.st_mtime_ns // 1_000_000_000, UTC),
     )
-
-
-def _upload_id(clock: Clock) -> str:
-    return f"{clock.now():%Y%m%dT%H%M%SZ}-{token(16)}"
-
-
-def _upload(name: str) -> Upload | None:
-    upload_id, _, quoted = name.partition(".")
-    if not _UPLOAD_ID.fullmatch(upload_id):
-        return None
-    begun = datetime.strptime(upload_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    return Upload(key=unquote(quoted), upload_id=upload_id, begun=begun)
