@@ -12,6 +12,9 @@ from reconciler.cli.files import write_whole
 from reconciler.cli.frame import Call
 from reconciler.errors import Refused
 
+Targets = dict[str, dict[str, str | bool | None]]
+"""Each one's fields, by its name."""
+
 TEMPLATE = """# yaml-language-server: $schema=./schemas/backup-policy.v1.schema.json
 version: 1
 metadata: {{name: {name}, owner: {owner}}}
@@ -42,6 +45,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint", help="of an S3-compatible store that is not AWS")
     parser.add_argument("--gcs-bucket", metavar="NAME", help="a bucket of Google Cloud Storage as target")
     parser.add_argument("--azure", metavar="ACCOUNT/CONTAINER", help="a container of Azure Blob Storage as target")
+    parser.add_argument("--git-remote", metavar="URL", help="a git repository with LFS to push to, beside another target")
     parser.add_argument("--path", help="a folder as target (default: ./.backups where no other target is given)")
     parser.add_argument("--schedule", default="0 2 * * *", help='when to dump, as cron (default: "0 2 * * *")')
     parser.add_argument("--rpo", default="26h", help="how old the newest restore point may be (default: 26h)")
@@ -65,9 +69,10 @@ def run(call: Call) -> int:
 
 def _text(arguments: argparse.Namespace) -> str:
     away = _away(arguments)
-    targets = dict(away)
-    if arguments.path or not away:
-        targets["disk"] = {"type": "local", "path": arguments.path or "./.backups"}
+    disk: Targets = {"disk": {"type": "local", "path": arguments.path or "./.backups"}}
+    targets = away | disk if arguments.path else away
+    if away.keys() <= {"repository"}:
+        targets = disk | away  # the first is home, and a repository would keep every renewal of the lease
     return TEMPLATE.format(
         name=arguments.name,
         owner=_quoted(arguments.owner),
@@ -83,9 +88,9 @@ def _text(arguments: argparse.Namespace) -> str:
     )
 
 
-def _away(arguments: argparse.Namespace) -> dict[str, dict[str, str | None]]:
+def _away(arguments: argparse.Namespace) -> Targets:
     """The targets that are not on this machine, by name."""
-    targets: dict[str, dict[str, str | None]] = {}
+    targets: Targets = {}
     if arguments.bucket:
         targets["primary"] = {
             "type": "s3",
@@ -99,15 +104,23 @@ def _away(arguments: argparse.Namespace) -> dict[str, dict[str, str | None]]:
     if arguments.azure:
         account, _, container = arguments.azure.partition("/")
         targets["azure"] = {"type": "azure", "account": account, "container": container, "prefix": arguments.prefix}
+    if arguments.git_remote:
+        targets["repository"] = {
+            "type": "git_lfs",
+            "path": "./backups.git",
+            "remote": arguments.git_remote,
+            "push": True,
+            "prefix": arguments.prefix,
+        }
     return targets
 
 
-def _line(name: str, fields: dict[str, str | None]) -> str:
+def _line(name: str, fields: dict[str, str | bool | None]) -> str:
     written = ", ".join(f"{key}: {_quoted(value)}" for key, value in fields.items() if value)
     return f"  {name}: {{{written}}}"
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: object) -> str:
     """As a YAML scalar, whatever is in it."""
     import json
 

@@ -156,6 +156,9 @@ def _home(database: DatabasePolicy, policy: Policy) -> Iterator[_Row]:
     if getattr(policy.targets[database.home], "append_only", False):
         what = f"{database.home} is append_only, and leases, pins and tombstones of home come and go"
         yield "error", _path(database, "home"), what, "name another target as home, or the first of dumps.targets"
+    elif why := getattr(policy.targets[database.home], "costly_home", ""):
+        cure = "name another target as home, or the first of dumps.targets"
+        yield "warning", _path(database, "home"), f"{database.home} is a poor home: {why}", cure
 
 
 def _one_place(database: DatabasePolicy, sites: Mapping[str, str]) -> Iterator[_Row]:

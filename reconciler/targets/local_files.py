@@ -52,18 +52,21 @@ def translated(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def locked(file: Path, clock: Clock) -> Iterator[None]:
-    """Hold an exclusive lock, among threads and processes of this machine. The kernel frees that of a killed process."""
+def locked(file: Path, clock: Clock, *, seconds: float = LOCK_SECONDS) -> Iterator[int]:
+    """Hold an exclusive lock, among threads and processes of this machine. The kernel frees that of a killed process.
+
+    Gives its descriptor: a child that inherits it holds the lock too, for as long as it lives.
+    """
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = clock.monotonic() + LOCK_SECONDS
+        deadline = clock.monotonic() + seconds
         while not lock(descriptor):
             if clock.monotonic() > deadline:
                 raise Unreachable(
-                    f"{file} has been locked by another process for {LOCK_SECONDS:.0f} s", cure="see whether the disk hangs"
+                    f"{file} has been locked by another process for {seconds:.0f} s", cure="see whether the disk hangs"
                 )
             clock.wait(0.01, Event())
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

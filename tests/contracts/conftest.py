@@ -25,6 +25,7 @@ from reconciler.world.clock import SystemClock
 from reconciler.world.ports import Target
 from tests.servers.azure import AzureServer, azure_server
 from tests.servers.gcs import FakeGcs, StrictGcs, fake_gcs, strict_gcs
+from tests.servers.git import git_lfs_target
 from tests.servers.s3 import S3Server, s3_server
 
 __all__ = ["azure_server", "fake_gcs", "s3_server", "strict_gcs"]
@@ -58,6 +59,11 @@ def _azure(request: pytest.FixtureRequest, *, prefix: str = "", page_items: int 
     return AzureTarget(container, domain="host:localhost", clock=SystemClock(), stop=Event(), page_items=page_items)
 
 
+def _git_lfs(request: pytest.FixtureRequest, *, pushed: bool = False, prefix: str = "") -> Target:
+    folder: Path = request.getfixturevalue("tmp_path")
+    return git_lfs_target(folder, pushed=pushed, prefix=prefix)
+
+
 def _simulated(request: pytest.FixtureRequest, *, versioned: bool = False) -> Target:
     timeline = Timeline(SystemClock().now())
     process = Host("host", timeline, boot="boot", namespace="pid:[1]", offset=0.0, drift=0.0).start()
@@ -76,6 +82,8 @@ TARGETS: dict[str, Callable[[pytest.FixtureRequest], Target]] = {
     "gcs at fake-gcs-server": lambda request: _gcs(request, "fake_gcs"),
     "azure": _azure,
     "azure with a prefix, in small pages": lambda request: _azure(request, prefix="some/where/", page_items=2),
+    "git_lfs": _git_lfs,
+    "git_lfs, pushed, with a prefix": lambda request: _git_lfs(request, pushed=True, prefix="some/where/"),
     "simulated": _simulated,
     "simulated with versions": lambda request: _simulated(request, versioned=True),
     "retrying local": lambda request: Retrying(_local(request), clock=SystemClock(), stop=Event()),

@@ -84,7 +84,17 @@ def test_every_keyword() -> None:
     assert used - STRUCTURE - NOTES <= set(SENTENCES)
 
 
-SECRETS = {"url", "access_key_id", "secret_access_key", "age_identity", "signing_key", "credentials", "account_key", "sas_token"}
+SECRETS = {
+    "url",
+    "access_key_id",
+    "secret_access_key",
+    "age_identity",
+    "signing_key",
+    "credentials",
+    "account_key",
+    "sas_token",
+    "token",
+}
 
 
 def test_secrets_are_marked() -> None:

@@ -130,7 +130,7 @@ def test_naming_the_kinds_is_cheap() -> None:
     code = f"import sys, reconciler.targets; sys.exit(any(name in sys.modules for name in {slow}))"
 
     assert 0 == subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode
-    assert ("local", "s3", "gcs", "azure") == tuple(kind.type for kind in TARGETS)
+    assert ("local", "s3", "gcs", "azure", "git_lfs") == tuple(kind.type for kind in TARGETS)
 
 
 def test_a_lock_is_asked_for(s3_server: S3Server) -> None:

@@ -1,0 +1,176 @@
+"""Git as a program that is run: under nobody's configuration, without hooks, without prompts; what its complaints mean."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Event, local
+from typing import IO, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from reconciler.errors import ReconcilerError, Refused, Stopped, Unreachable
+
+_SETTINGS: Final = {
+    "core.hooksPath": os.devnull,
+    "core.fsync": "all",
+    "core.quotePath": "false",
+    "core.askPass": "",
+    "credential.helper": "",
+    "gc.autoDetach": "false",
+    "protocol.ext.allow": "never",
+    "http.lowSpeedLimit": "1000",
+    "http.lowSpeedTime": "60",
+    "lfs.dialtimeout": "10",
+    "lfs.activitytimeout": "60",
+    "lfs.locksverify": "false",
+    "lfs.transfer.maxretries": "3",
+}
+
+_SILENT: Final = re.compile(
+    r"could not resolve host|name or service not known|connection (refused|reset|timed out|closed)|operation (timed out|too slow)"
+    r"|network is unreachable|no route to host|timeout|unexpected disconnect|early eof|HTTP (429|5\d\d)|error: (429|5\d\d)",
+    re.IGNORECASE,
+)
+_CURES: Final = (
+    (r"authentication failed|could not read (username|password)|permission denied|HTTP 40[13]|authorization|403|401",
+     "give the account behind `token`, or this user's ssh key, the right to push to that repository"),
+    (r"does not (appear to be|exist)|not found|repository .* not exist|HTTP 404|no such file or directory",
+     "make the repository there, or correct `remote`"),
+    (r"host key verification failed", "put the remote's host key into this user's known_hosts, having checked it"),
+    (r"dubious ownership", "let the user that runs `reconcile` own that folder"),
+    (r"no space left|quota|storage limit", "free space there, raise the quota, or shorten the retention"),
+    (r"certificate", "name the authority of the remote's certificate in GIT_SSL_CAINFO"),
+)  # fmt: skip
+
+_KEPT: Final = ("PATH", "HOME", "LANG", "TMPDIR", "SSH_AUTH_SOCK", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSL_CERT_FILE",
+                "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy")  # fmt: skip
+
+
+class Login(msgspec.Struct, frozen=True, kw_only=True):
+    """What lets us push over https."""
+
+    user: str
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Login(user={self.user!r})"
+
+
+class Git:
+    """Git at work in one bare repository. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        target: str,
+        root: Path,
+        *,
+        remote: str | None,
+        login: Login | None,
+        environ: Mapping[str, str],
+        stop: Event,
+    ) -> None:
+        self._target, self._root, self._stop = target, root, stop
+        self._place = remote or str(root)
+        self._environment = _environment(environ, remote, login)
+        self.holding: Final = local()
+        """`descriptor`: of the lock that this thread holds, or None. Children hold it too."""
+
+    def ask(self, *words: str, given: bytes = b"", within: bool = True) -> bytes:
+        """What it answers. Raises Refused, Unreachable, Stopped."""
+        done = self.run(*words, given=given, within=within)
+        if done.returncode:
+            raise self.fault(words[0] if words[0] != "lfs" else " ".join(words[:2]), done)
+        return done.stdout
+
+    def run(self, *words: str, given: bytes = b"", within: bool = True) -> "subprocess.CompletedProcess[bytes]":
+        """Until it has ended, well or not. `within`: at work in the repository, which must be there then."""
+        process = self.start(*words, within=within)
+        try:
+            pending: bytes | None = given
+            while True:
+                try:
+                    out, complaint = process.communicate(pending, timeout=0.5)
+                    return subprocess.CompletedProcess(process.args, process.returncode, out, complaint)
+                except subprocess.TimeoutExpired:
+                    pending = None
+                    if self._stop.is_set():
+                        raise Stopped(f"asked to stop while git was at work for {self._target}") from None
+        finally:
+            process.kill()
+            process.wait()
+
+    def start(self, *words: str, within: bool = True, complaints: IO[bytes] | int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
+        holding: int | None = getattr(self.holding, "descriptor", None)
+        git = shutil.which("git", path=self._environment.get("PATH"))
+        if git is None:
+            raise Refused(f"{self._target}: git is not installed", cure="install git and git-lfs")
+        try:
+            return subprocess.Popen(
+                [git, *(["--git-dir", str(self._root)] if within else []), *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                env=self._environment,
+                cwd=self._root if within and self._root.is_dir() else None,
+                # A child that outlives us keeps the lock as long as it lives.
+                pass_fds=() if holding is None else (holding,),
+                start_new_session=True,  # Ctrl-C is ours to hear
+            )
+        except OSError as error:
+            raise Unreachable(f"{self._target}: cannot start git: {error.strerror}") from error
+
+    def fault(self, verb: str, done: "subprocess.CompletedProcess[bytes]") -> ReconcilerError:
+        """What it complained of, as an error of ours."""
+        text = (done.stderr + b"\n" + done.stdout).decode(errors="replace")
+        what = f"{self._target}: git {verb} failed in {self._place}"
+        if "'lfs' is not a git command" in text:
+            return Refused(f"{self._target}: git-lfs is not installed", cure="install git-lfs")
+        if _SILENT.search(text):
+            return Unreachable(what, cure="see to the network and the remote")
+        for pattern, cure in _CURES:
+            if re.search(pattern, text, re.IGNORECASE):
+                return Refused(what, cure=cure)
+        line = next((line for line in text.splitlines() if line.startswith(("fatal:", "error:", "batch response:"))), "")
+        return Unreachable(f"{what} ({line[:200] or f'exit {done.returncode}'})", cure="see whether disk and remote are in order")
+
+
+def _host(remote: str) -> str:
+    """Of a URL: what git and git-lfs compare when they look for a name and a token."""
+    parts = urlsplit(remote)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+_HELPER: Final = '!f() { echo "username=$RECONCILER_GIT_USER"; echo "password=$RECONCILER_GIT_TOKEN"; }; f'
+"""How git asks us for name and token: neither is in an argument, nor in a file."""
+
+
+def _environment(environ: Mapping[str, str], remote: str | None, login: Login | None) -> dict[str, str]:
+    """No configuration but ours, and nothing that asks. What is secret is in no argument."""
+    settings = dict(_SETTINGS)
+    if remote is not None:
+        settings["remote.origin.url"] = remote
+    kept = {name: environ[name] for name in _KEPT if name in environ}
+    if login is not None:
+        # For that host alone: a redirect, or a repository's own settings, must not send it elsewhere.
+        settings[f"credential.{_host(remote or '')}.helper"] = _HELPER
+        kept |= {"RECONCILER_GIT_USER": login.user, "RECONCILER_GIT_TOKEN": login.token}
+    numbered: dict[str, str] = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (key, value) in enumerate(settings.items()):
+        numbered |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return (
+        kept
+        | numbered
+        | {
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=10 -oServerAliveInterval=15",
+            "GIT_LITERAL_PATHSPECS": "1",
+            "LC_ALL": "C.UTF-8",
+            "LANGUAGE": "C",
+        }
+    )
