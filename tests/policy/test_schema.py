@@ -84,12 +84,7 @@ def test_every_keyword() -> None:
     assert used - STRUCTURE - NOTES <= set(SENTENCES)
 
 
-SECRETS = {
-    "url",
-    "access_key_id",
-    "secret_access_key",
-    "age_identity",
-    "signing_key",
+SECRETS = {"url", "access_key_id", "secret_access_key", "age_identity", "signing_key"} | {
     "credentials",
     "account_key",
     "sas_token",
