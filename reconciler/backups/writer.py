@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -32,7 +33,7 @@ from reconciler.errors import Conflict, ReconcilerError, Refused
 from reconciler.policy.secret import Revealed
 from reconciler.world.facts import WHOLE, DumpFacts, Filters, Repository
 from reconciler.world.fingerprint import Fingerprint, summarize
-from reconciler.world.ports import ABSENT, Dump, Target, World, custody_of
+from reconciler.world.ports import ABSENT, CopyWithin, Dump, Hashed, Target, World, copy_within, custody_of
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,9 +91,21 @@ class Draft:
         ours = self._while_ours(heed(self._world.stop, chunks))
         self.target.write(self._key(name), ours, expect=ABSENT, keep_until=self._keep_until)
 
+    def copy(self, origin: Target, stored: StoredObject, *, moved: Progress) -> bool:
+        """The object from another target, inside one store that proves each part's hash; False where that can't be."""
+        self._claim.check()
+        parts = [Hashed(size=part.size, sha256=part.sha256) for part in stored.parts]
+        wanted = CopyWithin(
+            key=self._key(stored.name), parts=parts, about_to=self._still_ours, moved=moved, keep_until=self._keep_until
+        )
+        return copy_within(self.target, origin, wanted)
+
     def _while_ours(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """The object comes to be at the end of the stream: by then somebody may have taken us for dead, and swept."""
         yield from chunks
+        self._still_ours()
+
+    def _still_ours(self) -> None:
         self._claim.renew()
         self._claim.check()
 
@@ -243,7 +256,12 @@ def copy_backup(draft: Draft, origin: Target, original: Signed, *, moved: Progre
     """Every object checked part by part on its way; signature and manifest byte for byte, last. Raises Corrupt for a bad one."""
     done, manifest = 0, original.manifest
     for stored in manifest.objects:
-        before = done
-        draft.put(stored.name, read_checked(origin, manifest, stored, moved=lambda count, before=before: moved(before + count)))  # type: ignore[misc]  # mypy can't infer a default
+        told: Progress = partial(_moved_beyond, done, moved)
+        if not draft.copy(origin, stored, moved=told):
+            draft.put(stored.name, read_checked(origin, manifest, stored, moved=told))
         done += stored.stored_bytes
     draft.seal(original.text, original.signature)
+
+
+def _moved_beyond(before: int, moved: Progress, count: int) -> None:
+    moved(before + count)

@@ -94,7 +94,7 @@ def connect(name: str, settings: GitLfsSettings, *, surroundings: Surroundings, 
     if token is not None and not (remote or "").startswith("https://"):
         raise Refused(f"{where}.token is for a remote over https", cure="write the remote as https://…, or remove `token`")
     login = Login(user=settings.user or "git", token=token) if token else None
-    root = Path(surroundings.base / Path(settings.path).expanduser()).resolve()
+    root = _folder(settings.path, surroundings.base)
     pushed = remote if settings.push else None
     repository = Repository(
         name, root, branch=settings.branch, remote=pushed, login=login, environ=surroundings.environ, clock=clock, stop=stop
@@ -106,7 +106,20 @@ def connect(name: str, settings: GitLfsSettings, *, surroundings: Surroundings, 
     )
 
 
-KIND = Kind(type="git_lfs", settings=GitLfsSettings, connect=connect)
+def site(settings: GitLfsSettings, base: Path) -> str:
+    """The remote where it is pushed, else the folder: branches of one repository are lost together."""
+    if not (settings.push and settings.remote):
+        return f"local:{_folder(settings.path, base)}"
+    written = str(settings.remote)
+    is_folder = "${" not in written and "://" not in written and ":" not in written.partition("/")[0]
+    return f"local:{_folder(written, base)}" if is_folder else f"git:{written.removesuffix('.git').rstrip('/').lower()}"
+
+
+KIND = Kind(type="git_lfs", settings=GitLfsSettings, connect=connect, site=site)
+
+
+def _folder(written: str, base: Path) -> Path:
+    return (base / Path(written).expanduser()).resolve()
 
 
 def _remote(written: str, base: Path, field: str) -> tuple[str, str | None]:
@@ -127,4 +140,4 @@ def _remote(written: str, base: Path, field: str) -> tuple[str, str | None]:
     # As git itself reads it: a colon before the first slash is of HOST:PATH.
     if ":" in written.partition("/")[0]:
         return written, written.partition(":")[0].rpartition("@")[2]
-    return (base / Path(written).expanduser()).resolve().as_uri(), None
+    return _folder(written, base).as_uri(), None

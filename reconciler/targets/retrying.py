@@ -9,7 +9,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from reconciler.errors import Absent, Conflict, Corrupt, Stopped, Unreachable
-from reconciler.world.ports import Blob, Clock, Custody, Listing, Stored, Target, Upload, custody_of
+from reconciler.world.ports import Blob, Clock, CopiesWithin, CopyWithin, Custody, Listing, Stored, Target, Upload, custody_of
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -76,6 +76,10 @@ class Retrying:
         self._silent_until = 0.0
 
     @property
+    def inside(self) -> Target:
+        return self._target
+
+    @property
     def name(self) -> str:
         return self._target.name
 
@@ -121,6 +125,10 @@ class Retrying:
                 return own
 
         return self._persist(attempt)
+
+    def copy_within(self, origin: Target, wanted: CopyWithin) -> bool:
+        """Once: the target inside repeats what of it may be repeated."""
+        return isinstance(self._target, CopiesWithin) and self._target.copy_within(origin, wanted)
 
     def delete(self, key: str, *, version: str | None = None) -> None:
         self._persist(lambda: self._target.delete(key, version=version))

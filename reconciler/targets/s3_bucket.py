@@ -47,6 +47,8 @@ class Bucket:
         self.prefix: Final = prefix
         self.endpoint: Final = access.endpoint or "AWS"
         self.checksums: Final = access.checksums
+        self.account: Final = msgspec.structs.replace(access, bucket="")
+        """Where and as whom, whatever the bucket."""
         self.clock: Final = clock
         self.stop: Final = stop
         self.client: Final = client

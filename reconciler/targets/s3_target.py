@@ -9,10 +9,11 @@ from typing import Any, Final
 from reconciler.errors import Conflict, Refused
 from reconciler.targets.keys import check_key
 from reconciler.targets.s3_bucket import Bucket
+from reconciler.targets.s3_copy import copy
 from reconciler.targets.s3_custody import S3Custody, lock_on
 from reconciler.targets.s3_errors import archive_of, code_of, translated
 from reconciler.targets.s3_upload import write
-from reconciler.world.ports import Blob, Listing, Stored, Upload
+from reconciler.world.ports import Blob, CopyWithin, Listing, Stored, Target, Upload
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -28,25 +29,25 @@ class S3Target:
     """Implements the `Target` port. One attempt a request, but for writes: what may be repeated elsewhere, a wrapper repeats."""
 
     def __init__(self, bucket: Bucket, *, domain: str, custody: S3Custody | None = None) -> None:
-        self._bucket: Final = bucket
+        self.bucket: Final = bucket
         self._client = bucket.client
         self.domain: Final = domain
         self.custody: Final = custody or S3Custody(bucket)
 
     @property
     def name(self) -> str:
-        return self._bucket.target
+        return self.bucket.target
 
     @property
     def place(self) -> str:
-        return self._bucket.place
+        return self.bucket.place
 
     @cached_property
     def versioned(self) -> bool:
         """Asked once. A bucket whose versioning is suspended still shows its old versions, and hides by markers."""
-        with translated(self._bucket.doing("ask for the versioning of", "", "GetBucketVersioning")):
+        with translated(self.bucket.doing("ask for the versioning of", "", "GetBucketVersioning")):
             try:
-                answer = self._client.get_bucket_versioning(Bucket=self._bucket.name)
+                answer = self._client.get_bucket_versioning(Bucket=self.bucket.name)
             except self._client.exceptions.ClientError as error:
                 if code_of(error) not in ("NotImplemented", "MethodNotAllowed"):
                     raise
@@ -63,12 +64,12 @@ class S3Target:
             pages = list(self._pages("list_objects_v2", prefix, right="ListBucket"))
             found = [self._listed(each) for page in pages for each in page.get("Contents", ())]
         found.sort(key=lambda item: (item.key, not item.latest, -item.modified.timestamp()))
-        return Listing(items=tuple(found), store_time=self._bucket.time_of(pages[0]))
+        return Listing(items=tuple(found), store_time=self.bucket.time_of(pages[0]))
 
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
         check_key(key)
-        request = self._bucket.at(key) | ({"VersionId": version} if version else {})
-        doing = self._bucket.doing("read", key, "GetObjectVersion" if version else "GetObject")
+        request = self.bucket.at(key) | ({"VersionId": version} if version else {})
+        doing = self.bucket.doing("read", key, "GetObjectVersion" if version else "GetObject")
         with translated(doing):
             try:
                 answer = self._client.get_object(**request | ({"Range": f"bytes={start}-"} if start else {}))
@@ -76,7 +77,7 @@ class S3Target:
                 if code_of(error) not in ("InvalidRange", "416"):
                     raise
                 head = self._client.head_object(**request)
-                return Blob(self._bucket.described(key, head, size=head["ContentLength"]), iter(()))
+                return Blob(self.bucket.described(key, head, size=head["ContentLength"]), iter(()))
         body = answer["Body"]
 
         def chunks() -> Iterator[bytes]:
@@ -87,7 +88,7 @@ class S3Target:
                     return
                 yield chunk
 
-        return Blob(self._bucket.described(key, answer, size=_whole_size(answer)), chunks(), body.close)
+        return Blob(self.bucket.described(key, answer, size=_whole_size(answer)), chunks(), body.close)
 
     def write(
         self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
@@ -95,12 +96,19 @@ class S3Target:
         check_key(key)
         lock = self.custody.lock_until(keep_until)
         try:
-            return write(self._bucket, key, chunks, expect=expect, lock=lock)
+            return write(self.bucket, key, chunks, expect=expect, lock=lock)
         except Refused as refusal:
             if not lock or self.custody.can_lock:
                 raise
             cure = "let the target be a bucket that was made with Object Lock, or remove `object_lock`"
-            raise Refused(f"{self.name}: the bucket {self._bucket.name} can lock nothing", cure=cure) from refusal
+            raise Refused(f"{self.name}: the bucket {self.bucket.name} can lock nothing", cure=cure) from refusal
+
+    def copy_within(self, origin: Target, wanted: CopyWithin) -> bool:
+        """From another bucket, or another prefix of this one, with the same keys at the same endpoint."""
+        check_key(wanted.key)
+        if not isinstance(origin, S3Target) or origin.bucket.account != self.bucket.account:
+            return False
+        return copy(self.bucket, origin.bucket, wanted, lock=self.custody.lock_until(wanted.keep_until))
 
     def delete(self, key: str, *, version: str | None = None) -> None:
         """On a versioned bucket, a key is hidden by a marker and a version is really removed, unless a lock keeps it."""
@@ -109,10 +117,10 @@ class S3Target:
             return
         right = "DeleteObjectVersion" if version else "DeleteObject"
         try:
-            with translated(self._bucket.doing("delete", key, right)):
-                self._client.delete_object(**self._bucket.at(key) | ({"VersionId": version} if version else {}))
+            with translated(self.bucket.doing("delete", key, right)):
+                self._client.delete_object(**self.bucket.at(key) | ({"VersionId": version} if version else {}))
         except Refused as refusal:
-            locked = lock_on(self._bucket, key, version) if version else None
+            locked = lock_on(self.bucket, key, version) if version else None
             if locked is None:
                 raise
             raise locked from refusal
@@ -128,19 +136,19 @@ class S3Target:
     def abort(self, upload: Upload) -> None:
         check_key(upload.key)
         try:
-            with translated(self._bucket.doing("abort the unfinished write of", upload.key, "AbortMultipartUpload")):
-                self._client.abort_multipart_upload(**self._bucket.at(upload.key), UploadId=upload.upload_id)
+            with translated(self.bucket.doing("abort the unfinished write of", upload.key, "AbortMultipartUpload")):
+                self._client.abort_multipart_upload(**self.bucket.at(upload.key), UploadId=upload.upload_id)
         except Conflict:
             return  # completed or aborted before: nothing is held any more
 
     def _pages(self, operation: str, prefix: str, *, right: str) -> Iterator[Mapping[str, Any]]:
-        doing = self._bucket.doing("list", prefix, right)
-        request = {"Bucket": self._bucket.name, "Prefix": self._bucket.prefix + prefix}
+        doing = self.bucket.doing("list", prefix, right)
+        request = {"Bucket": self.bucket.name, "Prefix": self.bucket.prefix + prefix}
         while True:
             with translated(doing):
                 page: Mapping[str, Any] = getattr(self._client, operation)(**request)
             # An answer that is no listing must not pass for an empty one.
-            self._bucket.told(page, "IsTruncated")
+            self.bucket.told(page, "IsTruncated")
             yield page
             if not page["IsTruncated"]:
                 return
@@ -164,7 +172,7 @@ class S3Target:
         )
 
     def _key(self, each: Mapping[str, Any]) -> str:
-        return str(each["Key"]).removeprefix(self._bucket.prefix)
+        return str(each["Key"]).removeprefix(self.bucket.prefix)
 
 
 def _whole_size(answer: Mapping[str, Any]) -> int:

@@ -178,6 +178,50 @@ class DumpOptions(msgspec.Struct, frozen=True, kw_only=True):
 AS_USUAL: Final = DumpOptions()
 
 
+class Hashed(msgspec.Struct, frozen=True, kw_only=True):
+    """A range of an object's bytes; they follow one another."""
+
+    size: int
+    sha256: str
+
+
+class CopyWithin(msgspec.Struct, frozen=True, kw_only=True):
+    """An object to be copied inside a store, to the same key of another target."""
+
+    key: str
+    parts: Sequence[Hashed]
+    """All of it, as it must be."""
+    about_to: Callable[[], None]
+    """Called just before the object comes to be; what it raises keeps it from that."""
+    moved: Callable[[int], None] = lambda _: None
+    """Told how many bytes there are so far."""
+    keep_until: datetime | None = None
+
+
+@runtime_checkable
+class CopiesWithin(Protocol):
+    """A target that may be able to copy from another without the bytes coming by here, where both are in one store."""
+
+    def copy_within(self, origin: Target, wanted: CopyWithin) -> bool:
+        """Copy it, only where there is nothing, whole or not at all; True when the store itself proved the hash of every part.
+
+        False: it can't, nothing was stored, and streaming may. Raises Corrupt where the store proved a part to be another,
+        and what a write raises.
+        """
+
+
+def copy_within(target: Target, origin: Target, wanted: CopyWithin) -> bool:
+    """The same of any target."""
+    return isinstance(target, CopiesWithin) and target.copy_within(innermost(origin), wanted)
+
+
+def innermost(target: Target) -> Target:
+    """The target inside all wrappers."""
+    while (inside := getattr(target, "inside", None)) is not None:
+        target = inside
+    return target
+
+
 class Dump(Protocol):
     """A dump in progress, on one exported snapshot."""
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Literal
 
-from reconciler.world.ports import Blob, Custody, Listing, Stored, Target, Upload, custody_of
+from reconciler.world.ports import Blob, CopiesWithin, CopyWithin, Custody, Listing, Stored, Target, Upload, custody_of
 
 Verb = Literal["write", "delete", "abort"]
 
@@ -19,6 +19,10 @@ class Through:
     def around(self, verb: Verb, key: str) -> AbstractContextManager[None]:
         """Entered before each effect, left after it; what it raises on entering keeps the effect from happening."""
         return nullcontext()
+
+    @property
+    def inside(self) -> Target:
+        return self._target
 
     @property
     def name(self) -> str:
@@ -50,6 +54,13 @@ class Through:
         """An effect."""
         with self.around("write", key):
             return self._target.write(key, chunks, expect=expect, keep_until=keep_until)
+
+    def copy_within(self, origin: Target, wanted: CopyWithin) -> bool:
+        """An effect, if the target inside can."""
+        if not isinstance(self._target, CopiesWithin):
+            return False
+        with self.around("write", wanted.key):
+            return self._target.copy_within(origin, wanted)
 
     def delete(self, key: str, *, version: str | None = None) -> None:
         """An effect."""

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_bytes
+from threading import Event as StopEvent
 from threading import Thread
 
 import pytest
@@ -15,10 +17,14 @@ from reconciler.backups.writer import drafting
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.dumps import TakeDump
 from reconciler.errors import Conflict, Corrupt, ReconcilerError, Refused, Stopped, Unreachable
+from reconciler.targets.s3_bucket import Bucket
+from reconciler.targets.s3_target import S3Target
+from reconciler.world.clock import SystemClock
 from reconciler.world.events import Event
 from reconciler.world.ports import World
 from tests.backups.faking import (
     ROWS,
+    Counting,
     FakeSource,
     MovedClock,
     Trouble,
@@ -34,6 +40,7 @@ from tests.backups.faking import (
     take,
 )
 from tests.building import HOTEL, HOUR, NOW, policy, repository
+from tests.servers.s3 import S3Server
 
 WANT = policy(targets=("primary", "offsite"))
 
@@ -319,3 +326,23 @@ def test_the_heartbeat_renews_while_a_dump_runs(tmp_path: Path, clock: MovedCloc
 
 def counter_of(intent: Path) -> int:
     return int(json.loads(intent.read_bytes())["counter"])
+
+
+def test_a_copy_inside_one_store(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two prefixes of one bucket: the dump's bytes are copied by the store, checked by it, and read by nobody."""
+    monkeypatch.setattr("reconciler.backups.pipeline.PART_BYTES", 5 << 20)
+    access, clock = s3_server.access(s3_server.new_bucket()), SystemClock()
+    rows = [token_bytes(1 << 20) for _ in range(11)]
+
+    def prefix(name: str) -> S3Target:
+        bucket = Bucket(name, access, s3_server.careful_client, prefix=f"{name}/", clock=clock, stop=StopEvent())
+        return S3Target(bucket, domain="s3:test")
+
+    targets = {name: Counting(prefix(name)) for name in ("primary", "offsite")}
+    world = make_world(tmp_path, clock, FakeSource(clock, rows), targets=targets)
+    backup = take(world)
+    copy_of(backup).perform(world, WANT)
+
+    assert not [key for key in targets["primary"].keys_read if key.endswith("dump.zst")]
+    assert b"".join(rows) == content(world, backup, "offsite")
+    assert "whole" == states(world, "offsite")[backup]

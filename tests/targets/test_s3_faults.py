@@ -218,7 +218,7 @@ class TestReading:
     def test_bytes_change_on_the_way(self, target: S3Target, behind: S3Target, proxy: FaultProxy) -> None:
         """The store's own checksum comes with a small object, and what differs is Corrupt."""
         behind.write("hotel/x", [b"right"])
-        honest = behind._client.get_object(Bucket=behind._bucket.name, Key="hotel/x", ChecksumMode="ENABLED")
+        honest = behind._client.get_object(Bucket=behind.bucket.name, Key="hotel/x", ChecksumMode="ENABLED")
         headers = (
             f"x-amz-checksum-sha256: {honest['ChecksumSHA256']}",
             'ETag: "1"',
@@ -393,7 +393,7 @@ def parts_of(target: S3Target) -> int:
     uploads = target.unfinished("")
     if not uploads:
         return -1
-    answer = target._client.list_parts(Bucket=target._bucket.name, Key=uploads[0].key, UploadId=uploads[0].upload_id)
+    answer = target._client.list_parts(Bucket=target.bucket.name, Key=uploads[0].key, UploadId=uploads[0].upload_id)
     return len(answer.get("Parts", []))
 
 
