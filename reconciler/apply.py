@@ -36,8 +36,12 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 def apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent: Consent, watch: Watch) -> Applied:
     """`look` observes and plans afresh. Raises Conflict when another living reconciler holds the lease; nothing was done then."""
     first = look()
-    if not agree(consent, first).steps:
-        return Applied(outcomes=(), not_approved=agree(consent, first).not_approved, after=first)
+    agreed = agree(consent, first)
+    if not agreed.steps:
+        return Applied(outcomes=(), not_approved=agreed.not_approved, after=first)
+    if not any(step.action.waits for step in agreed.steps):
+        done = tuple(outcome for step in agreed.steps for outcome in _perform(world, want, step))
+        return Applied(outcomes=done, not_approved=agreed.not_approved, after=look())
     with _lease(world, want, watch) as lease:
         outcomes = _create(world, want, look, consent, first=first, lease=lease)
         if any(outcome.result == "failed" for outcome in outcomes):

@@ -206,6 +206,7 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
         due=max((stone.due for stone in seen.tombstones), default=None),
         repository=manifest.repository if manifest else None,
         identity=manifest.source.identity if manifest else None,
+        place=manifest.source.place if manifest else "",
         has_tombstone=bool(seen.held.tombstones),
         writer=_WRITER[seen.writer_gone] if layout.INTENT in seen.held.objects else "none",
         held=seen.hold,

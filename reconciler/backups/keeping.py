@@ -1,6 +1,6 @@
 """hold.json and freeze.json: what a person said must stay, and why."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -49,15 +49,23 @@ class Freeze(msgspec.Struct, frozen=True, kw_only=True):
 NO_FREEZE = Freeze(who="", why="", lifted=True)
 
 
-def read_hold(target: Target, key: str, now: datetime) -> str:
-    """What it says. One that can't be read holds all the same: somebody meant something by it."""
+NO_HOLD = Hold(who="", why="", at=datetime.min.replace(tzinfo=UTC), until=datetime.min.replace(tzinfo=UTC))
+
+
+def hold_at(target: Target, key: str) -> Hold:
+    """One that can't be read holds all the same: somebody meant something by it."""
     try:
         text, _ = read_whole(target, key)
-        return decode_record(text, Hold, key).says(now)
+        return decode_record(text, Hold, key)
     except Absent:
-        return ""
+        return NO_HOLD
     except Corrupt:
-        return "hold.json is there, and cannot be read"
+        return Hold(who="somebody", why="hold.json is there, and cannot be read", at=NO_HOLD.at)
+
+
+def read_hold(target: Target, key: str, now: datetime) -> str:
+    """What it says; empty where there is none, or it is over."""
+    return hold_at(target, key).says(now)
 
 
 def read_freeze(target: Target, key: str) -> Freeze:

@@ -9,6 +9,7 @@ import msgspec
 import zstandard
 
 from reconciler.backups.encryption import decrypt, encrypt
+from reconciler.backups.frame import Frame
 from reconciler.backups.layout import AGE, object_key
 from reconciler.backups.manifest import PART_BYTES, Content, Manifest, Part, StoredObject
 from reconciler.errors import Corrupt, Stopped
@@ -111,14 +112,18 @@ def compress(chunks: Iterable[bytes], *, level: int, threads: int) -> Iterator[b
 def decompress(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
     """The other way round, in chunks of bounded size however well they were compressed. Raises Corrupt for what zstd refuses.
 
-    An end in the middle of the frame is for the caller to see, by the length that came out.
+    An end in the middle of the frame is refused too.
     """
-    reader = zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], _Exactly(iter(chunks))), read_size=CHUNK_BYTES)
+    frame = Frame()
+    source = _Exactly(frame.follow(chunks))
+    reader = zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], source), read_size=CHUNK_BYTES)
     try:
         while out := reader.read(CHUNK_BYTES):
             yield out
     except zstandard.ZstdError as error:
         raise Corrupt(f"{what}: not what zstd wrote: {error}") from error
+    if not frame.ended:
+        raise Corrupt(f"{what}: it ends in the middle of what zstd wrote", cure="use another copy of this backup")
 
 
 def read_checked(

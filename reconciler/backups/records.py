@@ -21,7 +21,11 @@ def read_whole(target: Target, key: str) -> tuple[bytes, Stored]:
 def read_repository(target: Target, key: str) -> Repository:
     """Raises Corrupt for what is no such record."""
     text, _ = read_whole(target, key)
-    return decode_record(text, Repository, f"{target.name}: {key}")
+    try:
+        return decode_record(text, Repository, f"{target.name}: {key}")
+    except Corrupt as torn:
+        cure = "copy it from another target of this database, or remove it: manifests tell whose they are, and it is written anew"
+        raise Corrupt(torn.what, cure=cure) from torn
 
 
 def read_tombstone(target: Target, key: str, *, backup: str) -> Tombstone:

@@ -24,4 +24,5 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(call: Call) -> int:
     """As a whole: on every target, or nowhere."""
     session = open_session(call)
-    return do_one(call, session, session.database(call.arguments.name), plan_adopt)
+    want = session.database(call.arguments.name)
+    return do_one(call, session, want, lambda have: plan_adopt(have, session.means.clock.now()), whosever=True)

@@ -18,7 +18,7 @@ from reconciler.observe import observe
 from reconciler.planning import render
 from reconciler.planning.guard import hold_back
 from reconciler.planning.plan import Consent, Plan, Step
-from reconciler.planning.planner import plan
+from reconciler.planning.planner import plan, sift
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Observation
 from reconciler.world.ports import World
@@ -27,13 +27,21 @@ Ask = Callable[[Observation], Step]
 """What to do, given a fresh look. Raises Refused where a rule stands against it."""
 
 
-def do_one(call: Call, session: Session, want: DatabasePolicy, ask: Ask, *, allow_destructive: str | None = None) -> int:
-    """Exit code 0 when it was done, 3 when the guard holds it back, 1 otherwise."""
+def do_one(
+    call: Call,
+    session: Session,
+    want: DatabasePolicy,
+    ask: Ask,
+    *,
+    allow_destructive: str | None = None,
+    whosever: bool = False,
+) -> int:
+    """Exit code 0 when it was done, 3 when a rule holds it back, 1 otherwise. `whosever`: even if the backups are another's."""
     with progress(call) as tell:
         world = session.telling(tell).world_of(want, writable=True)
         watch = Watch(world.clock, world.process)
         consent = Consent(allow_destructive=allow_destructive)
-        applied = apply(world, want, _Looker(world, want, watch, ask).look, consent, watch)
+        applied = apply(world, want, _Looker(world, want, watch, ask, whosever=whosever).look, consent, watch)
     if call.json:
         call.answer_json(document([applied]))
     else:
@@ -46,15 +54,16 @@ def do_one(call: Call, session: Session, want: DatabasePolicy, ask: Ask, *, allo
 class _Looker:
     """Plans the one step and nothing else; once it was asked for, a later look that refuses it means that it is done."""
 
-    def __init__(self, world: World, want: DatabasePolicy, watch: Watch, ask: Ask) -> None:
+    def __init__(self, world: World, want: DatabasePolicy, watch: Watch, ask: Ask, *, whosever: bool) -> None:
         self._world, self._want, self._watch, self._ask = world, want, watch, ask
+        self._whosever = whosever
         self._asked = False
 
     def look(self) -> Plan:
         """Observes afresh each time."""
         now = self._world.clock.now()
         have = observe(self._world, self._want, self._watch)
-        steps, blocked = hold_back(self._steps(have), have, now)
+        steps, blocked = (hold_back if self._whosever else sift)(self._steps(have), have, now)
         whole = plan(DUTIES, self._want, have, now, policy_digest=self._world.policy_digest)
         return msgspec.structs.replace(whole, steps=steps, blocked=blocked)
 

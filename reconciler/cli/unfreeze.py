@@ -26,10 +26,9 @@ def run(call: Call) -> int:
     want = session.database(call.arguments.name)
 
     def ask(have: Observation) -> Step:
-        home = have.known().get(want.home)
-        if home is not None and not home.frozen:
+        found = tuple(dict.fromkeys(backup.id for backup, _ in suspicious(have, session.means.clock.now())))
+        if not have.unknown() and not found and not any(catalogue.frozen for catalogue in have.known().values()):
             raise Refused(f"{want.name} is not frozen")
-        found = tuple(dict.fromkeys(backup.id for backup, _ in suspicious(have)))
         action = LiftFreeze(database=want.name, who=whoever(), acknowledged=found)
         return Step(action=action, shown=Shown(does="lift the freeze"))
 

@@ -1,7 +1,8 @@
 """Taking over what lies there: a repository for another source, or an orphan as a backup. Only ever by name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 
 import msgspec
 
@@ -26,6 +27,7 @@ from reconciler.backups.pipeline import Tally, decompress
 from reconciler.backups.records import read_repository, read_whole
 from reconciler.backups.signing import sign, signing_key
 from reconciler.errors import Absent, Corrupt, Refused
+from reconciler.planning.identity import elsewhere
 from reconciler.planning.plan import Action, Shown, Step
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Backup, Identity, Known, Observation, Repository
@@ -39,12 +41,14 @@ class AdoptRepository(Action, frozen=True, kw_only=True, tag="adopt_repository")
     effect = "change"
 
     identity: Identity
+    places: tuple[str, ...]
+    """Where it is, and where it was as far as backups of it tell."""
     targets: tuple[str, ...]
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """Rewrites repository.json on each target, over just what was read."""
         for name in self.targets:
-            rebind(world.targets[name], self.database, identity=self.identity)
+            rebind(world.targets[name], self.database, identity=self.identity, places=self.places)
         return f"the backups under {self.database}/ on {', '.join(self.targets)} belong to {self.identity} from now on"
 
 
@@ -63,13 +67,19 @@ class ForgetTarget(Action, frozen=True, kw_only=True, tag="forget_target"):
         return f"{self.forgotten} is no longer reported for {self.database}; what lies there is untouched"
 
 
-def rebind(target: Target, database: str, *, identity: Identity | None = None, without: str = "") -> None:
+def rebind(
+    target: Target, database: str, *, identity: Identity | None = None, places: Sequence[str] = (), without: str = ""
+) -> None:
     """Change what repository.json says, if nobody else did meanwhile. Raises Conflict."""
     key = layout.repository_key(database)
     _, stored = read_whole(target, key)
     found = read_repository(target, key)
-    places = {name: place for name, place in found.targets.items() if name != without}
-    changed = msgspec.structs.replace(found, identity=identity or found.identity, targets=places)
+    changed = msgspec.structs.replace(
+        found,
+        identity=identity or found.identity,
+        places=tuple(dict.fromkeys((*found.places, *places))),
+        targets={name: place for name, place in found.targets.items() if name != without},
+    )
     target.write(key, [encode(changed)], expect=stored.etag)
 
 
@@ -206,7 +216,7 @@ def _imported(
     )
 
 
-def plan_adopt(have: Observation) -> Step:
+def plan_adopt(have: Observation, now: datetime) -> Step:
     """Raises Refused where it can't be told what would be taken over."""
     if have.unknown() or not isinstance(have.source, Known):
         unseen = ", ".join([*have.unknown(), *([] if isinstance(have.source, Known) else ["the source"])])
@@ -220,9 +230,11 @@ def plan_adopt(have: Observation) -> Step:
             cure="give one of the targets another prefix; its backups stay where they are",
         )
     identity = have.source.value.identity
-    if all(repository.identity == identity for repository in known.values()):
+    if all(repository.identity == identity for repository in known.values()) and not elsewhere(have, now):
         raise Refused(f"the backups under {have.database}/ belong to this source already")
-    action = AdoptRepository(database=have.database, identity=identity, targets=tuple(sorted(known)))
+    seen = {copy.place for catalogue in have.known().values() for copy in catalogue.copies if copy.identity == identity}
+    places = tuple(sorted({have.place, *seen} - {""}))
+    action = AdoptRepository(database=have.database, identity=identity, places=places, targets=tuple(sorted(known)))
     return Step(action=action, shown=Shown(does="adopt", to=f"{have.database}/"))
 
 

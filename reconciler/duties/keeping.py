@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from reconciler.backups import layout
 from reconciler.backups.claim import read_claim
 from reconciler.backups.erase import erase_object, erase_tombstones
 from reconciler.backups.fetch import read_manifest
-from reconciler.backups.keeping import Freeze, Hold, put_freeze, put_hold, read_freeze
+from reconciler.backups.keeping import NO_FREEZE, Freeze, Hold, hold_at, put_freeze, put_hold, read_freeze
 from reconciler.duties.retention import FLOOR, bury, held_by, removable_on
-from reconciler.errors import Absent, Conflict, Refused
+from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import counted, instant, size
 from reconciler.policy.model import DatabasePolicy
@@ -19,6 +20,8 @@ from reconciler.world.ports import Target, World
 
 SHRUNK = 0.5
 """A dump smaller than this share of the one before: data may be gone that the older backups still hold."""
+LATELY = timedelta(days=7)
+"""Longer ago, what was pruned in between makes neighbours of backups that never were."""
 NOTEWORTHY_BYTES = 1 << 20
 """Below this, a database is small enough to halve in any afternoon."""
 
@@ -27,19 +30,29 @@ class FreezeDeletions(Action, frozen=True, kw_only=True, tag="freeze_deletions")
     """Stop every deletion of the database until somebody lifts it."""
 
     effect = "create"
+    waits = False
 
     why: str
     who: str
     until: Instant | None = None
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
-        """Keeps what was acknowledged before."""
-        home = world.targets[want.home]
-        before = read_freeze(home, layout.freeze_key(self.database))
+        """On every target that takes it, since any of them may leave the policy. Keeps what was acknowledged before."""
         now = world.clock.now()
-        freeze = Freeze(who=self.who, why=self.why, at=now, until=self.until, acknowledged=before.acknowledged)
-        put_freeze(home, self.database, freeze)
-        return f"nothing of {self.database} is deleted: {self.why}"
+        _refuse_past(self.until, now)
+        unwritten: list[ReconcilerError] = []
+        for target in world.targets.values():
+            try:
+                before = read_freeze(target, layout.freeze_key(self.database))
+                _refuse_shortening(before.says(now), before.until, self.until, cure="`reconcile unfreeze` first")
+                freeze = Freeze(who=self.who, why=self.why, at=now, until=self.until, acknowledged=before.acknowledged)
+                put_freeze(target, self.database, freeze)
+            except (Unreachable, Refused) as error:
+                unwritten.append(error)
+        if len(unwritten) == len(world.targets) or any(isinstance(error, _Shortened) for error in unwritten):
+            raise unwritten[0]
+        but = f"; not written everywhere: {unwritten[0].what}" if unwritten else ""
+        return f"nothing of {self.database} is deleted: {self.why}{but}"
 
 
 class LiftFreeze(Action, frozen=True, kw_only=True, tag="lift_freeze"):
@@ -52,12 +65,14 @@ class LiftFreeze(Action, frozen=True, kw_only=True, tag="lift_freeze"):
     """Backups that are as small as they should be."""
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
-        """The record stays, as the memory of what was acknowledged."""
-        home = world.targets[want.home]
-        before = read_freeze(home, layout.freeze_key(self.database))
-        known = tuple(dict.fromkeys((*before.acknowledged, *self.acknowledged)))
-        freeze = Freeze(who=self.who, why=before.why, at=world.clock.now(), lifted=True, acknowledged=known)
-        put_freeze(home, self.database, freeze)
+        """Wherever it is. The records stay, as the memory of what was acknowledged."""
+        key = layout.freeze_key(self.database)
+        before = {name: read_freeze(target, key) for name, target in sorted(world.targets.items())}
+        known = tuple(dict.fromkeys((*(one for freeze in before.values() for one in freeze.acknowledged), *self.acknowledged)))
+        for name, freeze in before.items():
+            if freeze != NO_FREEZE or name == want.home:
+                lifted = Freeze(who=self.who, why=freeze.why, at=world.clock.now(), lifted=True, acknowledged=known)
+                put_freeze(world.targets[name], self.database, lifted)
         return f"deletions of {self.database} go on"
 
 
@@ -65,6 +80,7 @@ class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
     """Exempt one backup from every deletion."""
 
     effect = "create"
+    waits = False
 
     backup: str
     targets: tuple[str, ...]
@@ -76,9 +92,29 @@ class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
         """On every target that has it."""
         now = world.clock.now()
         hold = Hold(who=self.who, why=self.why, at=now, until=self.until)
+        _refuse_past(self.until, now)
+        key = layout.object_key(self.database, self.backup, layout.HOLD)
+        for name in self.targets:
+            held = hold_at(world.targets[name], key)
+            _refuse_shortening(held.says(now), held.until, self.until, cure="`reconcile backups release` first")
         for name in self.targets:
             put_hold(world.targets[name], self.database, self.backup, hold)
         return f"{self.backup} on {', '.join(self.targets)}: {hold.says(now)}"
+
+
+class _Shortened(Refused):
+    """Somebody else wanted it to last longer."""
+
+
+def _refuse_past(until: datetime | None, now: datetime) -> None:
+    if until is not None and until <= now:
+        raise Refused(f"{instant(until)} has passed", cure="give a date that lies ahead, or none")
+
+
+def _refuse_shortening(says: str, until: datetime | None, wanted: datetime | None, *, cure: str) -> None:
+    """What another wanted to last longer is not ended by the way."""
+    if says and wanted is not None and (until is None or until > wanted):
+        raise _Shortened(f"it is so already, and for longer: {says}", cure=cure)
 
 
 class ReleaseBackup(Action, frozen=True, kw_only=True, tag="release_backup"):
@@ -189,25 +225,31 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
         for pin in catalogue.pins
         if pin.writer == "gone"
     ]
-    return Due(steps=(*_freeze(want, have), *pins))
+    return Due(steps=(*_freeze(have, now), *pins))
 
 
-def _freeze(want: DatabasePolicy, have: Observation) -> list[Step]:
-    home = have.known().get(want.home)
-    found = [(newer, why) for newer, why in suspicious(have) if home is None or newer.id not in home.acknowledged]
-    if home is None or home.frozen or not found:
+def _freeze(have: Observation, now: datetime) -> list[Step]:
+    known = have.known().values()
+    acknowledged = {backup for catalogue in known for backup in catalogue.acknowledged}
+    found = [(newer, why) for newer, why in suspicious(have, now) if newer.id not in acknowledged]
+    if not found or any(catalogue.frozen for catalogue in known):
         return []
     why = "; ".join(why for _, why in found)
     action = FreezeDeletions(database=have.database, why=why, who="reconcile")
     return [Step(action=action, shown=Shown(does="freeze deletions", why=f"{why}; look, then `reconcile unfreeze`"))]
 
 
-def suspicious(have: Observation) -> tuple[tuple[Backup, str], ...]:
-    """The newest whole backup, and why older ones may hold what it lost: once for each kind of loss."""
-    whole = [backup for backup in have.backups() if backup.whole_on]
+def suspicious(have: Observation, now: datetime) -> tuple[tuple[Backup, str], ...]:
+    """Backups of these days, and why older ones may hold what they lost: once for each kind of loss.
+
+    Not the newest alone: a second small dump may have followed before anybody looked.
+    """
     # Of a partial one it is known that it holds less.
-    whole = [backup for backup in whole if not backup.partial]
-    return (*_shrunk(whole[:2]), *_emptied([(backup, marks) for backup in whole if (marks := _marks(backup)) is not None][:2]))
+    whole = [backup for backup in have.backups() if backup.whole_on and not backup.partial]
+    marked = [(backup, marks) for backup in whole if (marks := _marks(backup)) is not None]
+    pairs = (found for two in pairwise(whole) if two[0].instant > now - LATELY for found in _shrunk(two))
+    losses = (found for two in pairwise(marked) if two[0][0].instant > now - LATELY for found in _emptied(two))
+    return (*pairs, *losses)
 
 
 def _shrunk(two: Sequence[Backup]) -> Iterator[tuple[Backup, str]]:

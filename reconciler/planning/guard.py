@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from reconciler.errors import Finding
+from reconciler.planning.identity import MOVED_CURE, elsewhere
 from reconciler.planning.plan import Blocked, Rule, Step
 from reconciler.planning.text import age, counted
 from reconciler.world.facts import Known, Observation, Unknown
@@ -48,11 +49,13 @@ def hold_back(steps: Iterable[Step], have: Observation, now: datetime) -> tuple[
     return tuple(step for step in steps if step.action.id not in ids), blocked
 
 
-def findings(have: Observation) -> tuple[Finding, ...]:
+def findings(have: Observation, now: datetime) -> tuple[Finding, ...]:
     """What holds back any deletion and no duty speaks of: said also while there is nothing to delete."""
     clocks = (Finding(severity="error", where=name, what=why, cure=_CLOCK_CURE) for name, why in _skewed(have))
     freezes = (Finding(severity="warning", where=name, what=why, cure=_FREEZE_CURE) for name, why in _frozen(have))
-    return (*clocks, *freezes)
+    moved = elsewhere(have, now)
+    others = (Finding(severity="warning", where=have.database, what=moved, cure=MOVED_CURE),) if moved else ()
+    return (*clocks, *freezes, *others)
 
 
 IMPOSSIBLE_CURE = "find out whose clock was wrong; nothing is deleted while it is there"
@@ -74,6 +77,8 @@ def _nothing_may_go(have: Observation, now: datetime) -> Reason | None:
         return Reason(by="clock", why=why, cure=_CLOCK_CURE)
     for name, why in _frozen(have):
         return Reason(by="freeze", why=f"{name}: {why}", cure=_FREEZE_CURE)
+    if why := elsewhere(have, now):
+        return Reason(by="identity", why=why, cure=MOVED_CURE)
     impossible = [backup.id for backup in have.backups() if any(copy.state == "impossible" for copy in backup.copies.values())]
     if impossible:
         return Reason(by="impossible", why=f"{impossible[0]} is dated in the future", cure=IMPOSSIBLE_CURE)

@@ -1,11 +1,19 @@
 """Whose backups these are: the source that the policy names must be the one that the catalogues were begun for."""
 
+from datetime import datetime, timedelta
+
 from reconciler.errors import Finding
 from reconciler.world.facts import Catalogue, Identity, Known, Observation
 
 CURE = (
     "if it is the same database after a move or an upgrade, `reconcile adopt` its name; else give it another name or prefix, "
     "or point the source back; nothing here is touched until then"
+)
+
+
+APART = (
+    "give one of these targets another prefix, or move away what should not lie there (a repository.json alone, if the "
+    "backups beside it are of the other id); nothing here is touched until then"
 )
 
 
@@ -30,7 +38,7 @@ def disagreement(have: Observation) -> Finding | None:
     ids = _ids(have)
     if len(ids) > 1:
         what = f"the targets hold different repositories under {have.database}/: {', '.join(sorted(ids))}"
-        return Finding(severity="error", where=have.database, what=what, cure=CURE)
+        return Finding(severity="error", where=have.database, what=what, cure=APART)
     begun = {name: identity for name, catalogue in have.known().items() if (identity := _identity(catalogue)) is not None}
     if isinstance(have.source, Known):
         seen = have.source.value.identity
@@ -50,3 +58,22 @@ def _identity(catalogue: Catalogue) -> Identity | None:
     if catalogue.repository is not None:
         return catalogue.repository.identity
     return next((copy.identity for copy in catalogue.copies if copy.identity is not None and copy.state != "foreign"), None)
+
+
+LATELY = timedelta(days=7)
+MOVED_CURE = (
+    "if it is one and the same database, `reconcile adopt` its name; if one is a clone (a promoted standby, a restored base "
+    "backup), give it another name or prefix; nothing is deleted meanwhile"
+)
+
+
+def elsewhere(have: Observation, now: datetime) -> str:
+    """Why another server may be writing here under the same identity, as a physical clone has it; empty where none seems to.
+
+    A database that moved looks the same for a week; then its dumps all come from the new place.
+    """
+    known = have.known().values()
+    vouched = {have.place, *(place for one in known if one.repository is not None for place in one.repository.places)}
+    copies = (copy for one in known for copy in one.copies if copy.state == "whole" and copy.instant > now - LATELY)
+    other = next((copy.place for copy in copies if copy.place and copy.place not in vouched), None)
+    return f"backups of these days were dumped from {other}, and the source is {have.place}" if other else ""

@@ -25,6 +25,8 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """One thing to do. Its fields are its identity: no reasons, ages or sizes among them."""
 
     effect: ClassVar[Effect]
+    waits: ClassVar[bool] = True
+    """For the lease. What only protects does not: nobody's long dump may keep it from being done."""
     first: ClassVar[bool] = False
     """Before the others of its effect: what is lost by waiting can't be made up for."""
 

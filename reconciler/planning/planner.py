@@ -8,7 +8,7 @@ from reconciler.planning.guard import findings as holding_back
 from reconciler.planning.guard import hold_back
 from reconciler.planning.identity import disagreement
 from reconciler.planning.objectives import judge
-from reconciler.planning.plan import Blocked, Condition, Due, Duty, Plan, in_order
+from reconciler.planning.plan import Blocked, Condition, Due, Duty, Plan, Step, in_order
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Observation, Unknown
 
@@ -20,14 +20,12 @@ def plan(duties: Iterable[Duty], want: DatabasePolicy, have: Observation, now: d
     dues = [duty.due(want, have, now) for duty in duties]
     steps = in_order(step for due in dues for step in due.steps)
     conditions = judge(want, have, now)
-    findings = [*_unseen(have), *holding_back(have), *(finding for due in dues for finding in due.findings)]
+    findings = [*_unseen(have), *holding_back(have, now), *(finding for due in dues for finding in due.findings)]
     quarrel = disagreement(have)
     if quarrel is not None:
-        blocked = tuple(Blocked(step=step, by="identity", why=FOREIGN, cure=quarrel.cure) for step in steps)
-        steps, findings = (), [quarrel, *findings]
+        findings = [quarrel, *findings]
         conditions = tuple(_violated(condition) for condition in conditions)
-    else:
-        steps, blocked = hold_back(steps, have, now)
+    steps, blocked = sift(steps, have, now)
     return Plan(
         database=have.database,
         place=have.place,
@@ -41,6 +39,14 @@ def plan(duties: Iterable[Duty], want: DatabasePolicy, have: Observation, now: d
         stuck=any(due.stuck for due in dues),
         foreign=quarrel is not None,
     )
+
+
+def sift(steps: Iterable[Step], have: Observation, now: datetime) -> tuple[tuple[Step, ...], tuple[Blocked, ...]]:
+    """What may be done, and what a rule blocks: nothing may where the backups are another's."""
+    quarrel = disagreement(have)
+    if quarrel is None:
+        return hold_back(steps, have, now)
+    return (), tuple(Blocked(step=step, by="identity", why=FOREIGN, cure=quarrel.cure) for step in steps)
 
 
 def _violated(condition: Condition) -> Condition:

@@ -17,6 +17,8 @@ from reconciler.world.ports import Custody
 ASK_AGAIN_SECONDS: Final = 3600.0
 """Rules change by hand, now and then; a plan is made several times a minute."""
 
+_MEANWHILE: Final = timedelta(seconds=5)
+
 _NONE_SET: Final = {
     "MethodNotAllowed",
     "NoSuchLifecycleConfiguration",
@@ -107,7 +109,8 @@ def lock_on(bucket: Bucket, key: str, version: str) -> Locked | None:
     until: datetime | None = answer.get("ObjectLockRetainUntilDate")
     if answer.get("ObjectLockLegalHoldStatus") == "ON":
         return Locked(f"{what} by a legal hold", cure="release the legal hold")
-    if until is None or until <= bucket.time_of(answer):
+    # One that ended since we were refused was the reason all the same.
+    if until is None or until <= bucket.time_of(answer) - _MEANWHILE:
         return None
     return Locked(f"{what} until {until.astimezone(UTC):%Y-%m-%d %H:%MZ}", cure="wait until then", until=until.astimezone(UTC))
 

@@ -193,6 +193,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     """Whose it says it is."""
     identity: Identity | None = None
     """Of the source that it was dumped from."""
+    place: str = ""
+    """Where that source was; empty where nobody knows."""
     has_tombstone: bool = False
     writer: Literal["none", "alive", "gone", "undecided"] = "none"
     """Of its intent. `undecided`: it may be dead, and watching its heartbeat would tell."""
@@ -238,6 +240,8 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     targets: Mapping[str, str]
     home: str
     created: Instant
+    places: tuple[str, ...] = ()
+    """Where the source may be met: a person said that these are one and the same database."""
 
 
 class LifecycleRule(msgspec.Struct, frozen=True, kw_only=True):

@@ -177,9 +177,9 @@ class TestDamageBehindTheHashes:
             list(self.spoilt(target, manifest, b"plain text", 10))
 
     def test_a_frame_without_its_end(self, target: Target, manifest: Manifest) -> None:
-        """The length tells."""
+        """Its own blocks tell, also where nobody knows the length."""
         stored, _ = packed([secrets.token_bytes(5000)])
-        with pytest.raises(Corrupt, match="came out instead of 5000"):
+        with pytest.raises(Corrupt, match="ends in the middle"):
             list(self.spoilt(target, manifest, stored[:-2000], 5000))
 
     def test_a_frame_whose_content_differs(self, target: Target, manifest: Manifest) -> None:

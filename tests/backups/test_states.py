@@ -186,7 +186,8 @@ class TestWhereRowsMeet:
         put(world, backup, HOLD, b"{}")
         bury(world, backup, NOW - MINUTE)
 
-        assert ("being_deleted", "hold.json is there, and cannot be read") == (the_copy(world).state, the_copy(world).held)
+        assert "being_deleted" == the_copy(world).state
+        assert "hold.json is there, and cannot be read" in the_copy(world).held
 
     def test_only_a_hold_is_left(self, world: World) -> None:
         """Reported, not removed."""

@@ -4,8 +4,10 @@ from datetime import timedelta
 from pathlib import Path
 from secrets import token_bytes
 
+import msgspec
 import pytest
 
+from reconciler.apply import apply
 from reconciler.backups import layout
 from reconciler.backups.claim import Watch
 from reconciler.backups.keeping import Freeze, put_freeze
@@ -14,12 +16,20 @@ from reconciler.backups.pins import pinned
 from reconciler.backups.records import read_repository, read_whole
 from reconciler.duties import DUTIES
 from reconciler.duties.adopting import AdoptBackup, plan_adopt, rebind
-from reconciler.duties.keeping import HoldBackup, LiftFreeze, ReleaseBackup, RemovePin, plan_delete, plan_undelete
+from reconciler.duties.keeping import (
+    FreezeDeletions,
+    HoldBackup,
+    LiftFreeze,
+    ReleaseBackup,
+    RemovePin,
+    plan_delete,
+    plan_undelete,
+)
 from reconciler.duties.leftovers import FinishDeletion
 from reconciler.duties.retention import PruneBackup
 from reconciler.errors import Conflict, Corrupt, Refused
 from reconciler.observe import observe
-from reconciler.planning.plan import Consent, Plan
+from reconciler.planning.plan import Consent, Plan, Shown, Step
 from reconciler.planning.planner import plan
 from reconciler.turn import turn
 from reconciler.world.facts import Backup, Identity, Observation
@@ -108,6 +118,36 @@ class TestHolds:
         with pytest.raises(Refused, match="legal 7"):
             PruneBackup(database="hotel", backup=oldest, targets=("primary",)).perform(world, WANT)
         assert "whole" == states(world)[oldest]
+
+    @pytest.mark.parametrize("until", [timedelta(0), -HOUR], ids=["now", "an hour ago"])
+    def test_an_end_that_has_passed(self, world: World, clock: MovedClock, until: timedelta) -> None:
+        """Nothing would be held, so it is refused."""
+        (backup,) = several(world, clock, 1)
+        action = HoldBackup(
+            database="hotel", backup=backup, targets=("primary",), who="ana", why="legal", until=clock.now() + until
+        )
+        with pytest.raises(Refused, match="has passed"):
+            action.perform(world, WANT)
+
+    @pytest.mark.parametrize("first", [None, 3 * HOUR], ids=["for ever", "for longer"])
+    def test_anothers_hold_is_not_shortened(self, world: World, clock: MovedClock, first: timedelta | None) -> None:
+        """Who wants to end it says so."""
+        (backup,) = several(world, clock, 1)
+        self.hold(world, backup, until=first)
+        before = the(world, backup).copies["primary"].held
+
+        with pytest.raises(Refused, match="for longer: held"):
+            self.hold(world, backup, until=HOUR)
+        assert before == the(world, backup).copies["primary"].held
+
+    def test_a_hold_is_made_longer(self, world: World, clock: MovedClock) -> None:
+        """That takes nothing away."""
+        (backup,) = several(world, clock, 1)
+        self.hold(world, backup, until=HOUR)
+        self.hold(world, backup)
+        clock.move(2 * HOUR)
+
+        assert the(world, backup).copies["primary"].held
 
 
 class TestPins:
@@ -282,6 +322,74 @@ class TestFreezes:
         assert {"whole"} == kept
         assert "" == catalogue(world).frozen
 
+    def freeze(self, world: World, why: str = "audit", until: timedelta | None = None) -> str:
+        end = world.clock.now() + until if until is not None else None
+        return FreezeDeletions(database="hotel", why=why, who="ana", until=end).perform(world, WANT)
+
+    def test_it_outlives_its_home(self, tmp_path: Path, clock: MovedClock) -> None:
+        """It lies on every target: one that leaves the policy, or comes back empty, takes no freeze with it."""
+        world = make_world(tmp_path, clock, names=("primary", "offsite"))
+        several(world, clock, 4)
+        self.freeze(world)
+        left = make_world(tmp_path, clock, names=("offsite",))
+
+        assert catalogue(left, "offsite").frozen
+
+    def test_a_target_out_of_reach_does_not_keep_it_from_the_others(self, tmp_path: Path, clock: MovedClock) -> None:
+        """And it is said where it is not."""
+        world = make_world(tmp_path, clock, names=("primary", "offsite"))
+        several(world, clock, 1)
+        (tmp_path / "offsite").rename(tmp_path / "away")
+        (tmp_path / "offsite").write_text("no folder")
+
+        assert "not written everywhere: offsite" in self.freeze(world)
+        assert catalogue(world).frozen
+
+    def test_it_is_lifted_wherever_it_is(self, tmp_path: Path, clock: MovedClock) -> None:
+        """On a target that was home once, too, and where it is torn."""
+        world = make_world(tmp_path, clock, names=("primary", "offsite"))
+        several(world, clock, 1)
+        world.targets["offsite"].write(layout.freeze_key("hotel"), [b"{"])
+        LiftFreeze(database="hotel", who="ana", acknowledged=()).perform(world, WANT)
+
+        assert "" == catalogue(world, "offsite").frozen
+
+    def test_an_end_that_has_passed(self, world: World, clock: MovedClock) -> None:
+        """Nothing would be frozen, so it is refused."""
+        with pytest.raises(Refused, match="has passed"):
+            self.freeze(world, until=-HOUR)
+
+    def test_anothers_freeze_is_not_shortened(self, world: World, clock: MovedClock) -> None:
+        """Who wants to end it says so."""
+        several(world, clock, 1)
+        self.freeze(world, "real")
+
+        with pytest.raises(Refused, match=r"for longer: real \(ana\)"):
+            self.freeze(world, "other", until=HOUR)
+        assert "real" in catalogue(world).frozen
+
+    def test_it_waits_for_nobody(self, world: World, clock: MovedClock, tmp_path: Path) -> None:
+        """A dump of hours holds the lease; what protects is done at once."""
+        several(world, clock, 1)
+        owner = world.process.begin()
+        world.targets["primary"].write("hotel/lease-keep.json", [claim_text(owner)])
+        step = Step(action=FreezeDeletions(database="hotel", why="audit", who="ana"), shown=Shown(does="freeze"))
+        whole = planned(world)
+        done = apply(world, WANT, lambda: msgspec.structs.replace(whole, steps=(step,)), Consent(), Watch(clock, world.process))
+
+        assert ["done"] == [outcome.result for outcome in done.outcomes]
+        assert "audit" in catalogue(world).frozen
+
+    def test_a_second_small_dump_does_not_hide_the_first(self, tmp_path: Path, clock: MovedClock) -> None:
+        """Two dumps by name, and no turn looked in between."""
+        world = make_world(tmp_path, clock, names=("primary",))
+        source = world.provider.source()
+        for size in (4 << 20, 300, 300):
+            source.rows = (token_bytes(size),)  # type: ignore[attr-defined]  # the fake's
+            several(world, clock, 1)
+
+        assert "freeze_deletions" in {step.action.kind for step in planned(world).steps}
+
 
 class TestAdoption:
     def test_another_source_takes_over_by_name_only(self, world: World, clock: MovedClock) -> None:
@@ -289,7 +397,7 @@ class TestAdoption:
         several(world, clock, 2)
         rebind(world.targets["primary"], "hotel", identity=Identity(provider="postgres", cluster="1", database="old"))
         before = planned(world)
-        plan_adopt(look(world)).action.perform(world, WANT)
+        plan_adopt(look(world), world.clock.now()).action.perform(world, WANT)
 
         assert before.foreign
         assert not planned(world).foreign
@@ -300,7 +408,7 @@ class TestAdoption:
         several(world, clock, 1)
 
         with pytest.raises(Refused, match="belong to this source already"):
-            plan_adopt(look(world))
+            plan_adopt(look(world), world.clock.now())
 
     def test_an_orphan_that_is_no_archive(self, world: World, clock: MovedClock) -> None:
         """The fake's rows are no archive: every byte is read, and it stays an orphan."""

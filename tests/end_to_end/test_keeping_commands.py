@@ -93,3 +93,37 @@ def test_an_orphan_becomes_a_backup_again(stand: Stand) -> None:
     assert (found["state"], found["kind"]) == ("whole", "imported")
     assert 0 < shown["fingerprint"]["rows"]
     assert (stand.folder / "again.dump").read_bytes()[:5] == b"PGDMP"
+
+
+def test_an_orphan_that_was_cut_off_stays_one(stand: Stand) -> None:
+    """The end of its bytes is not the end of the dump."""
+    (backup,) = _taken(stand, 1)
+    folder = next((stand.folder / "disk").rglob("manifest.json")).parent
+    (folder / "manifest.json").unlink()
+    dump = folder / "dump.zst"
+    dump.write_bytes(dump.read_bytes()[:-1])
+    refused = stand.run("backups", "adopt", backup, expect=1)
+
+    assert "ends in the middle" in refused.stdout + refused.stderr
+    assert {backup: "orphan"} == _states(stand)
+
+
+def test_another_source_does_nothing_by_name(stand: Stand) -> None:
+    """A staging policy made by copying production's: not even what a person asks for is done to production's backups."""
+    newest, *_ = _taken(stand, 3)
+    stand.run("freeze", "hotel", "--why", "incident")
+    stand.run("backups", "hold", newest, "--why", "legal")
+    staging = stand.admin_url.rpartition("/")[0] + "/postgres"
+    before = {file: file.read_bytes() for file in (stand.folder / "disk").rglob("*.json")}
+    for words in (
+        ("unfreeze", "hotel"),
+        ("freeze", "hotel", "--why", "mine"),
+        ("backups", "release", newest),
+        ("backups", "hold", newest, "--why", "mine"),
+        ("backups", "delete", newest, "--grace", "0"),
+    ):
+        blocked = stand.run(*words, expect=3, SOURCE_URL=staging)
+        assert "belongs to another source" in blocked.stdout
+
+    after = {file: file.read_bytes() for file in (stand.folder / "disk").rglob("*.json") if "lease" not in file.name}
+    assert after == {file: content for file, content in before.items() if "lease" not in file.name}

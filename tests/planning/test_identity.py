@@ -1,12 +1,14 @@
 """Whose backups lie there."""
 
+import msgspec
 import pytest
 
-from reconciler.planning.identity import disagreement, repository_id
+from reconciler.planning.identity import disagreement, elsewhere, repository_id
 from reconciler.world.facts import Identity, Observation
 from tests.building import (
     DAY,
     HOTEL,
+    NOW,
     REPOSITORY,
     blocked_kinds,
     catalogue,
@@ -88,6 +90,35 @@ def test_quarrel_stops_all(have: Observation) -> None:
     assert () == plan.steps
     assert plan.foreign
     assert ["violated"] == [condition.status for condition in plan.conditions]
+
+
+def two_places(newest_from: str, *, days_ago: int = 0, vouched: tuple[str, ...] = ()) -> Observation:
+    """Backups of ours, the newest from somewhere; the source is at `observation().place`."""
+    copies = [copy(TODAY - days_ago * DAY, place=newest_from), *daily(9, TODAY - 10 * DAY)]
+    whose = msgspec.structs.replace(repository(), places=vouched)
+    return observation(primary=catalogue(copies, whose=whose))
+
+
+def test_a_physical_clone() -> None:
+    """It has the identity of production. What it dumps shows where from, and then nothing is deleted until a person looked."""
+    plan = planned(policy(keep=retention(keep_last=1)), two_places("postgres staging/hotel"))
+
+    assert {"identity"} == {held.by for held in plan.blocked}
+    assert any("dumped from postgres staging/hotel" in finding.what for finding in plan.findings)
+
+
+@pytest.mark.parametrize(
+    "have",
+    [
+        two_places(observation().place),
+        two_places("postgres old/hotel", days_ago=8),
+        two_places("postgres b/hotel", vouched=("postgres b/hotel",)),
+    ],
+    ids=["the same place", "it moved a week ago", "a person vouched"],
+)
+def test_no_clone(have: Observation) -> None:
+    """Retention goes on."""
+    assert not elsewhere(have, NOW)
 
 
 def test_staging_with_the_policy_of_production() -> None:
