@@ -110,7 +110,7 @@ def test_an_orphan_that_was_cut_off_stays_one(stand: Stand) -> None:
 
 def test_another_source_does_nothing_by_name(stand: Stand) -> None:
     """A staging policy made by copying production's: not even what a person asks for is done to production's backups."""
-    newest, *_ = _taken(stand, 3)
+    newest, middle, _ = _taken(stand, 3)
     stand.run("freeze", "hotel", "--why", "incident")
     stand.run("backups", "hold", newest, "--why", "legal")
     staging = stand.admin_url.rpartition("/")[0] + "/postgres"
@@ -120,7 +120,7 @@ def test_another_source_does_nothing_by_name(stand: Stand) -> None:
         ("freeze", "hotel", "--why", "mine"),
         ("backups", "release", newest),
         ("backups", "hold", newest, "--why", "mine"),
-        ("backups", "delete", newest, "--grace", "0"),
+        ("backups", "delete", middle, "--grace", "0"),
     ):
         blocked = stand.run(*words, expect=3, SOURCE_URL=staging)
         assert "belongs to another source" in blocked.stdout
