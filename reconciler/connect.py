@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from threading import Event as StopEvent
 from typing import Any
 
@@ -15,6 +16,8 @@ from reconciler.policy.secret import Revealed, Surroundings
 from reconciler.policy.sites import ONE_PLACE_CURE, in_order, one_place, shared_sites, sites_of
 from reconciler.providers import PROVIDERS
 from reconciler.providers.unusable import UnusableProvider
+from reconciler.scratch import SCRATCHES
+from reconciler.scratch.embedded import EmbeddedSettings
 from reconciler.targets import TARGETS
 from reconciler.targets.append_only import AppendOnly
 from reconciler.targets.limited import Bucket, Limited
@@ -24,8 +27,9 @@ from reconciler.targets.telling import Telling
 from reconciler.targets.unusable import UnusableTarget
 from reconciler.world.events import Tell
 from reconciler.world.ports import Cache, Clock, Pool, Process, Provider, Signatures, Target, World
+from reconciler.world.scratch import NoScratch, Scratch
 
-KINDS = Kinds(targets=TARGETS, providers=PROVIDERS)
+KINDS = Kinds(targets=TARGETS, providers=PROVIDERS, scratches=SCRATCHES)
 
 
 class Means(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +76,7 @@ def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: boo
         signatures=_signatures(want, means),
         identities=partial(_identities, want, means),
         run_hook=HookPrograms(want.name, surroundings=means.surroundings, clock=means.clock, stop=means.stop).run,
+        scratch=open_scratch(policy, want, means),
     )
 
 
@@ -123,6 +128,21 @@ def open_provider(want: DatabasePolicy, means: Means) -> Provider:
     except ReconcilerError as error:
         return UnusableProvider(error)
     return provider
+
+
+def open_scratch(policy: Policy, want: DatabasePolicy, means: Means) -> Scratch:
+    """Where its restores are rehearsed."""
+    settings: Any = policy.scratch if policy.scratch is not None else EmbeddedSettings()
+    named = getattr(want.source, "client_bin", None)
+    client_bin = means.surroundings.base / Path(named).expanduser() if named else None
+    make = _kinds(KINDS.scratches)[type(settings)]
+    try:
+        scratch: Scratch = make(
+            want.name, settings, surroundings=means.surroundings, clock=means.clock, stop=means.stop, client_bin=client_bin
+        )
+    except ReconcilerError as error:
+        return NoScratch(error)
+    return scratch
 
 
 def _kinds(kinds: tuple[Any, ...]) -> Mapping[type, Any]:

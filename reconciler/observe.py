@@ -29,13 +29,17 @@ def observe(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
     source = world.pool.submit(lambda: _look(world, world.provider.source().facts))
     catalogues = {name: world.pool.submit(_reader(world, want, watch, name)) for name in sorted(world.targets)}
     ends = world.clock.monotonic() + LIMIT_SECONDS
+    seen_source = _gather(world, source, ends)
+    seen = {name: _gather(world, future, ends) for name, future in catalogues.items()}
+    home = seen[want.home]
     return Observation(
         database=want.name,
         place=world.provider.place,
-        source=_gather(world, source, ends),
+        source=seen_source,
         source_domain=world.provider.domain,
-        catalogues={name: _gather(world, future, ends) for name, future in catalogues.items()},
+        catalogues=seen,
         domains=world.domains,
+        evidence=home if isinstance(home, Unknown) else Known(home.value.evidence, home.at),
     )
 
 

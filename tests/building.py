@@ -13,6 +13,7 @@ from reconciler.planning.planner import plan
 from reconciler.policy.model import DatabasePolicy, Disaster, Dumps, Encryption, Objectives, Retention
 from reconciler.policy.timing import Timing, Window
 from reconciler.policy.units import Duration, Span, parse_span
+from reconciler.world.evidence import Chain, Evidence
 from reconciler.world.facts import (
     Catalogue,
     Copy,
@@ -150,15 +151,20 @@ def observation(
     domain: str | None = "host:db.internal",
     domains: Mapping[str, str] | None = None,
     database: str = "hotel",
+    evidence: Sequence[Evidence] = (),
     **catalogues: Observed[Catalogue],
 ) -> Observation:
     """One database, target by target; each target fails on its own unless `domains` says otherwise."""
-    seen = observation_of(catalogues, source_seen, database=database)
+    seen = observation_of(catalogues, source_seen, database=database, evidence=evidence)
     return msgspec.structs.replace(seen, source_domain=domain, domains={**seen.domains, **(domains or {})})
 
 
 def observation_of(
-    catalogues: Mapping[str, Observed[Catalogue]], source_seen: Observed[SourceFacts] | None = None, *, database: str = "hotel"
+    catalogues: Mapping[str, Observed[Catalogue]],
+    source_seen: Observed[SourceFacts] | None = None,
+    *,
+    database: str = "hotel",
+    evidence: Sequence[Evidence] = (),
 ) -> Observation:
     """The same, for targets that are no arguments of a call."""
     return Observation(
@@ -168,6 +174,7 @@ def observation_of(
         source_domain="host:db.internal",
         catalogues=catalogues,
         domains={name: f"place:{name}" for name in catalogues},
+        evidence=Known(Chain(records=tuple(evidence)), NOW),
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from reconciler.backups import layout
 from reconciler.backups.claim import ClaimRecord, Watch, describe, read_claim
+from reconciler.backups.evidence import content_of, read_chain
 from reconciler.backups.keeping import NO_FREEZE, read_freeze, read_hold
 from reconciler.backups.layout import Held
 from reconciler.backups.manifest import Manifest, NewerFormat, check_inside, decode
@@ -78,6 +79,7 @@ class Reader:
             pins=tuple(pin for pin in map(self._pin, order.pins) if pin is not None),
             frozen=freeze.says(now),
             acknowledged=freeze.acknowledged,
+            evidence=read_chain(self._target, order.evidence, self._cache),
             append_only=custody_of(self._target).append_only,
             rules=self._rules(),
         )
@@ -211,6 +213,7 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
         writer=_WRITER[seen.writer_gone] if layout.INTENT in seen.held.objects else "none",
         held=seen.hold,
         is_unsigned=why == seen.distrusted != "" and layout.SIGNATURE not in seen.held.objects,
+        content=content_of(manifest, seen.held) if manifest else "",
         archived=next((stored.archive for stored in seen.held.data.values() if stored.archive), ""),
     )
 

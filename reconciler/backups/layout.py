@@ -11,6 +11,7 @@ from reconciler.world.ports import Stored
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 _TOMBSTONE = re.compile(r"tombstone-(\d{8}T\d{6}Z)\.json")
+_EVIDENCE = re.compile(r"(\d{8})\.json")
 _COMPACT = "%Y%m%dT%H%M%SZ"
 _MANY = 1 << 16
 """Of ids and names: a large catalogue is looked at again and again, and these are the same each time."""
@@ -53,6 +54,8 @@ class Sorted(msgspec.Struct, frozen=True, kw_only=True):
     repository: Stored | None
     freeze: Stored | None
     pins: tuple[Stored, ...]
+    evidence: tuple[Stored, ...]
+    """By sequence."""
     backups: tuple[Held, ...]
     strays: tuple[str, ...]
 
@@ -140,6 +143,20 @@ def pinned_by(key: str) -> str | None:
     return backup if name.endswith(".json") and is_backup_id(backup) else None
 
 
+def evidence_root(database: str) -> str:
+    return f"{database}/evidence/"
+
+
+def evidence_key(database: str, sequence: int) -> str:
+    return f"{evidence_root(database)}{sequence:08d}.json"
+
+
+def sequence_of(key: str) -> int | None:
+    """Of a record of evidence, by its key; None for what is none."""
+    match = _EVIDENCE.fullmatch(key.rpartition("/")[2])
+    return int(match[1]) if match else None
+
+
 REGISTER = ".databases/"
 """Beside all databases: one small object each, so that a database that left the policy is seen without listing everything."""
 
@@ -148,7 +165,7 @@ def registered_key(database: str) -> str:
     return f"{REGISTER}{database}.json"
 
 
-_KNOWN_FOLDERS = ("changes/", "evidence/", "recoveries/", "scratch/")
+_KNOWN_FOLDERS = ("changes/", "recoveries/", "scratch/")
 
 
 def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
@@ -157,6 +174,7 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
     repository, freeze = None, None
     strays: list[str] = []
     pins: list[Stored] = []
+    evidence: list[Stored] = []
     found: dict[str, dict[str, Stored]] = {}
     hidden: dict[str, list[str]] = {}
     items = tuple(items)
@@ -181,10 +199,19 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
             freeze = item
         elif rest.startswith("pins/") and pinned_by(item.key) is not None:
             pins.append(item)
+        elif folder == "evidence" and sequence_of(item.key) is not None:
+            evidence.append(item)
         elif not (rest.startswith(_KNOWN_FOLDERS) or (rest.startswith("lease-") and rest.endswith(".json"))):
             strays.append(item.key)
     held = (
         Held(id=key, objects=found.get(key, {}), hidden=tuple(hidden.get(key, ())))
         for key in sorted(found.keys() | hidden.keys())
     )
-    return Sorted(repository=repository, freeze=freeze, pins=tuple(pins), backups=tuple(held), strays=tuple(strays))
+    return Sorted(
+        repository=repository,
+        freeze=freeze,
+        pins=tuple(pins),
+        evidence=tuple(evidence),
+        backups=tuple(held),
+        strays=tuple(strays),
+    )

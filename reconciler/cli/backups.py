@@ -1,4 +1,4 @@
-"""Backups: list them, look at one, take one now, fetch or restore one, keep one or let it go.
+"""Backups: list them, look at one, take one now, fetch, verify or restore one, keep one or let it go.
 
 examples:
   reconcile backups list
@@ -6,6 +6,7 @@ examples:
   reconcile backups take --database hotel --label release=1.2 --keep 30d
   reconcile backups fetch 20251025T020000Z-3f9c2a --output hotel.dump      then: pg_restore … hotel.dump
   reconcile backups restore 20251025T020000Z-3f9c2a --into '${NEW_DATABASE_URL}'
+  reconcile backups verify                       the newest on each target; or an ID, --target, --level hash|toc|restore
   reconcile backups hold 20251025T020000Z-3f9c2a --why "legal 2024-118"      and later: release
   reconcile backups delete 20251025T020000Z-3f9c2a                           and within the grace: undelete
 """
@@ -16,13 +17,15 @@ from datetime import datetime
 
 import msgspec
 
-from reconciler.cli import backups_keep, backups_read, backups_take
+from reconciler.cli import backups_keep, backups_read, backups_take, backups_verify
 from reconciler.cli.frame import Call
 from reconciler.cli.session import Session, open_session
 from reconciler.duties import DUTIES
+from reconciler.planning.proof import proven
 from reconciler.planning.table import table
 from reconciler.planning.text import instant, plain, size
 from reconciler.turn import Survey, survey
+from reconciler.world.evidence import Evidence
 from reconciler.world.facts import Backup, State
 
 HEAD = ("ID", "DATABASE", "INSTANT", "KIND", "STATE", "TARGETS", "STORED", "VERIFIED")
@@ -83,6 +86,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", metavar="TARGET", dest="origin", help="read this copy only (fetch, restore)")
     backups_take.register(parser)
     backups_read.register(parser)
+    backups_verify.register(parser)
     backups_keep.register(parser)
 
 
@@ -93,7 +97,12 @@ def run(call: Call) -> int:
 
 def _list(call: Call) -> int:
     surveys = look(open_session(call))
-    views = [view(backup, one.have.database) for one in surveys for backup in one.have.backups()]
+    views = [
+        view(backup, one.have.database, proofs.get(backup.id))
+        for one in surveys
+        for proofs in [proven(one.have)]
+        for backup in one.have.backups()
+    ]
     unknown = [
         UnknownTarget(database=one.have.database, target=name, reason=seen.reason, cure=seen.cure)
         for one in surveys
@@ -111,7 +120,7 @@ def look(session: Session) -> list[Survey]:
     return [survey(world, want, DUTIES) for want, world in session.worlds(writable=False)]
 
 
-def view(backup: Backup, database: str) -> BackupView:
+def view(backup: Backup, database: str, proof: Evidence | None) -> BackupView:
     """As JSON shows it."""
     copies = tuple(
         CopyView(target=name, state=copy.state, why=copy.why, can_come_back_until=copy.due if copy.state == "deleted" else None)
@@ -127,7 +136,7 @@ def view(backup: Backup, database: str) -> BackupView:
         slot=backup.slot,
         stored_bytes=backup.stored_bytes,
         state=backup.state,
-        verified=None,
+        verified=proof.finished if proof else None,
         labels=dict(backup.labels),
         keep_until=backup.keep_until,
         copies=copies,
@@ -159,7 +168,7 @@ def _row(one: BackupView) -> tuple[str, ...]:
         one.state,
         where,
         size(one.stored_bytes),
-        "never",
+        instant(one.verified) if one.verified else "never",
     )
 
 
@@ -172,6 +181,7 @@ VERBS: Mapping[str, Callable[[Call], int]] = {
     "hold": backups_keep.hold,
     "release": backups_keep.release,
     "delete": backups_keep.delete,
+    "verify": backups_verify.verify,
     "undelete": backups_keep.undelete,
     "adopt": backups_keep.adopt,
     "sign": backups_keep.sign,

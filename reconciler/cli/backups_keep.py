@@ -10,7 +10,7 @@ from reconciler.cli.frame import Call
 from reconciler.cli.session import open_session
 from reconciler.duties.adopting import plan_adopt_backup
 from reconciler.duties.keeping import HoldBackup, ReleaseBackup, plan_delete, plan_undelete
-from reconciler.duties.retention import grace_of
+from reconciler.duties.retention import grace_of, min_verified_of
 from reconciler.duties.vouching import plan_sign
 from reconciler.errors import Absent, Refused
 from reconciler.planning.plan import Shown, Step
@@ -86,7 +86,7 @@ def delete(call: Call) -> int:
 
     def ask(backup: Backup, have: Observation, want: DatabasePolicy) -> Step:
         grace = grace_of(want) if call.arguments.grace is None else call.arguments.grace
-        return plan_delete(backup, have, who=whoever(), grace=grace)
+        return plan_delete(backup, have, who=whoever(), grace=grace, min_verified=min_verified_of(want))
 
     return _by_id(call, ask)
 

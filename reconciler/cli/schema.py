@@ -107,6 +107,18 @@ def _keys() -> Mapping[str, Any]:
     return msgspec.json.schema(KeysDocument)
 
 
+def _verify() -> Mapping[str, Any]:
+    from reconciler.cli.backups_verify import VerifyDocument
+
+    return msgspec.json.schema(VerifyDocument)
+
+
+def _evidence() -> Mapping[str, Any]:
+    from reconciler.world.evidence import Evidence
+
+    return msgspec.json.schema(Evidence)
+
+
 def _manifest() -> Mapping[str, Any]:
     from reconciler.backups.manifest import Manifest
 
@@ -123,4 +135,6 @@ SCHEMAS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     "backups": _backups,
     "keys": _keys,
     "manifest": _manifest,
+    "verify": _verify,
+    "evidence": _evidence,
 }

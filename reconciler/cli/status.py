@@ -17,6 +17,7 @@ from reconciler.cli.session import open_session
 from reconciler.duties import DUTIES
 from reconciler.errors import Finding
 from reconciler.planning.plan import Condition
+from reconciler.planning.proof import last_proof
 from reconciler.planning.render import ConditionView, condition_view
 from reconciler.planning.table import table
 from reconciler.planning.text import instant, plain, size
@@ -25,7 +26,7 @@ from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.units import format_duration
 from reconciler.turn import Survey, survey
 
-HEAD = ("DATABASE", "RPO", "DISASTER RPO", "NEWEST BACKUP", "BACKUPS", "STORED")
+HEAD = ("DATABASE", "RPO", "DISASTER RPO", "NEWEST BACKUP", "VERIFIED", "BACKUPS", "STORED")
 
 
 class DatabaseStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +38,8 @@ class DatabaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     newest: datetime | None
     """The newest restore point on any known target."""
     newest_on: tuple[str, ...]
+    verified: datetime | None
+    """When a restore last proved a whole backup, if that still counts."""
     backups: int
     """Whole ones, partial ones among them."""
     partial: int
@@ -81,6 +84,7 @@ def run(call: Call) -> int:
 
 
 def _status(one: Survey, want: DatabasePolicy, now: datetime) -> DatabaseStatus:
+    proof = last_proof(one.have, now)
     whole = [backup for backup in one.have.backups() if backup.whole_on]
     points = [backup for backup in whole if not backup.partial]
     return DatabaseStatus(
@@ -89,6 +93,7 @@ def _status(one: Survey, want: DatabasePolicy, now: datetime) -> DatabaseStatus:
         conditions=tuple(condition_view(condition) for condition in one.plan.conditions),
         newest=points[0].instant if points else None,
         newest_on=points[0].whole_on if points else (),
+        verified=proof.finished if proof else None,
         backups=len(whole),
         partial=len(whole) - len(points),
         stored_bytes=sum(backup.stored_bytes * len(backup.whole_on) for backup in whole),
@@ -121,6 +126,7 @@ def _row(one: Survey, state: DatabaseStatus) -> tuple[str, ...]:
         said.get("rpo", "–"),
         said.get("disaster_rpo", "–"),
         newest,
+        instant(state.verified) if state.verified else "never",
         f"{state.backups} ({state.partial} partial)" if state.partial else str(state.backups),
         size(state.stored_bytes),
     )

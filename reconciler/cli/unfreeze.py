@@ -1,4 +1,5 @@
-"""Let deletions of a database go on. If a dump that shrank or lost rows had frozen them, that is hereby acknowledged.
+"""Let deletions of a database go on. What had frozen them (a dump that shrank or lost rows, a verification that failed) is
+acknowledged.
 
 examples:
   reconcile unfreeze hotel
@@ -9,7 +10,7 @@ import argparse
 from reconciler.cli.by_name import do_one, whoever
 from reconciler.cli.frame import Call
 from reconciler.cli.session import open_session
-from reconciler.duties.keeping import LiftFreeze, suspicious
+from reconciler.duties.keeping import LiftFreeze, alarming
 from reconciler.errors import Refused
 from reconciler.planning.plan import Shown, Step
 from reconciler.world.facts import Observation
@@ -26,7 +27,7 @@ def run(call: Call) -> int:
     want = session.database(call.arguments.name)
 
     def ask(have: Observation) -> Step:
-        found = tuple(dict.fromkeys(backup.id for backup, _ in suspicious(have, session.means.clock.now())))
+        found = tuple(dict.fromkeys(name for name, _ in alarming(have, session.means.clock.now())))
         if not have.unknown() and not found and not any(catalogue.frozen for catalogue in have.known().values()):
             raise Refused(f"{want.name} is not frozen")
         action = LiftFreeze(database=want.name, who=whoever(), acknowledged=found)

@@ -12,6 +12,7 @@ from reconciler.backups.keeping import NO_FREEZE, Freeze, Hold, hold_at, put_fre
 from reconciler.duties.retention import FLOOR, bury, held_by, removable_on
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
+from reconciler.planning.proof import proven, refuted, sound_on
 from reconciler.planning.text import counted, instant, size
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Backup, Instant, Observation, Tombstone
@@ -230,13 +231,21 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
 
 def _freeze(have: Observation, now: datetime) -> list[Step]:
     known = have.known().values()
-    acknowledged = {backup for catalogue in known for backup in catalogue.acknowledged}
-    found = [(newer, why) for newer, why in suspicious(have, now) if newer.id not in acknowledged]
-    if not found or any(catalogue.frozen for catalogue in known):
+    acknowledged = {name for catalogue in known for name in catalogue.acknowledged}
+    alarms = dict.fromkeys(why for name, why in alarming(have, now) if name not in acknowledged)
+    if not alarms or any(catalogue.frozen for catalogue in known):
         return []
-    why = "; ".join(why for _, why in found)
+    why = "; ".join(alarms)
     action = FreezeDeletions(database=have.database, why=why, who="reconcile")
     return [Step(action=action, shown=Shown(does="freeze deletions", why=f"{why}; look, then `reconcile unfreeze`"))]
+
+
+def alarming(have: Observation, now: datetime) -> Iterator[tuple[str, str]]:
+    """What must stop every deletion until a person has looked, each under the name by which it is acknowledged."""
+    for newer, why in suspicious(have, now):
+        yield newer.id, why
+    for (target, backup), record in sorted(refuted(have).items()):
+        yield record.name_in_freeze, f"{backup} on {target} failed its verification of {instant(record.finished)}"
 
 
 def suspicious(have: Observation, now: datetime) -> tuple[tuple[Backup, str], ...]:
@@ -278,7 +287,7 @@ def _marks(backup: Backup) -> Summary | None:
     return next((backup.copies[name].marks for name in backup.whole_on if backup.copies[name].marks is not None), None)
 
 
-def plan_delete(backup: Backup, have: Observation, *, who: str, grace: timedelta) -> Step:
+def plan_delete(backup: Backup, have: Observation, *, who: str, grace: timedelta, min_verified: int) -> Step:
     """By name. Raises Refused where a rule stands against it: a hold, a reader, the last good ones."""
     targets = removable_on(backup, have)
     if not targets:
@@ -288,8 +297,13 @@ def plan_delete(backup: Backup, have: Observation, *, who: str, grace: timedelta
         raise Refused(f"{backup.id} is {says}", cure="release it first")
     if backup.id in have.pinned():
         raise Refused(f"{backup.id} is being read", cure="wait for the reader")
+    bad, verified = refuted(have), proven(have)
     # A partial one does not stand in for one that holds the whole.
-    others = [one for one in have.backups() if one.state == "whole" and one.id != backup.id and one.partial <= backup.partial]
+    others = [one for one in have.backups() if sound_on(one, bad) and one.id != backup.id and one.partial <= backup.partial]
+    alike = [one.id for one in have.backups() if one.id in verified and one.partial <= backup.partial]
+    if backup.id in verified and len(alike) <= min_verified:
+        what = f"{backup.id} is one of the last {min_verified} that a restore has proven"
+        raise Refused(what, cure="prove another first, with `reconcile backups verify`")
     if len(others) < FLOOR:
         raise Refused(f"{backup.id} is one of the last {FLOOR} whole backups", cure="take another first")
     action = DeleteBackup(

@@ -14,6 +14,7 @@ from reconciler.backups.pins import give_way_to_readers
 from reconciler.backups.records import read_repository, read_tombstone
 from reconciler.errors import Absent, Conflict, Refused
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
+from reconciler.planning.proof import proven, refuted, sound_on
 from reconciler.planning.retention import Kept, keep
 from reconciler.planning.text import age, instant
 from reconciler.policy.model import DatabasePolicy, Retention
@@ -130,6 +131,11 @@ def grace_of(want: DatabasePolicy) -> timedelta:
     return (want.dumps.retention or Retention()).grace
 
 
+def min_verified_of(want: DatabasePolicy) -> int:
+    """So many backups that a restore has proven stay in any case."""
+    return (want.dumps.retention or Retention()).min_verified
+
+
 def _keep(want: DatabasePolicy, scheduled: Sequence[Backup], now: datetime) -> Sequence[Kept]:
     return keep([backup.instant for backup in scheduled], want.dumps.retention, now=now, timezone=want.timezone)
 
@@ -152,10 +158,21 @@ def kept(want: DatabasePolicy, have: Observation, now: datetime) -> Mapping[str,
             reasons[backup.id] = (*reasons[backup.id], "being read")
         if not reasons[backup.id]:
             del reasons[backup.id]
-    for partial in (False, True):
-        for backup in [backup for backup in whole if backup.instant <= now and backup.partial == partial][:FLOOR]:
-            reasons.setdefault(backup.id, (f"one of the newest {FLOOR} while none is verified",))
+    _keep_the_last_good(want, have, now, reasons)
     return reasons
+
+
+def _keep_the_last_good(want: DatabasePolicy, have: Observation, now: datetime, reasons: dict[str, tuple[str, ...]]) -> None:
+    """The newest that a restore has proven, expired or not; while there is none, the newest whole ones that nothing refutes."""
+    verified, bad, least = proven(have), refuted(have), min_verified_of(want)
+    for partial in (False, True):
+        there = [backup for backup in have.backups() if backup.instant <= now and backup.partial == partial]
+        good = [backup for backup in there if backup.id in verified][:least]
+        for backup in good:
+            reasons.setdefault(backup.id, (f"one of the newest {least} that a restore has proven",))
+        if len(good) < least:
+            for backup in [backup for backup in there if sound_on(backup, bad)][:FLOOR]:
+                reasons.setdefault(backup.id, (f"one of the newest {FLOOR} while none is verified",))
 
 
 DUTY = Duty(name="retention", lane="keep", due=due, actions=(PruneBackup,))

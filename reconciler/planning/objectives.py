@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from reconciler.planning.plan import Condition, Status
+from reconciler.planning.proof import last_verified, sound
 from reconciler.planning.text import age, instant
 from reconciler.planning.timing import usual_duration
-from reconciler.policy.model import DatabasePolicy
-from reconciler.world.facts import Backup, Copy, Observation
+from reconciler.policy.model import DatabasePolicy, Verify
+from reconciler.world.facts import Backup, Copy, Observation, Unknown
 
 
 def judge(want: DatabasePolicy, have: Observation, now: datetime) -> tuple[Condition, ...]:
@@ -21,14 +22,37 @@ def judge(want: DatabasePolicy, have: Observation, now: datetime) -> tuple[Condi
     elif want.objectives.disaster is not None:
         outside = {name for name in have.catalogues if have.domains[name] != have.source_domain}
         conditions.append(_judge_rpo("disaster_rpo", want.objectives.disaster.rpo, want, have, now, within=outside))
+    if want.dumps.verify is not None:
+        conditions.append(_judge_verified(want.dumps.verify, want, have, now))
     return tuple(conditions)
+
+
+def _judge_verified(rule: Verify, want: DatabasePolicy, have: Observation, now: datetime) -> Condition:
+    """The newest verification on each target must have passed, and still count. What was not done proves nothing."""
+    statuses: list[Status] = []
+    said: list[str] = []
+    for target in want.dumps.targets:
+        last = last_verified(have, target, rule.level)
+        if isinstance(have.evidence, Unknown):
+            statuses, said = ["unproven"], [f"{want.home} unknown, where evidence lies"]
+            break
+        if last is None:
+            statuses.append("unproven")
+            said.append(f"never on {target}")
+            continue
+        fresh = last.is_fresh(now)
+        ago = f"{last.result} on {target} {age(now - last.finished)} ago"
+        statuses.append("violated" if last.result == "failed" else "met" if last.result == "passed" and fresh else "unproven")
+        said.append(ago if fresh else f"{ago}, too long")
+    worst = max(statuses, key=("met", "unproven", "violated").index)
+    return Condition(name="verified", status=worst, objective=rule.every, says="; ".join(said))
 
 
 def _judge_rpo(
     name: str, rpo: timedelta, want: DatabasePolicy, have: Observation, now: datetime, *, within: set[str]
 ) -> Condition:
     """`met` rests on Known facts alone: a target that can't be seen may only take away, never give."""
-    newest = newest_restore_point(have.backups(), within)
+    newest = newest_restore_point(sound(have), within)
     unseen = ", ".join(sorted(within & set(have.unknown())))
     status: Status
     if newest is None and unseen:

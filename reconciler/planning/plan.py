@@ -94,7 +94,7 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """How one objective stands."""
 
-    name: Literal["rpo", "disaster_rpo"]
+    name: Literal["rpo", "disaster_rpo", "verified"]
     status: Status
     objective: timedelta
     says: str

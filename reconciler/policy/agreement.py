@@ -38,6 +38,7 @@ def _database(written: Node, whole: Node, path: Path, targets: Mapping[str, Node
     yield from _aimless(whole, path)
     yield from _filters(child(whole, "dumps"), (*path, "dumps"))
     yield from _worded(whole, path)
+    yield from _checks(child(written, "checks"), (*path, "checks"))
     chosen = [item for item in _items(child(child(whole, "dumps"), "targets")) if isinstance(item.value, str)]
     yield from _home(child(written, "home"), [str(item.value) for item in chosen], (*path, "home"), targets)
     away = [item.value for item in chosen if _is_away(targets.get(str(item.value)))]
@@ -128,6 +129,22 @@ def _relations(dumps: Node | None, key: str) -> dict[str, Node]:
         with suppress(ValueError):
             found[str(Relation.parse(str(item.value)))] = item
     return found
+
+
+def _checks(checks: Node | None, path: Path) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for position, check in enumerate(_items(checks)):
+        here = (*path, position)
+        ways = [way for way in ("expect", "expect_secret") if child(check, way) is not None]
+        if isinstance(check.value, Mapping) and len(ways) != 1:
+            what = "says twice what is expected" if ways else "does not say what is expected"
+            yield Fault(place=check.place, path=here, what=what, cure='write either expect: ">= 1" or expect_secret: ${NAME}')
+        name = child(check, "name")
+        if name is not None and isinstance(name.value, str):
+            if name.value in seen:
+                what = f"{shown(name.value)} is the name of another check too"
+                yield Fault(place=name.place, path=(*here, "name"), what=what, cure="choose another")
+            seen.add(name.value)
 
 
 def _home(home: Node | None, chosen: list[str], path: Path, targets: Mapping[str, Node]) -> Iterator[Fault]:

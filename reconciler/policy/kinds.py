@@ -1,4 +1,4 @@
-"""The kinds of target and of provider that a policy may name. What they are is told by whoever loads the policy."""
+"""The kinds of target, provider and scratch that a policy may name. What they are is told by whoever loads the policy."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of target or provider: its name in a policy, its settings, and what makes the real thing of them.
+    """One kind of target, provider or scratch: its name in a policy, its settings, and what makes the real thing of them.
 
     The settings are a frozen struct with `tag_field="type"` (a source's: `"provider"`), `tag` equal to `type`, and
     `forbid_unknown_fields`. Every field carries a description and an example in `msgspec.Meta`, of which the
@@ -35,9 +35,10 @@ class Kinds(msgspec.Struct, frozen=True, kw_only=True):
 
     targets: tuple[Kind, ...]
     providers: tuple[Kind, ...]
+    scratches: tuple[Kind, ...]
 
     def __post_init__(self) -> None:
-        for kinds, field in ((self.targets, "type"), (self.providers, "provider")):
+        for kinds, field in ((self.targets, "type"), (self.providers, "provider"), (self.scratches, "type")):
             wrong = [kind.type for kind in kinds if kind.settings.__struct_config__.tag_field != field]
             if wrong:
                 raise ValueError(f"the settings of {', '.join(wrong)} must have tag_field={field!r}")

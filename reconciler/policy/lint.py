@@ -119,7 +119,8 @@ def _partial(database: DatabasePolicy) -> Iterator[_Row]:
 
 def _retention(database: DatabasePolicy) -> Iterator[_Row]:
     retention = database.dumps.retention
-    if retention is None or all(getattr(retention, rule) is None for rule in retention.__struct_fields__ if rule != "grace"):
+    rules = [] if retention is None else [rule for rule in retention.__struct_fields__ if rule not in ("grace", "min_verified")]
+    if all(getattr(retention, rule) is None for rule in rules):
         cure = "say what to keep, as retention: {keep_last: 3, keep_daily: 30}"
         yield "warning", _path(database, "dumps", "retention"), "no rule: every backup is kept, and storage only grows", cure
 

@@ -13,7 +13,7 @@ from reconciler.policy.agreement import disagreements, merged
 from reconciler.policy.document import LARGEST_BYTES, parse
 from reconciler.policy.fields import decode
 from reconciler.policy.kinds import Kind, Kinds
-from reconciler.policy.model import Age, DatabasePolicy, Dumps, Encryption, Metadata, Objectives, Policy, SignedBy
+from reconciler.policy.model import Age, Check, DatabasePolicy, Dumps, Encryption, Metadata, Objectives, Policy, SignedBy
 from reconciler.policy.nodes import Node, Places, child, findings, plain
 from reconciler.policy.schema import schema
 from reconciler.policy.units import TimeZone
@@ -64,6 +64,7 @@ def load(text: bytes, kinds: Kinds, *, path: Path) -> Policy:
         path=path,
         digest=hashlib.sha256(text).hexdigest(),
         targets={name: _settings(written, kinds.targets, "type") for name, written in document["targets"].items()},
+        scratch=_settings(document["scratch"], kinds.scratches, "type") if "scratch" in document else None,
         databases={name: _database(name, plain(_whole(root, databases, name)), kinds) for name in document["databases"]},
     )
 
@@ -94,6 +95,7 @@ def _database(name: str, written: Mapping[str, Any], kinds: Kinds) -> DatabasePo
         signatures=_convert(written["signatures"], SignedBy) if "signatures" in written else None,
         objectives=_convert(written.get("objectives", {}), Objectives),
         dumps=dumps,
+        checks=_convert(written.get("checks", []), tuple[Check, ...]),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from reconciler.policy.expectation import Expectation
 from reconciler.policy.public_key import PublicKey
 from reconciler.policy.recipient import Recipient
 from reconciler.policy.relation import Relation
@@ -148,6 +149,15 @@ class Retention(Section, frozen=True, kw_only=True):
     keep_within_yearly: Annotated[
         Span | None, Meta(description="Keep one a year within this span before the newest backup.", examples=["10y"])
     ] = None
+    min_verified: Annotated[
+        int,
+        Meta(
+            description="So many backups that a restore has proven stay in any case, the newest ones. While none is proven, "
+            "the two newest whole ones stay.",
+            examples=[1],
+            ge=1,
+        ),
+    ] = 1
     grace: Annotated[
         Duration,
         Meta(
@@ -239,6 +249,55 @@ class Hooks(Section, frozen=True, kw_only=True):
     ] = ()
 
 
+Level = Literal["hash", "toc", "restore"]
+"""How thoroughly a backup is verified: each does what the one before it does, and more."""
+
+
+class Verify(Section, frozen=True, kw_only=True):
+    """How often the newest backup is verified on each target, and how thoroughly."""
+
+    every: Annotated[
+        Duration,
+        Meta(description="The newest whole backup on each target is verified once in this time.", examples=["7d"]),
+    ]
+    level: Annotated[
+        Level,
+        Meta(
+            description="hash: every byte is read and compared. toc: the archive is also read as pg_restore reads it. "
+            "restore: it is also restored into a scratch database, compared with what the source held, and checked.",
+            examples=["restore"],
+        ),
+    ] = "restore"
+    expires: Annotated[
+        Duration | None,
+        Meta(description="For how long a verification counts; twice `every` if not said.", examples=["14d"]),
+    ] = None
+
+
+class Check(Section, frozen=True, kw_only=True):
+    """A question in SQL that a restored database must answer as expected."""
+
+    name: Annotated[Name, Meta(description="What it is called where it fails.", examples=["guests-exist"])]
+    sql: Annotated[
+        str,
+        Meta(
+            description="One statement that answers with one value. It runs in a read-only transaction, under a role that may "
+            "read everything and nothing else, with the database's own settings.",
+            examples=["select count(*) from guests"],
+            min_length=1,
+        ),
+    ]
+    expect: Annotated[Expectation | None, Meta(description="What the value must be.", examples=[">= 1"])] = None
+    expect_secret: Annotated[
+        Secret | None,
+        Meta(description="A secret that the value must be: compared, and never written down.", examples=["${CANARY_TOKEN}"]),
+    ] = None
+    timeout: Annotated[
+        Duration,
+        Meta(description="How long it may take.", examples=["1m"], extra_json_schema={"default": "1m"}),
+    ] = msgspec.field(default_factory=lambda: Duration(minutes=1))
+
+
 class Dumps(Section, frozen=True, kw_only=True):
     """When dumps are taken, where they lie, and how long."""
 
@@ -311,6 +370,13 @@ class Dumps(Section, frozen=True, kw_only=True):
             examples=["checksums"],
         ),
     ] = "counts"
+    verify: Annotated[
+        Verify | None,
+        Meta(
+            description="How backups are verified; without it, only `reconcile backups verify` does.",
+            examples=[{"every": "7d", "level": "restore"}],
+        ),
+    ] = None
     retention: Annotated[
         Retention | None,
         Meta(description="Which backups stay; without it, all do.", examples=[{"keep_last": 3, "keep_daily": 30}]),
@@ -332,6 +398,7 @@ class DatabasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     objectives: Objectives
     dumps: Dumps
     signatures: SignedBy | None = None
+    checks: tuple[Check, ...] = ()
 
     def slots(self, usual: timedelta | None = None) -> Slots:
         """When dumps are due. `usual`: how long one takes, which `auto` allows for; None where that is not known yet."""
@@ -367,4 +434,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """sha256 of the file's bytes, in hex digits."""
     targets: Mapping[str, msgspec.Struct]
     """Settings of the kind that each one's `type` names."""
+    scratch: msgspec.Struct | None
+    """Settings of the kind that its `type` names; None where it is not said."""
     databases: Mapping[str, DatabasePolicy]

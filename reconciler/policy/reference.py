@@ -68,6 +68,11 @@ VALUES: Final[Mapping[str, tuple[str, str]]] = {
         "The value itself, or a reference to it: `${NAME}` or `${NAME:-default}` for a variable of the environment, "
         "`{file: path}` for a file. A path is relative to the policy's folder. A reference is the whole value.",
     ),
+    "reconciler-expectation": (
+        "expectation",
+        "A comparison and a value: `>= 1`, `> 1000`, `= ready`, `!= 0`. Numbers are compared as numbers; `=` and `!=` "
+        "compare text too. A null meets nothing.",
+    ),
     "reconciler-secret": (
         "secret",
         "Only a reference: `${NAME}` or `{file: path}`. The secret itself is a fault, and `validate` does not echo it. "
@@ -115,9 +120,11 @@ def _sections(schema: Schema) -> Iterator[tuple[str, Section]]:
         properties = sorted(parent["properties"].items(), key=lambda item: item[0] == "defaults")
         for key, value in properties:
             here = f"{path}.{key}" if path else key
-            inner = value.get("additionalProperties")
+            inner, items = value.get("additionalProperties"), value.get("items")
             where, holder = (f"{here}.NAME", inner) if isinstance(inner, Mapping) else (here, value)
             holder = holder.get("else", holder)
+            if isinstance(items, Mapping) and "$ref" in items:
+                where, holder = f"{here}[]", items
             if "$ref" in holder and holder["$ref"] not in seen:
                 seen.add(holder["$ref"])
                 yield from named(where, holder["$ref"])

@@ -14,16 +14,19 @@ _REFERENCE: Final = "#/$defs/{name}"
 
 def schema(kinds: Kinds) -> dict[str, Any]:
     """The schema (draft 2020-12) of a policy that may name these kinds. `x-secret` marks what holds a secret's reference."""
-    structs = [Document, *(kind.settings for kind in (*kinds.targets, *kinds.providers))]
+    structs = [Document, *(kind.settings for kind in (*kinds.targets, *kinds.providers, *kinds.scratches))]
     _, components = msgspec.json.schema_components(structs, schema_hook=describe, ref_template=_REFERENCE)
     definitions = {name: _tidy(component) for name, component in components.items()}
-    for kind, field in (*((kind, "type") for kind in kinds.targets), *((kind, "provider") for kind in kinds.providers)):
+    typed = ((kind, "type") for kind in (*kinds.targets, *kinds.scratches))
+    for kind, field in (*typed, *((kind, "provider") for kind in kinds.providers)):
         named = {"const": kind.type, "description": f"The kind: {kind.type}.", "examples": [kind.type]}
         definitions[kind.settings.__name__]["properties"][field] = named
     definitions["Target"] = _variants(kinds.targets, "type", "What kind of target this is.")
     definitions["Source"] = _variants(kinds.providers, "provider", "Who hosts the database.")
+    definitions["Scratch"] = _variants(kinds.scratches, "type", "Where restores are rehearsed.")
     document = definitions.pop("Document")
     document["properties"]["targets"]["additionalProperties"] = {"$ref": _REFERENCE.format(name="Target")}
+    document["properties"]["scratch"]["$ref"] = _REFERENCE.format(name="Scratch")
     definitions["Database"]["properties"]["source"]["$ref"] = _REFERENCE.format(name="Source")
     # Defaults may give them: what is missing after merging is found by comparing the two, which no schema can.
     del definitions["Dumps"]["required"]

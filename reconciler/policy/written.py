@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from reconciler.policy.model import Dumps, Encryption, Metadata, Name, Objectives, Section, SignedBy
+from reconciler.policy.model import Check, Dumps, Encryption, Metadata, Name, Objectives, Section, SignedBy
 from reconciler.policy.units import TimeZone
 
 _Zone = Annotated[
@@ -72,6 +72,13 @@ class Database(Section, frozen=True, kw_only=True):
     signatures: _Signed = None
     objectives: _Objectives = None
     dumps: _Dumps = None
+    checks: Annotated[
+        tuple[Check, ...],
+        Meta(
+            description="What a restored database must answer.",
+            examples=[[{"name": "guests-exist", "sql": "select count(*) from guests", "expect": ">= 1"}]],
+        ),
+    ] = ()
 
 
 class Document(Section, frozen=True, kw_only=True):
@@ -89,6 +96,13 @@ class Document(Section, frozen=True, kw_only=True):
             min_length=1,
         ),
     ]
+    scratch: Annotated[
+        Any,
+        Meta(
+            description="Where restores are rehearsed; `type` says how. A throw-away server on this machine if not said.",
+            examples=[{"type": "embedded"}],
+        ),
+    ] = None
     defaults: Annotated[
         Defaults | None, Meta(description="Merged under every database.", examples=[{"timezone": "UTC", "encryption": "none"}])
     ] = None

@@ -8,8 +8,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from reconciler.errors import Unreachable
+from reconciler.world.account import Account
 
 GUARD = Path(__file__).with_name("guard.py")
 END_SECONDS = 5.0
@@ -24,6 +26,8 @@ class Child:
     """A running program. Its stdout (or its stdin, when we feed it) is `stream`; end it in any case with `finish` or `end`.
 
     `heard`: what it writes to stdout is kept with its complaints; it is fed then. `folder`: where it runs; ours if not said.
+    `output`: where a fed program's stdout goes. `server`: it is one, run as that account (None: as ourselves). `hear` gets each
+    line of stderr, however many there are; by default the first ones are kept.
     """
 
     def __init__(
@@ -34,14 +38,18 @@ class Child:
         fed: bool = False,
         heard: bool = False,
         folder: Path | None = None,
+        output: int = subprocess.DEVNULL,
+        server: Account | Literal[False] | None = False,
+        hear: Callable[[str], None] | None = None,
     ) -> None:
+        self._listener = hear or self._keep
         lifeline, self._lifeline = os.pipe()
         self._dropping = threading.Lock()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(GUARD), str(lifeline), "--", *argv],
+                [sys.executable, "-I", "-S", str(GUARD), str(lifeline), *_account(server), "--", *argv],
                 stdin=subprocess.PIPE if fed or heard else subprocess.DEVNULL,
-                stdout=subprocess.PIPE if heard or not fed else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if heard or not fed else output,
                 stderr=subprocess.STDOUT if heard else subprocess.PIPE,
                 cwd=folder,
                 env=dict(environment),
@@ -65,6 +73,11 @@ class Child:
     def complaints(self) -> str:
         """What it wrote to stderr, raw: it may hold secrets, and is for translation only."""
         return "\n".join(self._complaints)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it runs any more; `end` says how."""
+        return not self._hearing.is_alive()
 
     def close_input(self) -> None:
         """Tell a fed program that this was all."""
@@ -121,8 +134,18 @@ class Child:
         self._note(pending)
 
     def _note(self, line: bytes) -> None:
-        if line and len(self._complaints) < COMPLAINT_LINES:
-            self._complaints.append(line[:4096].decode("utf-8", "replace"))
+        if line:
+            self._listener(line[:4096].decode("utf-8", "replace"))
+
+    def _keep(self, line: str) -> None:
+        if len(self._complaints) < COMPLAINT_LINES:
+            self._complaints.append(line)
+
+
+def _account(server: Account | Literal[False] | None) -> tuple[str, ...]:
+    if server is False:
+        return ()
+    return (f"{server.uid}:{server.gid}" if server else ":",)
 
 
 def _widen(descriptor: int) -> None:

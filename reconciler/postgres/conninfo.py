@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import Conninfo as PqConninfo
 
 from reconciler.policy.redaction import Redactor
 from reconciler.postgres.environment import child_environment
@@ -63,6 +64,19 @@ class Conninfo:
         narrowed |= {"host": host, "port": str(port)} | ({"hostaddr": hostaddr} if hostaddr else {})
         return Conninfo(narrowed)
 
+    @property
+    def user(self) -> str:
+        """Who connects, where the address says it."""
+        return self._parameters.get("user", "")
+
+    def in_database(self, database: str) -> "Conninfo":
+        """The same server and role, in another database."""
+        return Conninfo(self._parameters | {"dbname": database})
+
+    def as_role(self, user: str, password: str, database: str) -> "Conninfo":
+        """The same server, as another role in another database."""
+        return Conninfo(self._parameters | {"user": user, "password": password, "dbname": database})
+
     def for_session(self, application_name: str) -> dict[str, str]:
         """The keyword arguments of a session of ours, password included."""
         return DEFAULTS | self._parameters | {"application_name": application_name, "client_encoding": "UTF8"}
@@ -78,6 +92,13 @@ class Conninfo:
         options = [seen.pop("options", "")] + [f"-c {name}={value}" for name, value in settings.items()]
         merged = " ".join(option for option in options if option)
         return ChildAddress(make_conninfo(**seen, **({"options": merged} if merged else {})), child_environment(password))
+
+    def for_environment(self, application_name: str) -> dict[str, str]:
+        """The whole environment of a client program that takes no address: libpq's variables, password included."""
+        seen = DEFAULTS | self._parameters | {"application_name": application_name}
+        variables = {option.keyword.decode(): option.envvar for option in PqConninfo.get_defaults()}
+        named = {variables[name]: value for name, value in seen.items() if variables.get(name)}
+        return child_environment(None) | {variable.decode(): value for variable, value in named.items() if variable}
 
     def redact(self, text: str) -> str:
         """The text with the password, in whatever form, replaced."""

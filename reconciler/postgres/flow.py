@@ -2,13 +2,14 @@
 
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from threading import Event
 from typing import NamedTuple
 
 from reconciler.errors import Stopped, Unreachable
 from reconciler.policy.units import format_duration
+from reconciler.postgres.child import Child
 from reconciler.world.ports import Clock
 
 BLOCK_BYTES = 1 << 18
@@ -81,6 +82,18 @@ def write_block(descriptor: int, block: bytes, watch: Watch) -> None:
         if _ready(descriptor, select.POLLOUT):
             rest = rest[os.write(descriptor, rest) :]
             watch.moved()
+
+
+def feed(child: Child, chunks: Iterable[bytes], watch: Watch) -> bool:
+    """Write all chunks and close; False if the program ended, or closed its ears, before that."""
+    os.set_blocking(child.stream, False)
+    try:
+        for chunk in chunks:
+            write_block(child.stream, chunk, watch)
+    except BrokenPipeError:
+        return False
+    child.close_input()
+    return True
 
 
 def _read(descriptor: int, watch: Watch) -> bytes:

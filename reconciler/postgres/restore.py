@@ -1,6 +1,5 @@
 """Puts an archive into an empty database: all of it in one transaction, or nothing; or by several jobs, which is faster."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import LiteralString
 
@@ -12,7 +11,7 @@ from reconciler.postgres.child import Child
 from reconciler.postgres.conninfo import ChildAddress, Conninfo
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import first_error, from_words, translated
-from reconciler.postgres.flow import Watch, write_block
+from reconciler.postgres.flow import Watch, feed
 from reconciler.postgres.roles import create_roles, finish_database
 from reconciler.postgres.session import Session, session, time_limit, unlimited
 from reconciler.postgres.spool import Spool, spooled
@@ -141,7 +140,7 @@ def _restore(
     child = Child(_argv(program, address, "--single-transaction"), environment=address.environment, fed=True)
     doing = f"restoring into {conninfo.place}"
     try:
-        was_fed = _feed(child, chunks, Watch(manners.clock, manners.stop, manners.patience, doing))
+        was_fed = feed(child, _but_last_late(chunks), Watch(manners.clock, manners.stop, manners.patience, doing))
         # The indexes are built from now on, and take as long as they take.
         code = child.finish(Watch(manners.clock, manners.stop, None, doing).check)
     finally:
@@ -189,18 +188,6 @@ def _refuse_failure(code: int, child: Child, conninfo: Conninfo) -> None:
         )
     if code > 0:
         raise from_words(first_error(child.complaints) or f"exit code {code}, without a word", conninfo, "pg_restore failed on")
-
-
-def _feed(child: Child, chunks: Iterable[bytes], watch: Watch) -> bool:
-    """Write all chunks; False if the program ended before that."""
-    os.set_blocking(child.stream, False)
-    try:
-        for chunk in _but_last_late(chunks):
-            write_block(child.stream, chunk, watch)
-    except BrokenPipeError:
-        return False
-    child.close_input()
-    return True
 
 
 def _but_last_late(chunks: Iterable[bytes]) -> Iterator[bytes]:

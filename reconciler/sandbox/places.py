@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 from reconciler.errors import Refused
-from reconciler.sandbox.account import Account, lent_account
-from reconciler.sandbox.binaries import SHARED, own_folder
+from reconciler.world.account import Account, lent_account
+from reconciler.world.programs import SHARED, own_folder
 
 
 def place(folder: Path) -> Path:

@@ -21,14 +21,14 @@ import msgspec
 
 from reconciler.errors import Refused
 from reconciler.sandbox import ports, process
-from reconciler.sandbox.account import Account, dropping_to, lent_account
-from reconciler.sandbox.binaries import runnable
 from reconciler.sandbox.files import write_private
 from reconciler.sandbox.patience import comes_true
 from reconciler.sandbox.places import give, made, place
 from reconciler.sandbox.process import Process
 from reconciler.sandbox.serving import clear_remains, end_server, environment, ready, wait_until_ready
+from reconciler.world.account import Account, dropping_to, lent_account
 from reconciler.world.clock import token
+from reconciler.world.programs import runnable
 
 SUPERUSER: Final = "postgres"
 FAST: Final[Mapping[str, str]] = MappingProxyType({"fsync": "off", "full_page_writes": "off"})

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from reconciler.errors import Refused, Unreachable
-from reconciler.sandbox.account import Account, dropping_to
 from reconciler.sandbox.patience import comes_true
+from reconciler.world.account import Account, dropping_to
 
 _PROC = Path("/proc")
 _PS_SECONDS = 10

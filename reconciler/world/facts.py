@@ -11,6 +11,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from reconciler.world.evidence import Chain
 from reconciler.world.fingerprint import Summary
 
 T = TypeVar("T")
@@ -206,6 +207,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     """What its fingerprint found. Of the newest few alone: it is there to notice what the newest dump lost."""
     is_unsigned: bool = False
     """Foreign for that alone: somebody may vouch for it yet."""
+    content: str = ""
+    """Stands for the very bytes that lie there, by what the target says of them: evidence speaks of one content."""
     archived: str = ""
     """The archive class that its dump must be brought back from before it can be read, or empty."""
 
@@ -269,6 +272,8 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing may be destroyed, or empty."""
     acknowledged: tuple[str, ...] = ()
     """Backups whose shrinking a person has looked at."""
+    evidence: Chain = Chain()
+    """What verifications and drills found out."""
     append_only: bool = False
     """Nothing is ever deleted there by us."""
     rules: tuple[LifecycleRule, ...] = ()
@@ -287,6 +292,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     catalogues: Mapping[str, Observed[Catalogue]]
     domains: Mapping[str, str]
     """Target → what fails together with it."""
+    evidence: Observed[Chain]
+    """As the home target holds it."""
 
     def known(self) -> Mapping[str, Catalogue]:
         """The catalogues that could be read, by target's name: what follows from them must not depend on who answered first."""

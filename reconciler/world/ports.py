@@ -16,6 +16,7 @@ from reconciler.world.events import Tell
 from reconciler.world.facts import WHOLE, DumpFacts, Filters, Globals, Identity, LifecycleRule, Owner, SourceFacts
 from reconciler.world.fingerprint import Fingerprint, Level
 from reconciler.world.heart import Heart, in_a_thread
+from reconciler.world.scratch import NoScratch, Scratch
 
 Identities = Callable[[], Sequence[Revealed]]
 
@@ -361,6 +362,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     token: Callable[[int], str]
     policy_digest: str
     git_commit: str | None = None
+    scratch: Scratch = NoScratch()
     heart: Heart = in_a_thread
     run_hook: RunHook = no_hooks
     signatures: Signatures = Signatures()

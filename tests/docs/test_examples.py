@@ -13,6 +13,7 @@ from reconciler.planning.planner import plan
 from reconciler.policy.lint import lint
 from reconciler.policy.loading import load, places
 from reconciler.policy.model import DatabasePolicy
+from reconciler.world.evidence import Chain
 from reconciler.world.facts import Catalogue, Identity, Known, Observation, SourceFacts
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,7 @@ def _empty(want: DatabasePolicy) -> Observation:
         source_domain="host:db.internal",
         catalogues={target: Known(nothing, NOW) for target in want.dumps.targets},
         domains=dict.fromkeys(want.dumps.targets, "elsewhere"),
+        evidence=Known(Chain(), NOW),
     )
 
 

@@ -231,7 +231,7 @@ class TestByName:
     def test_delete_and_back(self, world: World, clock: MovedClock) -> None:
         """Within the grace nothing is lost."""
         _, middle, *_ = several(world, clock, 4)
-        plan_delete(the(world, middle), look(world), who="ana", grace=WEEK).action.perform(world, WANT)
+        plan_delete(the(world, middle), look(world), who="ana", grace=WEEK, min_verified=1).action.perform(world, WANT)
         gone = states(world)[middle]
         plan_undelete(the(world, middle), look(world)).action.perform(world, WANT)
 
@@ -242,7 +242,7 @@ class TestByName:
         first, _ = several(world, clock, 2)
 
         with pytest.raises(Refused, match="one of the last 2"):
-            plan_delete(the(world, first), look(world), who="ana", grace=WEEK)
+            plan_delete(the(world, first), look(world), who="ana", grace=WEEK, min_verified=1)
 
     def test_half_of_a_backup_does_not_come_back(self, world: World, clock: MovedClock) -> None:
         """Its removal had begun: it stays deleted, and says so."""
@@ -425,7 +425,7 @@ def test_manifests_are_untouched_by_all_of_this(world: World, clock: MovedClock)
     _, middle, *_ = several(world, clock, 4)
     key = layout.object_key("hotel", middle, layout.MANIFEST)
     before, _ = read_whole(world.targets["primary"], key)
-    plan_delete(the(world, middle), look(world), who="ana", grace=WEEK).action.perform(world, WANT)
+    plan_delete(the(world, middle), look(world), who="ana", grace=WEEK, min_verified=1).action.perform(world, WANT)
     plan_undelete(the(world, middle), look(world)).action.perform(world, WANT)
     after, _ = read_whole(world.targets["primary"], key)
 

@@ -21,6 +21,7 @@ from reconciler.duties.keeping import (
 )
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, RemoveIntent, SweepDebris
 from reconciler.duties.retention import PruneBackup
+from reconciler.duties.verification import VerifyBackup
 from reconciler.planning.plan import Action, Agreed, Consent, Plan, Shown, Step, agree, blocked_digest, digest_of, in_order
 from reconciler.world.facts import Filters, Observation
 from tests.building import (
@@ -68,6 +69,7 @@ ONE_OF_EACH: dict[str, Action] = {
     "release_backup": ReleaseBackup(database="hotel", backup=BACKUP, targets=("primary",)),
     "delete_backup": DeleteBackup(database="hotel", backup=BACKUP, targets=("primary",), who="ana", grace_seconds=604800),
     "undelete_backup": UndeleteBackup(database="hotel", backup=BACKUP, targets=("primary",)),
+    "verify_backup": VerifyBackup(database="hotel", backup=BACKUP, target="primary", level="restore"),
     "remove_pin": RemovePin(database="hotel", key=f"hotel/pins/{BACKUP}-00ff.json", target="primary"),
 }
 

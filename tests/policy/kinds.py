@@ -44,6 +44,12 @@ class Hosted(msgspec.Struct, frozen=True, kw_only=True, tag_field="provider", ta
     project: Annotated[str, Meta(description="Its project.", examples=["hotel"], pattern="^[a-z]+$")]
 
 
+class Anywhere(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="embedded", forbid_unknown_fields=True):
+    """A scratch server."""
+
+    folder: Annotated[str | None, Meta(description="Its folder.", examples=["/srv/scratch"])] = None
+
+
 def _never(**_: object) -> None:
     raise AssertionError("a policy connects to nothing")
 
@@ -51,6 +57,7 @@ def _never(**_: object) -> None:
 KINDS = Kinds(
     targets=(Kind(type="local", settings=Folder, connect=_never), Kind(type="s3", settings=Bucket, connect=_never)),
     providers=(Kind(type="postgres", settings=Server, connect=_never), Kind(type="hosted", settings=Hosted, connect=_never)),
+    scratches=(Kind(type="embedded", settings=Anywhere, connect=_never),),
 )
 FILE = Path("backup-policy.yaml")
 

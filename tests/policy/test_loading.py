@@ -20,6 +20,7 @@ from reconciler.policy.secret import Secret, Text
 from reconciler.policy.timing import Timing
 from reconciler.policy.units import Duration, Span
 from reconciler.providers import PROVIDERS
+from reconciler.scratch import SCRATCHES
 from reconciler.targets import TARGETS
 from tests.policy.kinds import FILE, GOOD, KINDS, Bucket, Folder, Server, faults, loaded, told
 
@@ -128,7 +129,7 @@ databases:
     dumps: {schedule: 0 2 * * *, targets: [primary, disk]}
 """
 
-    policy = load(text.encode(), Kinds(targets=TARGETS, providers=PROVIDERS), path=FILE)
+    policy = load(text.encode(), Kinds(targets=TARGETS, providers=PROVIDERS, scratches=SCRATCHES), path=FILE)
 
     settings = {name: msgspec.structs.asdict(target) for name, target in policy.targets.items()}
     assert (settings["primary"]["domain"], settings["disk"]["path"]) == ("aws", "./.backups")

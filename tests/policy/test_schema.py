@@ -14,10 +14,11 @@ from reconciler.policy.schema import schema
 from reconciler.policy.sentences import SENTENCES
 from reconciler.policy.units import format_duration
 from reconciler.providers import PROVIDERS
+from reconciler.scratch import SCRATCHES
 from reconciler.targets import TARGETS
 from tests.policy.kinds import GOOD, KINDS, Folder, faults, loaded
 
-REAL = Kinds(targets=TARGETS, providers=PROVIDERS)
+REAL = Kinds(targets=TARGETS, providers=PROVIDERS, scratches=SCRATCHES)
 SCHEMA = schema(REAL)
 STRUCTURE = {"properties", "if", "then", "else", "allOf", "items", "$ref", "$defs", "$schema"}
 NOTES = {"title", "description", "examples", "default", "x-secret"}
@@ -73,8 +74,8 @@ def test_every_mapping() -> None:
     """It accepts no other keys, so that a misspelt one is a fault."""
     loose = [path for path, node in nodes(SCHEMA) if "properties" in node and node.get("additionalProperties") is not False]
 
-    # The two that choose a variant, and what they choose by: the variants themselves are strict.
-    assert [path for path in loose if not path.startswith((".Target", ".Source"))] == []
+    # Those that choose a variant, and what they choose by: the variants themselves are strict.
+    assert [path for path in loose if not path.startswith((".Target", ".Source", ".Scratch"))] == []
 
 
 def test_every_keyword() -> None:
@@ -84,7 +85,7 @@ def test_every_keyword() -> None:
     assert used - STRUCTURE - NOTES <= set(SENTENCES)
 
 
-SECRETS = {"url", "access_key_id", "secret_access_key", "age_identity", "signing_key"} | {
+SECRETS = {"url", "access_key_id", "secret_access_key", "age_identity", "signing_key", "expect_secret"} | {
     "credentials",
     "account_key",
     "sas_token",
@@ -137,4 +138,4 @@ def test_kinds_that_do_not_fit_their_settings() -> None:
     with pytest.raises(ValueError, match="must have tag='folder'"):
         Kind(type="folder", settings=Folder, connect=print)
     with pytest.raises(ValueError, match="must have tag_field='provider'"):
-        Kinds(targets=(), providers=KINDS.targets)
+        Kinds(targets=(), providers=KINDS.targets, scratches=())

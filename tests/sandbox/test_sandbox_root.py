@@ -9,10 +9,11 @@ from tempfile import mkdtemp
 import pytest
 
 from reconciler.errors import Refused
-from reconciler.sandbox import binaries as programs
-from reconciler.sandbox.account import anybody_reaches, lent_account
-from reconciler.sandbox.binaries import own_folder, postgres_binaries, runnable
+from reconciler.sandbox.binaries import postgres_binaries
 from reconciler.sandbox.postgres import FAST, remove_cluster, start_cluster
+from reconciler.world import programs
+from reconciler.world.account import anybody_reaches, lent_account
+from reconciler.world.programs import own_folder, runnable
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down")
 

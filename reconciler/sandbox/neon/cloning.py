@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.sandbox.account import Account
+from reconciler.world.account import Account
 
 _FICLONE = 0x40049409
 """Linux: this file shall share that one's blocks."""

@@ -19,11 +19,11 @@ import msgspec
 
 from reconciler.errors import Refused, Unreachable
 from reconciler.sandbox import ports, process
-from reconciler.sandbox.account import Account
 from reconciler.sandbox.neon import lsn as log
 from reconciler.sandbox.places import give
 from reconciler.sandbox.postgres import initialise
 from reconciler.sandbox.serving import clear_remains, end_server, environment, ready, wait_until_ready
+from reconciler.world.account import Account
 
 if TYPE_CHECKING:
     import psycopg

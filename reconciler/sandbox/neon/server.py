@@ -12,8 +12,7 @@ import msgspec
 
 from reconciler.errors import ReconcilerError
 from reconciler.sandbox import ports
-from reconciler.sandbox.account import lent_account
-from reconciler.sandbox.binaries import postgres_binaries, runnable
+from reconciler.sandbox.binaries import postgres_binaries
 from reconciler.sandbox.neon.api import application
 from reconciler.sandbox.neon.book import Book, new_id, now, opened
 from reconciler.sandbox.neon.clusters import Clusters
@@ -30,7 +29,9 @@ from reconciler.sandbox.neon.past import visit
 from reconciler.sandbox.neon.records import Branch, Database, Endpoint, Project, Role, State
 from reconciler.sandbox.neon.work import MakeRoot, StartCompute
 from reconciler.sandbox.neon.worker import Worker
+from reconciler.world.account import lent_account
 from reconciler.world.clock import token
+from reconciler.world.programs import runnable
 
 
 def main(folder: Path) -> None:

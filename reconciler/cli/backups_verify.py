@@ -1,0 +1,141 @@
+"""`backups verify`: read backups back now, whatever the schedule says, and write down what came of it."""
+
+import argparse
+from collections.abc import Iterator
+
+import msgspec
+
+from reconciler.cli.backups_read import find
+from reconciler.cli.frame import Call
+from reconciler.cli.progress import progress
+from reconciler.cli.session import Session, open_session
+from reconciler.duties import DUTIES
+from reconciler.duties.verification import newest_on, plan_verify, sentence
+from reconciler.errors import Absent, ReconcilerError, Refused, Stopped
+from reconciler.planning.text import plain
+from reconciler.policy.model import DatabasePolicy, Level
+from reconciler.rehearsal.verify import verify as prove
+from reconciler.turn import survey
+from reconciler.world.events import Began, Ended, Moved
+from reconciler.world.evidence import LEVELS, Evidence
+from reconciler.world.facts import Backup, Observation
+
+
+class Untried(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy that could not be read, so that nothing can be said of it."""
+
+    database: str
+    backup: str
+    target: str
+    reason: str
+    cure: str
+
+
+class VerifyDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What `backups verify --format json` prints."""
+
+    format: int
+    evidence: tuple[Evidence, ...]
+    untried: tuple[Untried, ...]
+
+
+class Chosen(msgspec.Struct, frozen=True, kw_only=True):
+    """One copy to verify."""
+
+    want: DatabasePolicy
+    have: Observation
+    backup: Backup
+    target: str
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    group = parser.add_argument_group("verify")
+    group.add_argument("--target", metavar="TARGET", help="the copy on this target (default: every target that has it)")
+    group.add_argument("--level", choices=LEVELS, help="how thoroughly (default: as the policy says, else restore)")
+
+
+def verify(call: Call) -> int:
+    """Exit code 0 when all passed, 1 when one failed or could not be read, 3 when something could not be proven here."""
+    session = open_session(call, commit=True)
+    chosen = list(_of_id(call, session) if call.arguments.id else _newest(call, session))
+    if not chosen:
+        where = f" on {call.arguments.target}" if call.arguments.target else ""
+        raise Absent(f"there is no whole backup{where} to verify", cure="`reconcile backups list` shows what there is")
+    evidence: list[Evidence] = []
+    untried: list[Untried] = []
+    for one in chosen:
+        try:
+            evidence.append(_verify(call, session, one))
+        except Stopped:
+            raise
+        except ReconcilerError as error:
+            untried.append(_untried(one, error))
+    _answer(call, evidence, untried)
+    if untried or any(one.result == "failed" for one in evidence):
+        return 1
+    return 3 if any(one.result == "unproven" for one in evidence) else 0
+
+
+def _of_id(call: Call, session: Session) -> Iterator[Chosen]:
+    found = find(call, session)
+    have = survey(found.world, found.want, DUTIES).have
+    targets = [name for name in found.backup.whole_on if call.arguments.target in (None, name)]
+    if not targets:
+        states = ", ".join(f"{copy.state} on {name}" for name, copy in sorted(found.backup.copies.items()))
+        raise Refused(
+            f"{found.backup.id} has no whole copy there: it is {states}", cure="`reconcile backups list` shows which are"
+        )
+    for target in targets:
+        yield Chosen(want=found.want, have=have, backup=found.backup, target=target)
+
+
+def _newest(call: Call, session: Session) -> Iterator[Chosen]:
+    for want, world in session.worlds(writable=False):
+        have = survey(world, want, DUTIES).have
+        for target in want.dumps.targets:
+            backup = newest_on(have, target)
+            if backup is not None and call.arguments.target in (None, target):
+                yield Chosen(want=want, have=have, backup=backup, target=target)
+
+
+def _verify(call: Call, session: Session, one: Chosen) -> Evidence:
+    rule = one.want.dumps.verify
+    level: Level = call.arguments.level or (rule.level if rule else "restore")
+    step = plan_verify(one.have, one.backup, one.target, level, why="by name")
+    name, database = step.action.id, one.want.name
+    with progress(call) as tell:
+        # All that it writes is a pin and a record of evidence.
+        world = session.telling(tell).world_of(one.want, writable=True)
+        says = f"{step.shown.does} {step.shown.to}"
+        tell(Began(action=name, database=database, says=says, expected_bytes=step.shown.bytes))
+        evidence = prove(
+            world,
+            one.want,
+            backup=one.backup.id,
+            target=one.target,
+            level=level,
+            moved=lambda count: tell(Moved(action=name, bytes=count)),
+        )
+        tell(Ended(action=name, database=database, says=sentence(evidence), ok=evidence.result == "passed"))
+    return evidence
+
+
+def _untried(one: Chosen, error: ReconcilerError) -> Untried:
+    return Untried(database=one.want.name, backup=one.backup.id, target=one.target, reason=error.what, cure=error.cure)
+
+
+def _answer(call: Call, evidence: list[Evidence], untried: list[Untried]) -> None:
+    if call.json:
+        call.answer_json(VerifyDocument(format=1, evidence=tuple(evidence), untried=tuple(untried)))
+        return
+    lines: list[str] = []
+    for one in evidence:
+        lines.append(f"{one.database}: {one.backup} on {one.target}: {one.level} {one.result}")
+        lines += [f"  {step}" for step in one.did]
+        lines += [f"  {fault.result}: {fault.where}: {fault.what}" for fault in one.faults]
+        lines += [f"  left out: {what}" for what in one.left_out]
+    for missed in untried:
+        lines.append(f"{missed.database}: {missed.backup} on {missed.target}: could not be read: {missed.reason}")
+        lines += [f"  {missed.cure}"] if missed.cure else []
+    call.answer("\n".join(plain(line) for line in lines))

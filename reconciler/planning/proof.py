@@ -1,0 +1,98 @@
+"""What evidence makes of each copy: proven, refuted, or neither. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from reconciler.policy.model import Level
+from reconciler.world.evidence import LEVELS, Evidence
+from reconciler.world.facts import Backup, Known, Observation
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one copy, as it lies there now."""
+
+    last: Evidence | None = None
+    proven: Evidence | None = None
+    """By a restore that passed, and nothing since that speaks against it."""
+    refuted: Evidence | None = None
+    """By what failed, and nothing since that is as thorough and passed."""
+
+
+UNTRIED = Standing()
+
+
+def standings(have: Observation) -> Mapping[tuple[str, str], Standing]:
+    """By target and backup. Evidence of another content of the copy says nothing of this one."""
+    if not isinstance(have.evidence, Known):
+        return {}
+    contents = {(target, copy.id): copy.content for target, seen in have.known().items() for copy in seen.copies}
+    found: dict[tuple[str, str], Standing] = {}
+    for record in have.evidence.value.records:
+        copy = (record.target, record.backup)
+        if contents.get(copy) == record.content:
+            found[copy] = _after(found.get(copy, UNTRIED), record)
+    return found
+
+
+def _after(standing: Standing, record: Evidence) -> Standing:
+    proven, refuted = standing.proven, standing.refuted
+    if record.result == "failed":
+        proven, refuted = None, record
+    elif record.result == "passed":
+        if refuted is not None and LEVELS.index(record.level) >= LEVELS.index(refuted.level):
+            refuted = None
+        proven = record if record.level == "restore" else proven
+    return Standing(last=record, proven=proven, refuted=refuted)
+
+
+def proven(have: Observation) -> Mapping[str, Evidence]:
+    """Backups with a whole copy that was ever proven, by id, and the newest proof."""
+    whole = {(target, backup.id) for backup in have.backups() for target in backup.whole_on}
+    found: dict[str, Evidence] = {}
+    for copy, standing in standings(have).items():
+        if standing.proven is not None and copy in whole:
+            last = found.get(copy[1])
+            found[copy[1]] = standing.proven if last is None or standing.proven.finished > last.finished else last
+    return found
+
+
+def refuted(have: Observation) -> Mapping[tuple[str, str], Evidence]:
+    """Copies that can't be restored, for all we know: they count for nothing, and are not touched."""
+    return {copy: standing.refuted for copy, standing in standings(have).items() if standing.refuted is not None}
+
+
+def sound(have: Observation) -> tuple[Backup, ...]:
+    """All backups, newest first, without the copies that are refuted."""
+    bad = refuted(have)
+    if not bad:
+        return have.backups()
+    left = (
+        Backup(id=one.id, copies={target: copy for target, copy in one.copies.items() if (target, one.id) not in bad})
+        for one in have.backups()
+    )
+    return tuple(backup for backup in left if backup.copies)
+
+
+def sound_on(backup: Backup, bad: Mapping[tuple[str, str], Evidence]) -> tuple[str, ...]:
+    """Targets with a whole copy that is not refuted."""
+    return tuple(target for target in backup.whole_on if (target, backup.id) not in bad)
+
+
+def last_verified(have: Observation, target: str, level: Level) -> Evidence | None:
+    """The newest verification of that level or a more thorough one on a target, of whichever backup, whatever came of it."""
+    if not isinstance(have.evidence, Known):
+        return None
+    thorough = [
+        one
+        for one in have.evidence.value.records
+        if one.kind == "verification" and one.target == target and LEVELS.index(one.level) >= LEVELS.index(level)
+    ]
+    return max(thorough, key=lambda one: one.finished, default=None)
+
+
+def last_proof(have: Observation, now: datetime) -> Evidence | None:
+    """The newest one that still counts, of any whole copy."""
+    fresh = [record for record in proven(have).values() if record.is_fresh(now)]
+    return max(fresh, key=lambda record: record.finished, default=None)

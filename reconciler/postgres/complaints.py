@@ -1,0 +1,93 @@
+"""What pg_restore complains of, object by object: each error is told apart, and none is waved through."""
+
+import re
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from reconciler.world.evidence import Fault
+
+_ENTRY: Final = re.compile(r"pg_restore: from TOC entry \d+; \d+ \d+ (.*)")
+_ERROR: Final = re.compile(r"pg_restore: error: (.*)")
+_IGNORED: Final = re.compile(r"pg_restore: warning: errors ignored on restore: (\d+)")
+_CONTEXT: Final = re.compile(r'CONTEXT:\s+(?:PL/pgSQL|SQL) function "?([^"( ]+(?:\([^)]*\))?)"?')
+_SAID: Final = re.compile(r".*?(?:ERROR|FATAL|PANIC):\s+(.*)")
+
+_MISSING: Final = re.compile(r"does not exist|is not available|not accept data type|no unique or exclusion constraint matching")
+_NOT_OURS_TO_DO: Final = re.compile(
+    r"permission denied|must be owner|must be superuser|must be member|must be able to|only superuser|"
+    r"only roles with|superuser privilege|may not|security label provider"
+)
+_NO_ROOM: Final = re.compile(
+    r"No space left|out of memory|out of shared memory|could not resize shared memory|could not extend file|"
+    r"server closed the connection|terminating connection|connection to server|no connection to the server|"
+    r"lost synchronization|could not receive data|could not send data|PQputCopy|PQendcopy|canceling statement"
+)
+_HOLDS_VALUES: Final = re.compile(r"invalid input|invalid byte|out of range|too long|violates|duplicate key|malformed|COPY")
+_QUOTED: Final = re.compile(r'"[^"]*"|\([^)]*\)=\([^)]*\)')
+
+SHOWN_CHARACTERS: Final = 300
+
+Kind = Literal["missing", "forbidden", "no room", "other"]
+
+
+class Complaints:
+    """Hears pg_restore's stderr, line by line."""
+
+    def __init__(self) -> None:
+        self._entry = "the archive"
+        self._found: list[tuple[str, str, str]] = []
+        """Entry, error, and the function that it happened in."""
+        self._ignored = 0
+
+    def hear(self, line: str) -> None:
+        """One line. What follows an error (its statement, its detail) holds what was restored, and is not kept."""
+        if match := _ENTRY.match(line):
+            self._entry = match[1]
+        elif match := _IGNORED.match(line):
+            self._ignored = int(match[1])
+        elif match := _ERROR.match(line):
+            said = _SAID.fullmatch(match[1])
+            self._found.append((self._entry, said[1] if said else match[1], ""))
+        elif self._found and (match := _CONTEXT.match(line)):
+            entry, error, inside = self._found[-1]
+            self._found[-1] = (entry, error, inside or match[1])
+
+    def faults(self, *, excused: bool) -> Iterator[Fault]:
+        """One for each error. `excused`: something was left out, so that what misses it proves nothing."""
+        for entry, error, inside in self._found:
+            kind = kind_of(error)
+            # What our own restrictions forbid may be missed by what comes after it.
+            excused = excused or kind == "forbidden"
+            yield _fault(entry, error, inside, kind, excused=excused)
+        if self._ignored > len(self._found):
+            more = self._ignored - len(self._found)
+            yield Fault(where="the archive", what=f"{more} more errors that pg_restore ignored", result="failed")
+
+
+def kind_of(error: str) -> Kind:
+    """What sort of trouble the words tell of."""
+    if _NO_ROOM.search(error):
+        return "no room"
+    if _NOT_OURS_TO_DO.search(error):
+        return "forbidden"
+    return "missing" if _MISSING.search(error) else "other"
+
+
+def shown(error: str) -> str:
+    """An error without the values of rows that it may quote."""
+    words = " ".join(_QUOTED.sub('"…"', error).split() if _HOLDS_VALUES.search(error) else error.split())
+    return words if len(words) <= SHOWN_CHARACTERS else words[:SHOWN_CHARACTERS] + "…"
+
+
+def _fault(entry: str, error: str, inside: str, kind: Kind, *, excused: bool) -> Fault:
+    said = shown(error)
+    if kind == "no room":
+        return Fault(where=entry, what=f"the scratch server could not go on: {said}", result="unproven")
+    if kind == "forbidden":
+        return Fault(where=entry, what=f"can't be restored without a superuser's rights: {said}", result="unproven")
+    if kind == "missing" and excused:
+        return Fault(where=entry, what=f"misses something that is not here: {said}", result="unproven")
+    if kind == "missing" and inside:
+        what = f"function {inside} needs a search_path, which a restore does not have: {said}"
+        return Fault(where=entry, what=what, result="failed")
+    return Fault(where=entry, what=said, result="failed")

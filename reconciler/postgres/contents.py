@@ -1,0 +1,168 @@
+"""An archive's table of contents, as pg_restore lists it: read from a stream, whose bytes are passed on afterwards."""
+
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from reconciler.errors import Corrupt, Unreachable
+from reconciler.postgres import client
+from reconciler.postgres.child import Child
+from reconciler.postgres.dump import Manners
+from reconciler.postgres.environment import child_environment
+from reconciler.postgres.failures import first_error
+from reconciler.postgres.flow import Watch, feed
+
+KINDS: Final = (
+    "ACCESS METHOD", "ACL", "ACL LANGUAGE", "AGGREGATE", "BLOB", "BLOB COMMENTS", "BLOB METADATA", "BLOBS", "CAST",
+    "CHECK CONSTRAINT", "COLLATION", "COMMENT", "CONSTRAINT", "CONVERSION", "DATABASE", "DATABASE PROPERTIES", "DEFAULT",
+    "DEFAULT ACL", "DOMAIN", "DUMMY TYPE", "ENCODING", "EVENT TRIGGER", "EXTENSION", "FK CONSTRAINT", "FOREIGN DATA WRAPPER",
+    "FOREIGN SERVER", "FOREIGN TABLE", "FUNCTION", "INDEX", "INDEX ATTACH", "LARGE OBJECT", "LARGE OBJECTS",
+    "MATERIALIZED VIEW", "MATERIALIZED VIEW DATA", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY", "POLICY",
+    "PROCEDURAL LANGUAGE", "PROCEDURE", "PUBLICATION", "PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA", "ROW SECURITY",
+    "RULE", "SCHEMA", "SEARCHPATH", "SECURITY LABEL", "SEQUENCE", "SEQUENCE OWNED BY", "SEQUENCE SET", "SERVER", "SHELL TYPE",
+    "STATISTICS", "STATISTICS DATA", "STDSTRINGS", "SUBSCRIPTION", "SUBSCRIPTION TABLE", "TABLE", "TABLE ATTACH", "TABLE DATA",
+    "TABLESPACE", "TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE",
+    "TRANSFORM", "TRIGGER", "TYPE", "USER MAPPING", "VIEW",
+)  # fmt: skip
+"""What pg_dump 14 to 18 calls its entries. One that is not among them is known by its first word."""
+_LONGEST_FIRST: Final = sorted(KINDS, key=len, reverse=True)
+_LINE: Final = re.compile(r"(\d+); (\d+) (\d+) (.+)")
+_NAME: Final = r'("(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)'
+_EXTENSION: Final = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS {_NAME} WITH SCHEMA {_NAME};$", re.MULTILINE)
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a table of contents."""
+
+    number: int
+    kind: str
+    rest: str
+    """Schema (or `-`), name and owner, as listed: names may hold blanks, so nobody can tell them apart for sure."""
+
+    @property
+    def name(self) -> str:
+        """Schema and name, for people."""
+        schema, _, name = self.rest.rpartition(" ")[0].partition(" ")
+        return name if schema == "-" else f"{schema}.{name}"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """What an archive holds, and where its extensions go."""
+
+    entries: tuple[Entry, ...]
+    schemas: Mapping[str, str]
+    """Extension → the schema that it lies in."""
+
+    def count(self) -> Mapping[str, int]:
+        """How many there are of each kind."""
+        return Counter(entry.kind for entry in self.entries)
+
+
+def read_through(program: client.Client, chunks: Iterable[bytes], manners: Manners) -> Listed:
+    """List it, and let pg_restore read all of it, to the last byte. Raises Corrupt where it can't, and what `chunks` raises."""
+    listed, all_chunks = listing(program, chunks, manners)
+    with Path(os.devnull).open("wb") as void:
+        code, complaints = _run(program, ["--file=-"], all_chunks, void, manners, whole=True)
+    if code:
+        raise Corrupt(f"pg_restore can't read the archive: {first_error(complaints) or 'it said nothing'}")
+    return listed
+
+
+def listing(program: client.Client, chunks: Iterable[bytes], manners: Manners) -> tuple[Listed, Iterator[bytes]]:
+    """The table of contents, which is an archive's beginning, and all its chunks from the first on.
+
+    What must be held in memory meanwhile is what pg_restore takes to read it: the table, and what fills a pipe.
+    """
+    source = iter(chunks)
+    head: list[bytes] = []
+    with tempfile.TemporaryFile() as output:
+        code, complaints = _run(program, ["--list"], _remembered(source, head), output, manners, whole=False)
+        if code:
+            raise Corrupt(f"pg_restore can't read the archive: {first_error(complaints) or 'it said nothing'}")
+        entries = tuple(_entries(_text(output)))
+    schemas = _extension_schemas(program, entries, head, manners)
+    return Listed(entries=entries, schemas=schemas), _rejoined(head, source)
+
+
+def _entries(text: str) -> Iterator[Entry]:
+    for line in text.splitlines():
+        match = _LINE.fullmatch(line)
+        if match:
+            kind = next((kind for kind in _LONGEST_FIRST if match[4].startswith(kind + " ")), match[4].partition(" ")[0])
+            yield Entry(number=int(match[1]), kind=kind, rest=match[4][len(kind) + 1 :])
+
+
+def _extension_schemas(
+    program: client.Client, entries: Sequence[Entry], head: Sequence[bytes], manners: Manners
+) -> Mapping[str, str]:
+    """As the archive's own statements say it: each is read by a strict pattern, and never run."""
+    wanted = [entry.number for entry in entries if entry.kind == "EXTENSION"]
+    if not wanted:
+        return {}
+    with use_list(wanted) as chosen, tempfile.TemporaryFile() as output:
+        arguments = ["--schema-only", f"--use-list={chosen.name}", "--file=-"]
+        _run(program, arguments, iter(head), output, manners, whole=False)
+        return {_plain(name): _plain(schema) for name, schema in _EXTENSION.findall(_text(output))}
+
+
+def use_list(numbers: Iterable[int]) -> IO[bytes]:
+    """A file that tells pg_restore which entries to restore; it goes when closed."""
+    file = tempfile.NamedTemporaryFile(prefix="reconciler-list-")  # noqa: SIM115  the caller closes it
+    file.write("".join(f"{number};\n" for number in numbers).encode())
+    file.flush()
+    return file
+
+
+def _plain(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def _text(output: IO[bytes]) -> str:
+    output.seek(0)
+    return output.read().decode("utf-8", "replace")
+
+
+def _remembered(chunks: Iterator[bytes], head: list[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        head.append(chunk)
+        yield chunk
+
+
+def _rejoined(head: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
+    while head:
+        yield head.pop(0)
+    yield from rest
+
+
+def _run(
+    program: client.Client,
+    arguments: Sequence[str],
+    chunks: Iterator[bytes],
+    output: IO[bytes],
+    manners: Manners,
+    *,
+    whole: bool,
+) -> tuple[int, str]:
+    """Feed it until it has enough, or to the end where it must read the `whole`; its exit code and what it complained of."""
+    argv = [str(program.folder / "pg_restore"), *arguments]
+    child = Child(argv, environment=child_environment(None), fed=True, output=output.fileno())
+    watch = Watch(manners.clock, manners.stop, manners.patience, "reading an archive")
+    try:
+        fed_all = feed(child, chunks, watch)
+        code = child.finish(watch.check)
+    finally:
+        child.end()
+    if code < 0:
+        raise Unreachable(f"pg_restore was ended by signal {-code}", cure="look at memory and at who kills; try again")
+    if whole and code == 0 and not fed_all:
+        raise Corrupt("pg_restore was done before the archive ended")
+    return code, child.complaints

@@ -1,0 +1,254 @@
+"""A scratch database: furnished by a superuser while it is empty, then restored, compared and asked without any rights."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, LiteralString
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from reconciler.errors import Refused, Unreachable
+from reconciler.policy.model import Check
+from reconciler.postgres import client, hostile
+from reconciler.postgres.checks import run_check
+from reconciler.postgres.child import Child
+from reconciler.postgres.complaints import Complaints
+from reconciler.postgres.conninfo import Conninfo
+from reconciler.postgres.contents import Entry, listing, use_list
+from reconciler.postgres.counting import count
+from reconciler.postgres.dump import Manners
+from reconciler.postgres.failures import translated
+from reconciler.postgres.flow import Watch, feed, read_blocks
+from reconciler.postgres.session import Session, session, time_limit, unlimited
+from reconciler.world.clock import token
+from reconciler.world.evidence import Fault
+from reconciler.world.facts import DumpFacts, Globals
+from reconciler.world.scratch import Restoration
+
+NAME: Final = "reconciler/rehearsal"
+MADE_FOR: Final = "made by reconcile for "
+"""Begins the comment of each role that a rehearsal made."""
+INVALID: LiteralString = """
+SELECT indexrelid::regclass::text, relkind = 'I' FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE NOT indisvalid
+"""
+UNPOPULATED: LiteralString = """
+SELECT nspname || ' ' || relname, c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+WHERE relkind = 'm' AND NOT relispopulated
+"""
+
+
+class Keys(msgspec.Struct, frozen=True, kw_only=True):
+    """How a scratch database is entered."""
+
+    admin: Conninfo
+    """Who furnished it. Runs nothing that was restored: catalog queries alone."""
+    owner: Conninfo
+    """Owns it and may do nothing else."""
+    reader: Conninfo
+    """May read everything in it and nothing else."""
+
+
+class PostgresRoom:
+    """One rehearsal's database."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        facts: DumpFacts,
+        globals_: Globals,
+        tools: client.Client,
+        manners: Manners,
+        *,
+        place: str,
+        reveal: Callable[[Check], str | None],
+    ) -> None:
+        self.place = place
+        self._keys, self._facts, self._globals, self._tools, self._manners = keys, facts, globals_, tools, manners
+        self._reveal = reveal
+        self._entries: tuple[Entry, ...] = ()
+        self._excused = False
+
+    def restore(self, chunks: Iterable[bytes], *, raw_bytes: int) -> Restoration:
+        """Extensions first, then all entries but those left out, then count."""
+        listed, whole = listing(self._tools, chunks, self._manners)
+        with self._admin("furnish") as admin:
+            owner = self._keys.owner.user
+            made, faults, notes = hostile.make_extensions(admin, self._facts.extensions, listed.schemas, owner)
+        self._entries, left_out = hostile.restorable(listed, made)
+        self._excused = bool(faults) or any(entry.kind in hostile.NEEDED_BY_OTHERS for entry in listed.entries)
+        complaints = Complaints()
+        self._run_restore(whole, complaints)
+        faults += complaints.faults(excused=self._excused)
+        self._excused = self._excused or any(fault.result == "unproven" for fault in faults)
+        with self._admin("count the objects of") as admin:
+            objects, missing = count(admin, self._entries, excused=self._excused)
+            # From here on it only reads: row security must not hide rows from it, least of all from its owner.
+            admin.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(owner)))
+        return Restoration(
+            did=f"restored {len(self._entries)} entries by pg_restore {self._tools.version}, counted {objects} objects",
+            objects=objects,
+            faults=(*faults, *missing),
+            left_out=(*left_out, *notes),
+        )
+
+    def inspect(self) -> tuple[Fault, ...]:
+        """By catalog queries, and by pg_amcheck where it is there."""
+        with self._admin("inspect") as admin:
+            invalid = admin.execute(INVALID).fetchall()
+            unpopulated = admin.execute(UNPOPULATED).fetchall()
+            amcheck = self._allow_amcheck(admin)
+        faults = [
+            # Of a partitioned table's it may have been so at the source: the archive says nothing about that.
+            Fault(where=f"index {name}", what="was left invalid", result="unproven" if partitioned else "failed")
+            for name, partitioned in invalid
+        ]
+        filled = [entry.rest for entry in self._entries if entry.kind == "MATERIALIZED VIEW DATA"]
+        faults += [
+            Fault(where=f"materialized view {name}", what="was left without its rows", result=self._blame())
+            for listed, name in unpopulated
+            if any(rest.startswith(f"{listed} ") for rest in filled)
+        ]
+        return (*faults, *(self._amcheck() if amcheck else ()))
+
+    def check(self, check: Check) -> Fault | None:
+        """Under the reader's name."""
+        try:
+            secret = self._reveal(check)
+        except Refused as error:
+            return Fault(where=f"check {check.name}", what=f"can't be asked: {error.what}", result="unproven")
+        with translated(self._keys.reader, "cannot check"):
+            return run_check(self._keys.reader, check, secret, self._globals.settings, excused=self._excused)
+
+    def _blame(self) -> "hostile.Blame":
+        return "unproven" if self._excused else "failed"
+
+    @contextmanager
+    def _admin(self, doing: str) -> Iterator[Session]:
+        with (
+            session(self._keys.admin, NAME) as connection,
+            translated(self._keys.admin, f"cannot {doing}"),
+            time_limit(connection),
+        ):
+            yield connection
+
+    def _run_restore(self, chunks: Iterable[bytes], complaints: Complaints) -> None:
+        address = self._keys.owner.for_child(NAME, unlimited(client.major_of(self._tools.version)))
+        with use_list(entry.number for entry in self._entries) as chosen:
+            argv = [
+                str(self._tools.folder / "pg_restore"),
+                "--verbose",  # or an error would not say which entry it is of
+                "--no-owner",
+                "--no-tablespaces",
+                "--no-password",
+                f"--use-list={chosen.name}",
+                f"--dbname={address.conninfo}",
+            ]
+            child = Child(argv, environment=address.environment, fed=True, hear=complaints.hear)
+            watch = Watch(self._manners.clock, self._manners.stop, self._manners.patience, "rehearsing a restore")
+            try:
+                fed_all = feed(child, chunks, watch)
+                code = child.finish(Watch(self._manners.clock, self._manners.stop, None, "rehearsing a restore").check)
+            finally:
+                child.end()
+        if code < 0:
+            raise Unreachable(f"pg_restore was ended by signal {-code}", cure="look at memory and at who kills")
+        if not fed_all:
+            for _ in chunks:  # what is wrong with the rest of the archive must be seen too
+                pass
+
+    def _allow_amcheck(self, admin: Session) -> bool:
+        if not os.access(self._tools.folder / "pg_amcheck", os.X_OK):
+            return False
+        try:
+            admin.execute("CREATE SCHEMA reconciler_amcheck")
+            admin.execute("CREATE EXTENSION amcheck WITH SCHEMA reconciler_amcheck")
+            owner = sql.Identifier(self._keys.owner.user)
+            admin.execute(sql.SQL("GRANT USAGE ON SCHEMA reconciler_amcheck TO {}").format(owner))
+            admin.execute(sql.SQL("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reconciler_amcheck TO {}").format(owner))
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error:
+            return False
+        return True
+
+    def _amcheck(self) -> tuple[Fault, ...]:
+        """Heap and index pages, and that every index finds every row: run by the owner, since indexes call functions."""
+        # Its own options name databases by patterns: how to get there is said by variables.
+        argv = [str(self._tools.folder / "pg_amcheck"), "--no-password", "--heapallindexed", self._keys.owner.database]
+        child = Child(argv, environment=self._keys.owner.for_environment(NAME))
+        watch = Watch(self._manners.clock, self._manners.stop, None, "checking pages")
+        try:
+            said = b"".join(read_blocks(child.stream, watch)).decode("utf-8", "replace")
+            code = child.finish(watch.check)
+        finally:
+            child.end()
+        if code == 0:
+            return ()
+        first = next((line for line in (said + "\n" + child.complaints).splitlines() if line.strip()), f"exit code {code}")
+        # 2 is corruption; anything else is that it could not look.
+        return (Fault(where="pg_amcheck", what=first.strip(), result="failed" if code == 2 else "unproven"),)
+
+
+@contextmanager
+def furnished(admin: Conninfo, facts: DumpFacts, globals_: Globals, *, database: str, place: str) -> Iterator[Keys]:
+    """A new database like the source's, with its two roles and those that its rights name. Dropping them is others' work.
+
+    Raises Refused where the server can't have one like it.
+    """
+    owner, reader = f"{database}_owner", f"{database}_reader"
+    passwords = token(16), token(16)
+    with session(admin, NAME) as connection, translated(admin, "cannot make a scratch database on"), time_limit(connection):
+        _make_roles(connection, globals_, (owner, passwords[0]), (reader, passwords[1]), MADE_FOR + database)
+        _make_database(connection, facts, database, owner, place)
+    inside = admin.in_database(database)
+    with session(inside, NAME) as connection, translated(inside, "cannot furnish"), time_limit(connection):
+        # Before PostgreSQL 15 it is the superuser's, and everybody's to create in.
+        connection.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(owner)))
+    yield Keys(
+        admin=inside, owner=admin.as_role(owner, passwords[0], database), reader=admin.as_role(reader, passwords[1], database)
+    )
+
+
+def _make_roles(connection: Session, globals_: Globals, owner: tuple[str, str], reader: tuple[str, str], mark: str) -> None:
+    """Each carries the mark, by which those are found that a death left."""
+    made = hostile.make_roles(connection, globals_)
+    for name, password in (owner, reader):
+        create = sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD {}")
+        connection.execute(create.format(sql.Identifier(name), sql.Literal(password)))
+    connection.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(reader[0])))
+    connection.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(sql.Identifier(reader[0])))
+    for name in (*made, owner[0], reader[0]):
+        connection.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(sql.Identifier(name), sql.Literal(mark)))
+
+
+def _make_database(connection: Session, facts: DumpFacts, database: str, owner: str, place: str) -> None:
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER {} ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(
+        sql.Identifier(database),
+        sql.Identifier(owner),
+        sql.Literal(facts.encoding or "UTF8"),
+        sql.Literal(facts.collate or "C"),
+        sql.Literal(facts.ctype or "C"),
+    )
+    try:
+        connection.execute(create)
+    except (
+        psycopg.errors.WrongObjectType,
+        psycopg.errors.InvalidParameterValue,
+        psycopg.errors.ObjectNotInPrerequisiteState,
+    ) as error:
+        raise Refused(
+            f"{place} can't have a database like the source's, with encoding {facts.encoding} and locale {facts.collate}: "
+            f"{error.diag.message_primary}",
+            cure=f"make the locale on that machine, e.g. `locale-gen {facts.collate}`",
+        ) from error
+    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
+    reader = sql.Identifier(f"{database}_reader")
+    connection.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(sql.Identifier(database), reader))
+
+
+def tools_for(explicit: Path | None, facts: DumpFacts, server: int) -> client.Client:
+    """The pg_restore that reads this dump's archive. Raises Refused."""
+    return client.for_restore(client.find("pg_restore", explicit), archive=client.major_of(facts.client_version), server=server)

@@ -1,0 +1,142 @@
+"""Two ways to a scratch database: a throw-away server of our own, or a database made on a server that the policy names."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from reconciler.errors import Refused
+from reconciler.policy.model import Check
+from reconciler.policy.secret import Surroundings
+from reconciler.postgres import catalog, client
+from reconciler.postgres.conninfo import Conninfo
+from reconciler.postgres.contents import read_through
+from reconciler.postgres.dump import Manners
+from reconciler.postgres.failures import translated
+from reconciler.postgres.room import MADE_FOR, NAME, PostgresRoom, furnished, tools_for
+from reconciler.postgres.session import Session, apply_settings, session, time_limit, unlimited
+from reconciler.postgres.throwaway import choose, throwaway
+from reconciler.world.clock import token
+from reconciler.world.facts import DumpFacts, Globals
+from reconciler.world.scratch import Contents
+
+DATABASE: Final = "rehearsal"
+PREFIX: Final = "reconciler_scratch_"
+OURS: LiteralString = "SELECT datname FROM pg_database WHERE datname ~ '^reconciler_scratch_[0-9a-f]+$' ORDER BY 1"
+OUR_ROLES: LiteralString = """
+SELECT rolname FROM pg_roles WHERE shobj_description(oid, 'pg_authid') = %s ORDER BY 1
+"""
+
+Reveal = Callable[[Check], str | None]
+
+
+def revealing(database: str, surroundings: Surroundings) -> Reveal:
+    """What the answer of a check must be, where it is a secret. The function raises Refused where that is not to be found."""
+
+    def reveal(check: Check) -> str | None:
+        if check.expect_secret is None:
+            return None
+        return check.expect_secret.reveal(surroundings, field=f"databases.{database}.checks.{check.name}").expose()
+
+    return reveal
+
+
+def _contents(chunks: Iterable[bytes], facts: DumpFacts, manners: Manners) -> Contents:
+    tools = tools_for(manners.client_bin, facts, client.major_of(facts.client_version))
+    return Contents(entries=len(read_through(tools, chunks, manners).entries))
+
+
+class EmbeddedScratch:
+    """A throw-away server for each rehearsal, of the source's major where there is one."""
+
+    def __init__(self, base: Path, manners: Manners, reveal: Reveal, *, server_bin: Path | None = None) -> None:
+        self.place = f"a throw-away PostgreSQL in {base}"
+        self._base, self._manners, self._reveal, self._server_bin = base, manners, reveal, server_bin
+
+    def contents(self, chunks: Iterable[bytes], facts: DumpFacts) -> Contents:
+        """Read to its last byte."""
+        return _contents(chunks, facts, self._manners)
+
+    @contextmanager
+    def room(self, facts: DumpFacts, globals: Globals) -> Iterator[PostgresRoom]:  # noqa: A002  the port's word
+        """A server that is gone when the body ends, however it ends."""
+        programs = choose(client.find("postgres", self._server_bin), facts.source.major)
+        tools = tools_for(self._manners.client_bin, facts, programs.major)
+        with (
+            throwaway(self._base, programs, self._manners) as server,
+            furnished(server.admin, facts, globals, database=DATABASE, place=server.place) as keys,
+        ):
+            yield PostgresRoom(keys, facts, globals, tools, self._manners, place=server.place, reveal=self._reveal)
+
+
+class ServerScratch:
+    """A database made for each rehearsal on a server that is there for that, and dropped afterwards."""
+
+    def __init__(self, admin: Conninfo, manners: Manners, reveal: Reveal) -> None:
+        self.place = admin.place
+        self._admin, self._manners, self._reveal = admin, manners, reveal
+
+    def contents(self, chunks: Iterable[bytes], facts: DumpFacts) -> Contents:
+        """Read to its last byte."""
+        return _contents(chunks, facts, self._manners)
+
+    @contextmanager
+    def room(self, facts: DumpFacts, globals: Globals) -> Iterator[PostgresRoom]:  # noqa: A002  the port's word
+        """A lock held by a session of ours tells that it is in use; what nobody holds is dropped by the next."""
+        name = PREFIX + token(6)
+        with session(self._admin, NAME) as connection:
+            with translated(self._admin, "cannot prepare a rehearsal on"), time_limit(connection):
+                apply_settings(connection, unlimited(connection.info.server_version // 10000))
+                server = catalog.source_facts(connection)
+                if connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchall() != [(True,)]:
+                    raise Refused(
+                        f"{self.place} needs a superuser, to make extensions and to take every right from what is restored",
+                        cure="name a server of its own under `scratch:`, with its superuser's url",
+                    )
+                _refuse_source(server.identity.cluster, facts, self.place)
+                if server.major < facts.source.major:
+                    raise Refused(
+                        f"{self.place} is PostgreSQL {server.major}, older than the backup's {facts.source.major}",
+                        cure="name a newer server under `scratch:`",
+                    )
+                _sweep(connection)
+                _claim(connection, name)
+            tools = tools_for(self._manners.client_bin, facts, server.major)
+            try:
+                with furnished(self._admin, facts, globals, database=name, place=self.place) as keys:
+                    yield PostgresRoom(keys, facts, globals, tools, self._manners, place=self.place, reveal=self._reveal)
+            finally:
+                with translated(self._admin, "cannot drop the scratch database on"), time_limit(connection):
+                    _drop(connection, name)
+
+
+def _refuse_source(cluster: str, facts: DumpFacts, place: str) -> None:
+    if cluster == facts.source.identity.cluster:
+        raise Refused(
+            f"{place} is the server of the source: nothing is restored there", cure="name another server under `scratch:`"
+        )
+
+
+def _claim(connection: Session, name: str) -> None:
+    connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
+
+
+def _sweep(connection: Session) -> None:
+    """Drop what those left who died: a lock goes with its session."""
+    for (name,) in connection.execute(OURS).fetchall():
+        free = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)).fetchall()[0][0]
+        if free:
+            _drop(connection, name)
+            connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,))
+
+
+def _drop(connection: Session, name: str) -> None:
+    """The database with whoever is in it, then its roles. Met twice, it is the same."""
+    connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    for (role,) in connection.execute(OUR_ROLES, (MADE_FOR + name,)).fetchall():
+        # One that another rehearsal has come to use meanwhile stays: it has no rights.
+        with suppress(psycopg.errors.DependentObjectsStillExist):
+            connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))

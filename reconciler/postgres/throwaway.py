@@ -1,0 +1,214 @@
+"""A PostgreSQL server that nobody needs: made in a folder of its own, reached by a socket alone, gone however we end.
+
+It is started from whatever programs are at hand, with nothing of our environment: no archiving, replication, jobs or network.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import psycopg
+
+from reconciler.errors import Refused
+from reconciler.postgres import client
+from reconciler.postgres.child import Child
+from reconciler.postgres.conninfo import Conninfo
+from reconciler.postgres.dump import Manners
+from reconciler.postgres.flow import Watch
+from reconciler.world.account import Account, lent_account
+from reconciler.world.clock import token
+from reconciler.world.programs import own_folder, runnable
+
+ADMIN: Final = "reconciler_admin"
+PORT: Final = "5432"
+"""Of the socket's name; nothing listens on it."""
+LONGEST_SOCKET: Final = 107
+"""Bytes of a socket's path that Linux takes (macOS: 103, which our names leave room for)."""
+ROOT: Final = Path("/")
+"""Where servers run: an account that we lend may not even look into our own folder."""
+READY_SECONDS: Final = 60.0
+SETTINGS: Final = (
+    "listen_addresses = ''",
+    "unix_socket_permissions = 0700",
+    "port = 5432",
+    # It is thrown away: nothing of it needs to survive anything.
+    "fsync = off",
+    "synchronous_commit = off",
+    "full_page_writes = off",
+    # A copy of production's settings would ship WAL into production's archive, and take part in its replication.
+    "archive_mode = off",
+    "wal_level = minimal",
+    "max_wal_senders = 0",
+    "max_replication_slots = 0",
+    "max_logical_replication_workers = 0",
+    "shared_preload_libraries = ''",
+    # It would run functions of restored indexes at times of its own.
+    "autovacuum = off",
+    "jit = off",
+    "max_connections = 30",
+    "shared_buffers = 128MB",
+    "maintenance_work_mem = 256MB",
+    "max_wal_size = 1GB",
+    "timezone = 'UTC'",
+    "log_timezone = 'UTC'",
+    # Statements hold what was restored; the log holds nothing of it.
+    "log_min_error_statement = panic",
+    "log_min_messages = fatal",
+)
+
+
+class Throwaway(msgspec.Struct, frozen=True, kw_only=True):
+    """A server that runs."""
+
+    admin: Conninfo
+    """Its superuser, in the database that it began with."""
+    folder: Path
+    """Where it lies: what is put there goes with it."""
+    version: str
+    place: str
+
+
+@contextmanager
+def throwaway(base: Path, programs: client.Client, manners: Manners) -> Iterator[Throwaway]:
+    """A new server below `base`. Leftovers of others that died are removed first.
+
+    Raises Refused or Unreachable where it can't be started.
+    """
+    account = lent_account()
+    home = _home(base, account)
+    sweep(home)
+    with _place(home, account) as folder:
+        binaries = runnable(programs.folder, account)
+        password = token(16)
+        _initialise(binaries, folder, account, password, manners)
+        yield from _running(binaries, folder, account, password=password, manners=manners, version=programs.version)
+
+
+def choose(found: Sequence[client.Client], major: int) -> client.Client:
+    """The server to start for a dump of that major: of the same, else the oldest newer one. Raises Refused."""
+    servers = [one for one in found if one.major >= major and os.access(one.folder / "initdb", os.X_OK)]
+    if not servers:
+        had = "; ".join(map(str, found)) or "none at all"
+        raise Refused(
+            f"no PostgreSQL server of major {major} or newer is on this machine to rehearse in; found was {had}",
+            cure=f"install it, e.g. postgresql-{major}, name its folder as scratch.bin, or use scratch: {{type: postgres}}",
+        )
+    return min(servers, key=lambda one: (one.major != major, one.major))
+
+
+def sweep(home: Path) -> int:
+    """Remove what was left by those that died; how many that were. A lock that can be had is nobody's."""
+    swept = 0
+    for lock in sorted(home.glob("*.lock")):
+        with suppress(OSError), lock.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(lock.with_suffix(""))
+            lock.unlink()
+            swept += 1
+    return swept
+
+
+def _home(base: Path, account: Account | None) -> Path:
+    """A folder of ours in the base; one that the server's account can walk through."""
+    base.mkdir(parents=True, exist_ok=True)
+    return own_folder(base / f"reconciler-scratch-{os.geteuid()}", mode=0o711 if account else 0o700)
+
+
+@contextmanager
+def _place(home: Path, account: Account | None) -> Iterator[Path]:
+    """A folder under a name of its own, claimed for as long as this process lives."""
+    folder = home / token(6)
+    if len(os.fsencode(folder / f".s.PGSQL.{PORT}")) >= LONGEST_SOCKET:
+        raise Refused(f"the path of {folder} is too long for a socket", cure="name a shorter folder as scratch.folder")
+    lock = home / f"{folder.name}.lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            folder.mkdir(mode=0o700)
+            if account:
+                os.chown(folder, account.uid, account.gid)
+            yield folder
+        finally:
+            _remove(folder)
+            lock.unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():  # a session that had not yet noticed its server's end may have written once more
+        shutil.rmtree(folder)
+
+
+def _initialise(binaries: Path, folder: Path, account: Account | None, password: str, manners: Manners) -> None:
+    secret = folder / "password"
+    secret.touch(mode=0o600)
+    secret.write_text(password)
+    if account:
+        os.chown(secret, account.uid, account.gid)
+    argv = [str(binaries / "initdb"), "-D", str(folder / "data"), f"--username={ADMIN}", f"--pwfile={secret}"]
+    argv += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
+    child = Child(argv, environment=_environment(), server=account, folder=ROOT)
+    try:
+        code = child.finish(Watch(manners.clock, manners.stop, None, "making a scratch server").check)
+    finally:
+        child.end()
+        secret.unlink()
+    if code:
+        raise Refused(
+            f"initdb could not make a scratch server in {folder}: {_last(child.complaints)}",
+            cure="see whether the disk is full; scratch.folder names another place",
+        )
+    with (folder / "data" / "postgresql.conf").open("a") as configuration:
+        configuration.write("\n" + "\n".join((*SETTINGS, f"unix_socket_directories = '{folder}'")) + "\n")
+    (folder / "data" / "pg_hba.conf").write_text("local all all scram-sha-256\n")
+
+
+def _running(
+    binaries: Path, folder: Path, account: Account | None, *, password: str, manners: Manners, version: str
+) -> Iterator[Throwaway]:
+    admin = Conninfo({"host": str(folder), "port": PORT, "user": ADMIN, "password": password, "dbname": "postgres"})
+    server = Child(
+        [str(binaries / "postgres"), "-D", str(folder / "data")], environment=_environment(), server=account, folder=ROOT
+    )
+    try:
+        _wait_until_ready(server, admin, manners)
+        yield Throwaway(
+            admin=admin, folder=folder, version=version, place=f"a throw-away PostgreSQL {version} in {folder.parent.parent}"
+        )
+    finally:
+        server.end()
+
+
+def _wait_until_ready(server: Child, admin: Conninfo, manners: Manners) -> None:
+    ends = manners.clock.monotonic() + READY_SECONDS
+    while True:
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(**admin.for_session("reconciler/scratch")).close()  # type: ignore[arg-type]  # libpq's names
+            return
+        if server.has_ended or manners.clock.monotonic() >= ends:
+            raise Refused(
+                f"the scratch server did not start: {_last(server.complaints)}",
+                cure="look at memory, shared memory and disk of this machine",
+            )
+        manners.clock.wait(0.05, manners.stop)
+        Watch(manners.clock, manners.stop, None, "starting a scratch server").check()
+
+
+def _last(complaints: str) -> str:
+    return complaints.splitlines()[-1] if complaints else "it said nothing"
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours: what runs in there learns no variable and no path."""
+    return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+
+
+def default_base() -> Path:
+    """The system's place for what does not last."""
+    return Path(tempfile.gettempdir())

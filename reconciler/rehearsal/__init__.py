@@ -1,0 +1,1 @@
+"""Restoring to see whether it can be done: bring a point back, compare, check, time it."""

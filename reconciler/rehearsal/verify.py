@@ -1,0 +1,169 @@
+"""Verifying one copy of a backup, to the asked level: the result is evidence, written down and bound to that very content."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from reconciler.backups import layout
+from reconciler.backups.evidence import append, content_of
+from reconciler.backups.fetch import archive, read_globals, read_manifest
+from reconciler.backups.manifest import Manifest
+from reconciler.backups.pins import pinned
+from reconciler.backups.pipeline import Progress, read_checked
+from reconciler.errors import Absent, Corrupt, NoKey, ReconcilerError, Stopped
+from reconciler.policy.model import DatabasePolicy, Level
+from reconciler.rehearsal.rehearse import Archive, Reading, Rehearsed, rehearse
+from reconciler.world.evidence import Evidence, Fault, outcome
+from reconciler.world.ports import Target, World
+
+UNSAID = timedelta(days=30)
+"""For how long evidence counts where the policy says nothing."""
+
+
+def verify(
+    world: World, want: DatabasePolicy, *, backup: str, target: str, level: Level, moved: Progress = lambda _: None
+) -> Evidence:
+    """Reads the copy under a pin, and writes down what came of it: passed, failed, or unproven.
+
+    Raises what keeps it from being read at all (Unreachable, Refused, Stopped, Conflict): then there is no evidence, and it is
+    tried again. Raises Absent or Corrupt where there is no manifest to go by: then there is no such copy.
+    """
+    origin, home = world.targets[target], world.targets[want.home]
+    started, began = world.clock.now(), world.clock.monotonic()
+    with pinned(world, home, origin, database=want.name, backup=backup, for_what=f"verify ({level})"):
+        manifest = read_manifest(origin, want.name, backup, world.signatures)
+        content = content_of(manifest, _held(origin, want.name, backup))
+        copy = _Copy(manifest=manifest, target=target, content=content, level=level, started=started)
+        done = _examine(world, want, copy, moved)
+    done.seconds["all"] = round(world.clock.monotonic() - began, 3)
+    return append(home, want.name, _record(world, want, copy, done, world.clock.now()))
+
+
+def _held(origin: Target, database: str, backup: str) -> layout.Held:
+    items = origin.list(layout.backup_root(database, backup)).items
+    found = layout.put_in_order(database, items).backups
+    if not found:
+        raise Absent(f"{origin.name}: {backup} went away while it was verified")
+    return found[0]
+
+
+def _examine(world: World, want: DatabasePolicy, copy: "_Copy", moved: Progress) -> Rehearsed:
+    """Never raises for what the copy is to blame for."""
+    origin, manifest = world.targets[copy.target], copy.manifest
+    done = Rehearsed(did=[], faults=[], left_out=[], seconds={})
+    try:
+        _beside(world, origin, manifest, done)
+        if copy.level == "hash":
+            _hash(world, origin, manifest, done, moved)
+            return done
+        chunks = Reading(archive(origin, manifest, world.identities, moved))
+        if copy.level == "toc":
+            _read_through(world, manifest, chunks, done)
+            return done
+        whole = Archive(
+            facts=manifest.dump_facts(),
+            globals=read_globals(origin, manifest, world.identities),
+            chunks=chunks,
+            raw_bytes=manifest.object_of("dump").raw_bytes,
+        )
+        rehearsed = rehearse(world.scratch, whole, want.checks, world.clock)
+    except Corrupt as error:
+        done.faults.append(Fault(where=manifest.id, what=error.what, result="failed"))
+    except Absent as error:
+        done.faults.append(Fault(where=manifest.id, what=f"is gone: {error.what}", result="failed"))
+    except NoKey as error:
+        done.faults.append(Fault(where=manifest.id, what=f"{error.what}; {error.cure}", result="unproven"))
+    else:
+        _join(done, rehearsed)
+    return done
+
+
+def _join(done: Rehearsed, more: Rehearsed) -> None:
+    done.did += more.did
+    done.faults += more.faults
+    done.left_out += more.left_out
+    done.seconds |= more.seconds
+    done.where = more.where
+
+
+def _beside(world: World, origin: Target, manifest: Manifest, done: Rehearsed) -> None:
+    """All objects but the archive, which is read last and once."""
+    for stored in manifest.objects:
+        if stored.content != "dump":
+            for _ in read_checked(origin, manifest, stored):
+                _heed(world)
+    done.did.append(f"compared {len(manifest.objects) - 1} objects beside the archive with their hashes")
+
+
+def _hash(world: World, origin: Target, manifest: Manifest, done: Rehearsed, moved: Progress) -> None:
+    stored = manifest.object_of("dump")
+    for _ in read_checked(origin, manifest, stored, moved=moved):
+        _heed(world)
+    done.did.append(f"compared {stored.stored_bytes} bytes of the archive with their {len(stored.parts)} hashes")
+
+
+def _read_through(world: World, manifest: Manifest, chunks: Reading, done: Rehearsed) -> None:
+    try:
+        contents = world.scratch.contents(chunks, manifest.dump_facts())
+    except (Corrupt, Stopped):
+        raise
+    except ReconcilerError as error:
+        if error is chunks.error:
+            raise
+        done.faults.append(Fault(where="scratch", what=f"{error.what}; {error.cure}", result="unproven"))
+    else:
+        done.did.append(f"read the archive through: {contents.entries} entries in its table of contents")
+
+
+def _heed(world: World) -> None:
+    if world.stop.is_set():
+        raise Stopped("asked to stop")
+
+
+class _Copy(msgspec.Struct, frozen=True, kw_only=True):
+    """What is verified."""
+
+    manifest: Manifest
+    target: str
+    content: str
+    level: Level
+    started: datetime
+
+
+def _record(
+    world: World, want: DatabasePolicy, copy: _Copy, done: Rehearsed, finished: datetime
+) -> Callable[[int, str | None], Evidence]:
+    manifest = copy.manifest
+    return lambda sequence, before: Evidence(
+        sequence=sequence,
+        before=before,
+        kind="verification",
+        database=want.name,
+        repository=manifest.repository,
+        backup=manifest.id,
+        target=copy.target,
+        content=copy.content,
+        sha256=manifest.object_of("dump").sha256,
+        instant=manifest.instant,
+        level=copy.level,
+        result=outcome(done.faults),
+        started=copy.started,
+        finished=finished,
+        expires=finished + lasts(want),
+        did=tuple(done.did),
+        faults=tuple(done.faults),
+        left_out=tuple(done.left_out),
+        seconds=done.seconds,
+        where=done.where,
+        policy=world.policy_digest,
+        git_commit=world.git_commit,
+    )
+
+
+def lasts(want: DatabasePolicy) -> timedelta:
+    """For how long evidence of this database counts: one verification may be missed."""
+    rule = want.dumps.verify
+    if rule is None:
+        return UNSAID
+    return rule.expires if rule.expires is not None else 2 * rule.every

@@ -1,0 +1,91 @@
+"""Evidence: what a verification or a drill found out, of which copy, when, and for how long that counts. Data only."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from reconciler.policy.model import Level
+
+Moment = Annotated[datetime, Meta(tz=True)]
+
+LEVELS: tuple[Level, ...] = ("hash", "toc", "restore")
+"""Each does what the one before it does, and more."""
+
+Result = Literal["passed", "failed", "unproven"]
+RESULTS: tuple[Result, ...] = ("passed", "unproven", "failed")
+"""Best first: the worst of its faults is what a rehearsal comes to."""
+
+EVIDENCE_FORMAT = 1
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was not as it must be, or that could not be told here."""
+
+    where: str
+    """The object, as PostgreSQL describes it, or the step that met it."""
+    what: str
+    result: Literal["failed", "unproven"]
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of one verification or drill. It speaks of one content of one copy: another content is another copy."""
+
+    format: int = EVIDENCE_FORMAT
+    sequence: int
+    before: str | None
+    """sha256 of the record before it, in hex digits; None for the first."""
+    kind: Literal["verification", "drill"]
+    name: str = ""
+    """Of a drill, as the policy calls it."""
+    database: str
+    repository: str
+    backup: str
+    target: str
+    content: str
+    """Which content it was: what the target says of it, in short. Compared with `Copy.content`."""
+    sha256: str
+    """Of the archive as it is stored, in hex digits."""
+    instant: Moment
+    """The restore point."""
+    level: Level
+    result: Result
+    started: Moment
+    finished: Moment
+    expires: Moment | None
+    """From then on it says nothing of today; None: never."""
+    did: tuple[str, ...] = ()
+    """What was done, step by step, each with its outcome."""
+    faults: tuple[Fault, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """What was not brought back, and could not have been here."""
+    seconds: Mapping[str, float] = {}
+    """How long each step took."""
+    where: str = ""
+    """The scratch server, for people."""
+    policy: str
+    """The policy's digest."""
+    git_commit: str | None = None
+
+    def is_fresh(self, now: datetime) -> bool:
+        """Whether it still counts."""
+        return self.expires is None or now < self.expires
+
+    @property
+    def name_in_freeze(self) -> str:
+        """How a person's acknowledgement names it."""
+        return f"evidence {self.sequence}"
+
+
+class Chain(msgspec.Struct, frozen=True, kw_only=True):
+    """All evidence of one database as one target holds it, oldest first, and what is wrong with the chain."""
+
+    records: tuple[Evidence, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+def outcome(faults: Iterable[Fault]) -> Result:
+    """What these faults come to."""
+    return max((fault.result for fault in faults), key=RESULTS.index, default="passed")

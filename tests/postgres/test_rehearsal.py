@@ -1,0 +1,284 @@
+"""Rehearsals on real servers: everything comes back, what is hostile does not run, and each trouble is told apart."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import Corrupt, Refused
+from reconciler.policy.expectation import Expectation
+from reconciler.policy.model import Check
+from reconciler.policy.units import Duration
+from reconciler.postgres.dump import Manners
+from reconciler.postgres.room import PostgresRoom
+from reconciler.postgres.scratch import EmbeddedScratch, ServerScratch
+from reconciler.postgres.source import PostgresSource
+from reconciler.postgres.url import parse
+from reconciler.world.evidence import Fault
+from reconciler.world.scratch import Restoration, Scratch
+from tests.postgres.odd_schema import odd_database
+from tests.postgres.taking import Taken, take
+from tests.servers.postgres import Server
+from tests.servers.scratch import left_in, scratch_base
+
+__all__ = ["scratch_base"]
+
+Open = Callable[[str], PostgresSource]
+
+
+def no_secret(_: Check) -> None:
+    """No check here names one."""
+
+
+@pytest.fixture
+def scratch(manners: Manners, scratch_base: Path) -> EmbeddedScratch:
+    return EmbeddedScratch(scratch_base, manners, no_secret)
+
+
+@contextmanager
+def restored(scratch: Scratch, taken: Taken) -> Iterator[tuple[PostgresRoom, Restoration]]:
+    """In a room of its own, gone afterwards."""
+    with scratch.room(taken.facts, taken.globals) as room:
+        assert isinstance(room, PostgresRoom)
+        yield room, room.restore(taken.chunks, raw_bytes=sum(map(len, taken.chunks)))
+
+
+def taken_of(server: Server, open_source: Open, statements: str) -> Taken:
+    return take(open_source(server.url(server.new_database(statements))))
+
+
+def faults_of(scratch: Scratch, taken: Taken) -> list[Fault]:
+    """Of restoring and looking."""
+    with restored(scratch, taken) as (room, restoration):
+        return [*restoration.faults, *room.inspect()]
+
+
+def test_everything_comes_back(postgres: Server, open_source: Open, scratch: EmbeddedScratch, scratch_base: Path) -> None:
+    """A bit of everything, on each major, without one fault; what acts beyond the database is left out by name."""
+    taken = take(open_source(postgres.url(odd_database(postgres))))
+
+    with restored(scratch, taken) as (room, restoration):
+        assert restoration.faults == ()
+        assert room.inspect() == ()
+        assert restoration.objects > 100
+        kinds = {what.split(":")[0].split(" public")[0].split(" owned")[0] for what in restoration.left_out}
+        assert {"PUBLICATION some_of_it", "EVENT TRIGGER watch_ddl", "DEFAULT ACL"} <= kinds
+        assert postgres.major == int(room.place.split("PostgreSQL ")[1].split(".")[0])
+    assert left_in(scratch_base) == []
+
+
+def test_reading_an_archive_through(postgres18: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
+    """pg_restore reads all of it; what is cut off is no archive, though its table of contents is whole."""
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 50000) i")
+    whole = b"".join(taken.chunks)
+
+    assert scratch.contents(taken.chunks, taken.facts).entries > 0
+    with pytest.raises(Corrupt, match="pg_restore can't read the archive"):
+        scratch.contents([whole[: len(whole) // 2]], taken.facts)
+
+
+HOSTILE = """
+CREATE ROLE {role} LOGIN; GRANT CREATE ON SCHEMA public TO {role}; SET ROLE {role};
+CREATE FUNCTION public.escape() RETURNS int LANGUAGE plpgsql AS $$
+BEGIN EXECUTE 'COPY (SELECT 1) TO PROGRAM ''touch {mark}'''; RETURN 1; EXCEPTION WHEN OTHERS THEN RETURN 0; END $$;
+CREATE VIEW public.trap AS SELECT public.escape() AS n;
+CREATE TABLE public.t (id int);
+CREATE FUNCTION public.become() RETURNS int LANGUAGE plpgsql AS $$
+BEGIN EXECUTE 'ALTER ROLE ' || quote_ident(current_user) || ' SUPERUSER'; RETURN 1; EXCEPTION WHEN OTHERS THEN RETURN 0; END $$;
+CREATE MATERIALIZED VIEW public.eager AS SELECT public.escape() AS n, public.become() AS m;
+CREATE FUNCTION public.count(anyelement) RETURNS bigint LANGUAGE sql AS 'SELECT public.escape()::bigint';
+CREATE FUNCTION public.lower(text) RETURNS text LANGUAGE sql AS 'SELECT public.escape()::text';
+RESET ROLE;
+"""
+
+
+def test_a_planted_view(postgres18: Server, open_source: Open, scratch: EmbeddedScratch, tmp_path: Path) -> None:
+    """What a superuser's restore would run, and what reading a view would run, runs no program and gains no right."""
+    mark, other = Path("/tmp") / f"escaped-{os.getpid()}", Path("/tmp") / f"escaped-{os.getpid()}-again"  # noqa: S108
+    statements = HOSTILE.format(mark=other, role=f"intruder_{os.getpid()}")
+    taken = taken_of(postgres18, open_source, statements)
+    # The source's own superuser refreshed the view: that is what the rehearsal must not repeat.
+    other.unlink(missing_ok=True)
+
+    with restored(scratch, taken) as (room, restoration):
+        found = [*restoration.faults, *room.inspect(), room.check(asked("select n from public.trap", "= 0"))]
+        assert room.check(asked("select count(*) from pg_roles where rolsuper", "= 1")) is None
+        assert room.check(asked("select n + m from public.eager", "= 0")) is None
+
+    assert [fault for fault in found if fault is not None] == []
+    assert not mark.exists()
+    assert not other.exists()
+
+
+def asked(sql: str, expect: str, *, seconds: int = 10) -> Check:
+    return Check(name="asked", sql=sql, expect=Expectation.parse(expect), timeout=Duration(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("sql", "expect", "says"),
+    [
+        ("select count(*) from t", "= 3", None),
+        ("select count(*) from t", "> 3", ("failed", "answered 3, expected > 3")),
+        ("select null", "!= 1", ("failed", "answered null")),
+        ("select * from t", "= 1", ("failed", "one row of one column")),
+        ("delete from t returning 1", "= 1", ("failed", "permission denied|read-only")),
+        ("commit; drop table t", "= 1", ("failed", "multiple commands")),
+        ("select pg_sleep(30)", "= 1", ("unproven", "longer than 1 s")),
+        ("select count(*) from missing", "= 1", ("failed", "does not exist")),
+        ("select count(*) from hidden", "= 1", None),
+        ("select setting from pg_settings where name = 'search_path'", "= app, public", None),
+    ],
+)
+def test_checks(
+    postgres18: Server, open_source: Open, scratch: EmbeddedScratch, *, sql: str, expect: str, says: tuple[str, str] | None
+) -> None:
+    """One statement, one value, read-only, in time, with the database's own settings and all rows."""
+    name = postgres18.new_database(
+        "CREATE SCHEMA app; CREATE TABLE app.t AS SELECT generate_series(1, 3) i; CREATE TABLE app.hidden AS SELECT 1;"
+        "ALTER TABLE app.hidden ENABLE ROW LEVEL SECURITY; ALTER TABLE app.hidden FORCE ROW LEVEL SECURITY"
+    )
+    postgres18.execute(f"ALTER DATABASE {name} SET search_path = app, public")
+    taken = take(open_source(postgres18.url(name)))
+
+    with restored(scratch, taken) as (room, _):
+        fault = room.check(asked(sql, expect, seconds=1))
+
+    if says is None:
+        assert fault is None
+    else:
+        assert fault is not None
+        assert fault.result == says[0]
+        assert any(words in fault.what for words in says[1].split("|"))
+
+
+def test_a_function_that_needs_a_search_path(
+    postgres_servers: Callable[[int], Server], open_source: Open, scratch: EmbeddedScratch
+) -> None:
+    """It is named: production's restore would fail in the same place. (PostgreSQL 17 refuses to make such a view.)"""
+    taken = taken_of(
+        postgres_servers(16),
+        open_source,
+        "CREATE TABLE rates (r int); INSERT INTO rates VALUES (1);"
+        "CREATE FUNCTION rate() RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT r FROM rates); END';"
+        "CREATE MATERIALIZED VIEW m AS SELECT rate() AS r",
+    )
+
+    found = faults_of(scratch, taken)
+
+    assert [fault.result for fault in found] == ["failed", "failed"]
+    assert "rate() needs a search_path" in found[0].what
+    assert "MATERIALIZED VIEW DATA m" in found[0].where
+    assert found[1] == Fault(where="materialized view public.m", what="was left without its rows", result="failed")
+
+
+def test_an_extension_that_reaches_out(postgres18: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
+    """It is never made: what rests on it is unproven, each by its name, and is not blamed on the backup."""
+    taken = taken_of(
+        postgres18,
+        open_source,
+        "CREATE EXTENSION dblink; CREATE EXTENSION hstore; CREATE TABLE t (h hstore);"
+        "CREATE VIEW remote AS SELECT * FROM dblink('dbname=x', 'select 1') AS r (n int)",
+    )
+
+    found = faults_of(scratch, taken)
+
+    assert {fault.result for fault in found} == {"unproven"}
+    assert found[0].where == "extension dblink"
+    assert any("VIEW remote" in fault.where for fault in found), found
+
+
+def test_a_foreign_table(postgres18: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
+    """Servers, mappings and foreign tables are left out by name."""
+    taken = taken_of(
+        postgres18,
+        open_source,
+        "CREATE EXTENSION postgres_fdw; CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname 'postgres');"
+        "CREATE USER MAPPING FOR CURRENT_USER SERVER elsewhere OPTIONS (password 'p');"
+        "CREATE FOREIGN TABLE far (id int) SERVER elsewhere; CREATE VIEW near AS SELECT * FROM far",
+    )
+
+    with restored(scratch, taken) as (_, restoration):
+        said = " ".join(restoration.left_out)
+
+    assert {fault.result for fault in restoration.faults} == {"unproven"}
+    assert "SERVER elsewhere" in said
+    assert "FOREIGN TABLE public.far" in said
+    assert "USER MAPPING" in said
+
+
+def test_rows_that_do_not_fit(postgres18: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
+    """Data that its own constraint refuses is a failed backup, and the row is not quoted."""
+    taken = taken_of(
+        postgres18,
+        open_source,
+        "CREATE TABLE t (mail text); INSERT INTO t VALUES ('ana@example.com');"
+        "ALTER TABLE t ADD CONSTRAINT no_at CHECK (position('@' in mail) = 0) NOT VALID;"
+        "UPDATE pg_constraint SET convalidated = true WHERE conname = 'no_at'",
+    )
+
+    found = faults_of(scratch, taken)
+
+    assert "failed" in {fault.result for fault in found}
+    assert "ana@" not in str(found)
+
+
+def test_a_locale_that_is_not_here(postgres18: Server, open_source: Open, scratch: EmbeddedScratch, scratch_base: Path) -> None:
+    """Order of text could not be proven: it is refused with the way to get it."""
+    import msgspec
+
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t (id int)")
+    facts = msgspec.structs.replace(taken.facts, collate="xx_YY.UTF-8", ctype="xx_YY.UTF-8")
+
+    with pytest.raises(Refused, match=r"locale xx_YY\.UTF-8"), scratch.room(facts, taken.globals):
+        pass
+    assert left_in(scratch_base) == []
+
+
+def test_no_server_of_that_major(manners: Manners, postgres18: Server, open_source: Open, tmp_path: Path) -> None:
+    """An older one can't stand for it."""
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t (id int)")
+    scratch = EmbeddedScratch(tmp_path, manners, no_secret, server_bin=tmp_path)
+
+    with pytest.raises(Refused, match="no PostgreSQL server of major 18"), scratch.room(taken.facts, taken.globals):
+        pass
+
+
+def test_a_server_for_rehearsals(
+    manners: Manners, postgres_servers: Callable[[int], Server], open_source: Open, postgres18: Server
+) -> None:
+    """A database and its roles come and go there; the source's own server is refused."""
+    source = postgres_servers(16)
+    taken = take(open_source(source.url(odd_database(source))))
+    before = postgres18.execute("SELECT datname FROM pg_database UNION SELECT rolname FROM pg_roles ORDER BY 1")
+    scratch = ServerScratch(parse(postgres18.url("postgres"), field="scratch.url"), manners, no_secret)
+    at_home = ServerScratch(parse(source.url("postgres"), field="scratch.url"), manners, no_secret)
+
+    with restored(scratch, taken) as (room, restoration):
+        found = [*restoration.faults, *room.inspect()]
+        inside = postgres18.execute("SELECT count(*) FROM pg_database WHERE starts_with(datname, 'reconciler_scratch_')")
+
+    assert found == []
+    assert inside == [(1,)]
+    assert before == postgres18.execute("SELECT datname FROM pg_database UNION SELECT rolname FROM pg_roles ORDER BY 1")
+    with pytest.raises(Refused, match="is the server of the source"), at_home.room(taken.facts, taken.globals):
+        pass
+
+
+def test_what_a_death_left_on_a_server(
+    manners: Manners, postgres_servers: Callable[[int], Server], open_source: Open, postgres18: Server
+) -> None:
+    """The next rehearsal drops it; one that is in use is left alone."""
+    taken = take(open_source(postgres_servers(16).url(postgres_servers(16).new_database("CREATE TABLE t (id int)"))))
+    scratch = ServerScratch(parse(postgres18.url("postgres"), field="scratch.url"), manners, no_secret)
+    postgres18.execute("CREATE DATABASE reconciler_scratch_00ff00ff00ff")
+    postgres18.execute("CREATE ROLE left_by_a_death")
+    postgres18.execute("COMMENT ON ROLE left_by_a_death IS 'made by reconcile for reconciler_scratch_00ff00ff00ff'")
+
+    with restored(scratch, taken), restored(scratch, taken):
+        names = [row[0] for row in postgres18.execute("SELECT datname FROM pg_database WHERE datname ~ '^reconciler_scratch_'")]
+
+    assert len(names) == 2
+    assert "reconciler_scratch_00ff00ff00ff" not in names
+    assert postgres18.execute("SELECT FROM pg_roles WHERE rolname = 'left_by_a_death'") == []
