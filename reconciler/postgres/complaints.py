@@ -52,6 +52,16 @@ class Complaints:
             entry, error, inside = self._found[-1]
             self._found[-1] = (entry, error, inside or match[1])
 
+    def end(self, code: int) -> None:
+        """The program is done. One that failed and said nothing that we understood has failed all the same."""
+        if code and not self._found and not self._ignored:
+            self._found.append(("the archive", f"pg_restore failed with exit code {code}, without a word that we know", ""))
+
+    @property
+    def stuck(self) -> str:
+        """Why the server could not go on, or empty: then nothing else that it said is a word about the archive."""
+        return next((f"{entry}: {shown(error)}" for entry, error, _ in self._found if kind_of(error) == "no room"), "")
+
     def faults(self, *, excused: bool) -> Iterator[Fault]:
         """One for each error. `excused`: something was left out, so that what misses it proves nothing."""
         for entry, error, inside in self._found:
@@ -81,8 +91,6 @@ def shown(error: str) -> str:
 
 def _fault(entry: str, error: str, inside: str, kind: Kind, *, excused: bool) -> Fault:
     said = shown(error)
-    if kind == "no room":
-        return Fault(where=entry, what=f"the scratch server could not go on: {said}", result="unproven")
     if kind == "forbidden":
         return Fault(where=entry, what=f"can't be restored without a superuser's rights: {said}", result="unproven")
     if kind == "missing" and excused:

@@ -39,6 +39,10 @@ LEFT_OUT: Final[Mapping[str, str]] = {
 _SAYS_OF: Final = ("ACL", "COMMENT", "SECURITY LABEL")
 """Entries that speak of another one, which their name begins with."""
 
+KINDS_LEFT_OUT: Final = (
+    "event trigger", "publication", "subscription", "foreign data wrapper", "foreign server", "foreign table", "user mapping",
+)  # fmt: skip
+"""The same, as fingerprints call them."""
 REACHING: Final = frozenset((
     "adminpack", "aws_lambda", "aws_s3", "dblink", "file_fdw", "http", "mysql_fdw", "oracle_fdw", "pg_background", "pg_cron",
     "pg_net", "pg_timetable", "pgagent", "pglogical", "plperlu", "plpython2u", "plpython3u", "plpythonu", "plsh", "pltclu",

@@ -1,6 +1,7 @@
 """A scratch database: furnished by a superuser while it is empty, then restored, compared and asked without any rights."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,16 +18,19 @@ from reconciler.postgres.checks import run_check
 from reconciler.postgres.child import Child
 from reconciler.postgres.complaints import Complaints
 from reconciler.postgres.conninfo import Conninfo
-from reconciler.postgres.contents import Entry, listing, use_list
+from reconciler.postgres.contents import Entry, Listed, listing, use_list
 from reconciler.postgres.counting import count
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import translated
+from reconciler.postgres.fingerprint import JOBS, take
 from reconciler.postgres.flow import Watch, feed, read_blocks
 from reconciler.postgres.session import Session, session, time_limit, unlimited
+from reconciler.postgres.spool import Spool, spooled
 from reconciler.world.clock import token
 from reconciler.world.evidence import Fault
 from reconciler.world.facts import DumpFacts, Globals
-from reconciler.world.scratch import Restoration
+from reconciler.world.fingerprint import Fingerprint, differences, gaps, other_versions
+from reconciler.world.scratch import Comparison, Restoration
 
 NAME: Final = "reconciler/rehearsal"
 MADE_FOR: Final = "made by reconcile for "
@@ -38,6 +42,16 @@ UNPOPULATED: LiteralString = """
 SELECT nspname || ' ' || relname, c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
 WHERE relkind = 'm' AND NOT relispopulated
 """
+
+
+DOING: Final = "rehearsing a restore"
+ROOM: Final = 2
+"""Bytes on disk for each byte of an archive, indexes included: usually fewer, and a full disk is seen too late."""
+SPARE_BYTES: Final = 256 * 1024 * 1024
+"""An empty server with its WAL has about this."""
+WORTH_BYTES: Final = 64 * 1024 * 1024
+"""Below this, writing the archive down first costs more than several jobs save."""
+MOST_JOBS: Final = 4
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,23 +78,49 @@ class PostgresRoom:
         *,
         place: str,
         reveal: Callable[[Check], str | None],
+        folder: Path | None = None,
     ) -> None:
+        """`folder`: where the database's files lie, if that is this machine: there must be room for them."""
         self.place = place
+        self._folder = folder
         self._keys, self._facts, self._globals, self._tools, self._manners = keys, facts, globals_, tools, manners
         self._reveal = reveal
         self._entries: tuple[Entry, ...] = ()
         self._excused = False
+        self._shape_compared = False
 
     def restore(self, chunks: Iterable[bytes], *, raw_bytes: int) -> Restoration:
+        """By several jobs from a file where that is worth it and there is room for both, else from the stream."""
+        jobs = self._jobs(raw_bytes)
+        if jobs == 1 or self._folder is None:
+            listed, whole = listing(self._tools, chunks, self._manners)
+            return self._bring_back(listed, whole, jobs=1)
+        watch = Watch(self._manners.clock, self._manners.stop, self._manners.patience, "reading an archive")
+        with spooled(chunks, Spool(jobs=jobs, folder=self._folder, raw_bytes=raw_bytes), watch) as path:
+            listed, _ = listing(self._tools, _blocks(path), self._manners)
+            return self._bring_back(listed, path, jobs=jobs)
+
+    def _jobs(self, raw_bytes: int) -> int:
+        """Raises Refused where there is no room for what is restored, counted with its indexes."""
+        if self._folder is None:
+            return 1
+        free = shutil.disk_usage(self._folder).free
+        needed = ROOM * raw_bytes + SPARE_BYTES
+        if free < needed:
+            what = f"{self._folder} has room for {free} bytes, and rehearsing this backup takes about {needed}"
+            raise Refused(what, cure="name a folder with more as scratch.folder")
+        is_worth_it = raw_bytes >= WORTH_BYTES and free >= needed + raw_bytes
+        return min(MOST_JOBS, os.cpu_count() or 1) if is_worth_it else 1
+
+    def _bring_back(self, listed: Listed, source: Iterator[bytes] | Path, *, jobs: int) -> Restoration:
         """Extensions first, then all entries but those left out, then count."""
-        listed, whole = listing(self._tools, chunks, self._manners)
         with self._admin("furnish") as admin:
             owner = self._keys.owner.user
             made, faults, notes = hostile.make_extensions(admin, self._facts.extensions, listed.schemas, owner)
         self._entries, left_out = hostile.restorable(listed, made)
         self._excused = bool(faults) or any(entry.kind in hostile.NEEDED_BY_OTHERS for entry in listed.entries)
         complaints = Complaints()
-        self._run_restore(whole, complaints)
+        self._run_restore(source, complaints, jobs=jobs)
         faults += complaints.faults(excused=self._excused)
         self._excused = self._excused or any(fault.result == "unproven" for fault in faults)
         with self._admin("count the objects of") as admin:
@@ -88,10 +128,30 @@ class PostgresRoom:
             # From here on it only reads: row security must not hide rows from it, least of all from its owner.
             admin.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(owner)))
         return Restoration(
-            did=f"restored {len(self._entries)} entries by pg_restore {self._tools.version}, counted {objects} objects",
+            did=f"restored {len(self._entries)} entries by pg_restore {self._tools.version}"
+            + (f" with {jobs} jobs" if jobs > 1 else "")
+            + f", counted {objects} objects",
             objects=objects,
             faults=(*faults, *missing),
             left_out=(*left_out, *notes),
+        )
+
+    def compare(self, expected: Fingerprint) -> Comparison:
+        """As the owner, whom row security does not bind any more."""
+        owner = self._keys.owner
+        clock, stop = self._manners.clock, self._manners.stop
+        found = take(owner, application_name=NAME, level=expected.level, clock=clock, stop=stop, jobs=JOBS[expected.level])
+        self._shape_compared = expected.shape is not None and found.shape is not None
+        faults = [
+            Fault(where="fingerprint", what=what, result=self._blame())
+            for what in differences(expected, found, left_out=hostile.KINDS_LEFT_OUT)
+        ]
+        faults += [Fault(where="fingerprint", what=what, result="unproven") for what in gaps(expected, found)]
+        notes = [f"{one.what}: not compared: {one.why}" for one in expected.uncovered]
+        return Comparison(
+            did=f"compared {len(found.tables)} tables with {found.rows} rows ({expected.level}) with what the source held",
+            faults=tuple(faults),
+            notes=(*notes, *other_versions(expected, found)),
         )
 
     def inspect(self) -> tuple[Fault, ...]:
@@ -104,6 +164,7 @@ class PostgresRoom:
             # Of a partitioned table's it may have been so at the source: the archive says nothing about that.
             Fault(where=f"index {name}", what="was left invalid", result="unproven" if partitioned else "failed")
             for name, partitioned in invalid
+            if not (partitioned and self._shape_compared)
         ]
         filled = [entry.rest for entry in self._entries if entry.kind == "MATERIALIZED VIEW DATA"]
         faults += [
@@ -134,8 +195,9 @@ class PostgresRoom:
         ):
             yield connection
 
-    def _run_restore(self, chunks: Iterable[bytes], complaints: Complaints) -> None:
+    def _run_restore(self, source: Iterator[bytes] | Path, complaints: Complaints, *, jobs: int) -> None:
         address = self._keys.owner.for_child(NAME, unlimited(client.major_of(self._tools.version)))
+        is_stream = not isinstance(source, Path)
         with use_list(entry.number for entry in self._entries) as chosen:
             argv = [
                 str(self._tools.folder / "pg_restore"),
@@ -145,17 +207,24 @@ class PostgresRoom:
                 "--no-password",
                 f"--use-list={chosen.name}",
                 f"--dbname={address.conninfo}",
+                *(() if is_stream else (f"--jobs={jobs}", str(source))),
             ]
-            child = Child(argv, environment=address.environment, fed=True, hear=complaints.hear)
-            watch = Watch(self._manners.clock, self._manners.stop, self._manners.patience, "rehearsing a restore")
+            child = Child(argv, environment=address.environment, fed=is_stream, hear=complaints.hear)
             try:
-                fed_all = feed(child, chunks, watch)
-                code = child.finish(Watch(self._manners.clock, self._manners.stop, None, "rehearsing a restore").check)
+                if not isinstance(source, Path):
+                    self._feed(child, source)
+                code = child.finish(Watch(self._manners.clock, self._manners.stop, None, DOING).check)
             finally:
                 child.end()
         if code < 0:
             raise Unreachable(f"pg_restore was ended by signal {-code}", cure="look at memory and at who kills")
-        if not fed_all:
+        complaints.end(code)
+        if complaints.stuck:
+            what = f"the scratch server could not go on: {complaints.stuck}"
+            raise Unreachable(what, cure="look at disk and memory of its machine")
+
+    def _feed(self, child: Child, chunks: Iterator[bytes]) -> None:
+        if not feed(child, chunks, Watch(self._manners.clock, self._manners.stop, self._manners.patience, DOING)):
             for _ in chunks:  # what is wrong with the rest of the archive must be seen too
                 pass
 
@@ -190,6 +259,12 @@ class PostgresRoom:
         first = next((line for line in (said + "\n" + child.complaints).splitlines() if line.strip()), f"exit code {code}")
         # 2 is corruption; anything else is that it could not look.
         return (Fault(where="pg_amcheck", what=first.strip(), result="failed" if code == 2 else "unproven"),)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            yield block
 
 
 @contextmanager

@@ -69,7 +69,9 @@ class EmbeddedScratch:
             throwaway(self._base, programs, self._manners) as server,
             furnished(server.admin, facts, globals, database=DATABASE, place=server.place) as keys,
         ):
-            yield PostgresRoom(keys, facts, globals, tools, self._manners, place=server.place, reveal=self._reveal)
+            yield PostgresRoom(
+                keys, facts, globals, tools, self._manners, place=server.place, reveal=self._reveal, folder=server.folder
+            )
 
 
 class ServerScratch:

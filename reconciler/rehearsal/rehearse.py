@@ -9,6 +9,7 @@ from reconciler.errors import Corrupt, ReconcilerError, Stopped
 from reconciler.policy.model import Check
 from reconciler.world.evidence import Fault
 from reconciler.world.facts import DumpFacts, Globals
+from reconciler.world.fingerprint import Fingerprint
 from reconciler.world.ports import Clock
 from reconciler.world.scratch import Room, Scratch
 
@@ -47,6 +48,8 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True):
     globals: Globals
     chunks: Reading
     raw_bytes: int
+    fingerprint: Fingerprint | None
+    """What the source held; None: it was dumped without."""
 
 
 def rehearse(scratch: Scratch, archive: Archive, checks: Sequence[Check], clock: Clock) -> Rehearsed:
@@ -59,6 +62,8 @@ def rehearse(scratch: Scratch, archive: Archive, checks: Sequence[Check], clock:
         with scratch.room(archive.facts, archive.globals) as room:
             done.where = room.place
             _restore(room, archive, done, clock)
+            with _timed(done, "compare", clock):
+                _compare(room, archive.fingerprint, done)
             with _timed(done, "inspect", clock):
                 done.faults += room.inspect()
             with _timed(done, "checks", clock):
@@ -79,6 +84,16 @@ def _restore(room: Room, archive: Archive, done: Rehearsed, clock: Clock) -> Non
     done.did.append(restoration.did)
     done.faults += restoration.faults
     done.left_out += restoration.left_out
+
+
+def _compare(room: Room, expected: Fingerprint | None, done: Rehearsed) -> None:
+    if expected is None:
+        done.left_out.append("rows were not compared: the dump was taken without a fingerprint")
+        return
+    comparison = room.compare(expected)
+    done.did.append(comparison.did)
+    done.faults += comparison.faults
+    done.left_out += comparison.notes
 
 
 def _ask(room: Room, checks: Sequence[Check], done: Rehearsed) -> None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 import msgspec
 
 from reconciler.backups import layout
 from reconciler.backups.evidence import append, content_of
-from reconciler.backups.fetch import archive, read_globals, read_manifest
-from reconciler.backups.manifest import Manifest
+from reconciler.backups.fetch import archive, read_fingerprint, read_globals, read_manifest
+from reconciler.backups.manifest import Manifest, StoredObject
 from reconciler.backups.pins import pinned
 from reconciler.backups.pipeline import Progress, read_checked
 from reconciler.errors import Absent, Corrupt, NoKey, ReconcilerError, Stopped
@@ -66,6 +67,7 @@ def _examine(world: World, want: DatabasePolicy, copy: "_Copy", moved: Progress)
             globals=read_globals(origin, manifest, world.identities),
             chunks=chunks,
             raw_bytes=manifest.object_of("dump").raw_bytes,
+            fingerprint=read_fingerprint(origin, manifest, world.identities),
         )
         rehearsed = rehearse(world.scratch, whole, want.checks, world.clock)
     except Corrupt as error:
@@ -89,18 +91,30 @@ def _join(done: Rehearsed, more: Rehearsed) -> None:
 
 def _beside(world: World, origin: Target, manifest: Manifest, done: Rehearsed) -> None:
     """All objects but the archive, which is read last and once."""
+    archived = manifest.object_of("dump")
     for stored in manifest.objects:
-        if stored.content != "dump":
-            for _ in read_checked(origin, manifest, stored):
-                _heed(world)
+        if stored is not archived:
+            _compare(world, origin, manifest, stored, lambda _: None)
+    # Of a single part's the two hashes are one; of several, only `hash` reads for the sake of the second.
+    if len(archived.parts) == 1 and archived.parts[0].sha256 != archived.sha256:
+        raise Corrupt(f"the manifest of {manifest.id} names two hashes for the same bytes of {archived.name}")
     done.did.append(f"compared {len(manifest.objects) - 1} objects beside the archive with their hashes")
 
 
 def _hash(world: World, origin: Target, manifest: Manifest, done: Rehearsed, moved: Progress) -> None:
     stored = manifest.object_of("dump")
-    for _ in read_checked(origin, manifest, stored, moved=moved):
-        _heed(world)
+    _compare(world, origin, manifest, stored, moved)
     done.did.append(f"compared {stored.stored_bytes} bytes of the archive with their {len(stored.parts)} hashes")
+
+
+def _compare(world: World, origin: Target, manifest: Manifest, stored: StoredObject, moved: Progress) -> None:
+    """Part by part, and the whole. Raises Corrupt."""
+    whole = sha256()
+    for part in read_checked(origin, manifest, stored, moved=moved):
+        _heed(world)
+        whole.update(part)
+    if whole.hexdigest() != stored.sha256:
+        raise Corrupt(f"{origin.name}: {stored.name} of {manifest.id} has another hash than its manifest says")
 
 
 def _read_through(world: World, manifest: Manifest, chunks: Reading, done: Rehearsed) -> None:

@@ -10,6 +10,7 @@ from reconciler.errors import ReconcilerError, Refused
 from reconciler.policy.model import Check
 from reconciler.world.evidence import Fault
 from reconciler.world.facts import DumpFacts, Globals
+from reconciler.world.fingerprint import Fingerprint
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +31,15 @@ class Restoration(msgspec.Struct, frozen=True, kw_only=True):
     """Entries that are never restored for a rehearsal, as the table of contents names them."""
 
 
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of comparing a restored database with the source's fingerprint."""
+
+    did: str
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
+    """What proves nothing either way: not covered by the fingerprint, or of the surroundings."""
+
+
 class Room(Protocol):
     """A scratch database, empty at first. All that is restored runs without rights; nothing of it can reach out or stay.
 
@@ -43,6 +53,9 @@ class Room(Protocol):
 
     def restore(self, chunks: Iterable[bytes], *, raw_bytes: int) -> Restoration:
         """Bring an archive back, and count what came."""
+
+    def compare(self, expected: Fingerprint) -> Comparison:
+        """Hold what came against what the dump's own snapshot held. After `restore`, before anything else is done there."""
 
     def inspect(self) -> tuple[Fault, ...]:
         """What a restore can leave unfinished without an error: invalid indexes, unpopulated views, damaged pages."""

@@ -1,22 +1,30 @@
 """Rehearsals on real servers: everything comes back, what is hostile does not run, and each trouble is told apart."""
 
 import os
+import signal
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from reconciler.errors import Corrupt, Refused
+from reconciler.errors import Corrupt, Refused, Unreachable
 from reconciler.policy.expectation import Expectation
 from reconciler.policy.model import Check
 from reconciler.policy.units import Duration
+from reconciler.postgres import room as room_module
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.room import PostgresRoom
 from reconciler.postgres.scratch import EmbeddedScratch, ServerScratch
 from reconciler.postgres.source import PostgresSource
 from reconciler.postgres.url import parse
+from reconciler.rehearsal.rehearse import Archive, Reading, Rehearsed, rehearse
+from reconciler.world.clock import SystemClock
 from reconciler.world.evidence import Fault
+from reconciler.world.fingerprint import Fingerprint
+from reconciler.world.ports import DumpOptions
 from reconciler.world.scratch import Restoration, Scratch
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.taking import Taken, take
@@ -282,3 +290,150 @@ def test_what_a_death_left_on_a_server(
     assert len(names) == 2
     assert "reconciler_scratch_00ff00ff00ff" not in names
     assert postgres18.execute("SELECT FROM pg_roles WHERE rolname = 'left_by_a_death'") == []
+
+
+def marked(source: PostgresSource) -> tuple[Taken, Fingerprint]:
+    """A dump and what its own snapshot held, rows hashed."""
+    with source.dump("marked", expect=None, options=DumpOptions(fingerprint="checksums")) as dump:
+        chunks, marks = list(dump.chunks()), dump.fingerprint()
+    assert marks is not None
+    return Taken(chunks, dump.facts, dump.globals), marks
+
+
+def test_rows_are_compared(postgres: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
+    """Equal for all that the fingerprint covers, on each major; what it does not cover is named."""
+    taken, marks = marked(open_source(postgres.url(odd_database(postgres))))
+
+    with restored(scratch, taken) as (room, _):
+        comparison = room.compare(marks)
+        faults = room.inspect()
+
+    assert comparison.faults == ()
+    assert faults == ()
+    assert "(checksums)" in comparison.did
+    assert any("fleeting" in note for note in comparison.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("DELETE FROM t WHERE id = 1", "table public.t has 2 rows, and had 3"),
+        ("UPDATE t SET v = 'other' WHERE id = 2", "table public.t has other rows than it had"),
+        ("DROP INDEX t_v", "index public.t_v is missing"),
+        ("DROP TABLE t", "table public.t is missing"),
+    ],
+)
+def test_rows_that_differ(postgres18: Server, open_source: Open, scratch: EmbeddedScratch, change: str, says: str) -> None:
+    """An archive that holds something else than its snapshot did has failed, and the object is named."""
+    name = postgres18.new_database(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, i::text FROM generate_series(1, 3) i;"
+        "CREATE INDEX t_v ON t (v)"
+    )
+    source = open_source(postgres18.url(name))
+    _, marks = marked(source)
+    postgres18.execute(change, name)
+
+    with restored(scratch, take(source)) as (room, _):
+        faults = room.compare(marks).faults
+
+    assert says in " ".join(fault.what for fault in faults)
+    assert {fault.result for fault in faults} == {"failed"}
+
+
+def test_several_jobs(
+    postgres18: Server, open_source: Open, scratch: EmbeddedScratch, scratch_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large archive is written down first, and restored by several jobs; nothing of it stays."""
+    monkeypatch.setattr(room_module, "WORTH_BYTES", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    taken, marks = marked(open_source(postgres18.url(odd_database(postgres18))))
+
+    with restored(scratch, taken) as (room, restoration):
+        faults = [*restoration.faults, *room.compare(marks).faults, *room.inspect()]
+
+    assert "with 2 jobs" in restoration.did
+    assert faults == []
+    assert left_in(scratch_base) == []
+
+
+def rehearsed(scratch: Scratch, taken: Taken, chunks: Iterator[bytes]) -> Rehearsed:
+    """As a verification does it."""
+    archive = Archive(
+        facts=taken.facts,
+        globals=taken.globals,
+        chunks=Reading(chunks),
+        raw_bytes=sum(map(len, taken.chunks)),
+        fingerprint=None,
+    )
+    return rehearse(scratch, archive, (), SystemClock())
+
+
+def test_no_room(postgres18: Server, open_source: Open, scratch: EmbeddedScratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at before a byte is restored."""
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t (id int)")
+    monkeypatch.setattr(room_module, "SPARE_BYTES", 1 << 60)
+
+    found = rehearsed(scratch, taken, iter(taken.chunks))
+
+    assert [fault.result for fault in found.faults] == ["unproven"]
+    assert "has room for" in found.faults[0].what
+    assert "scratch.folder" in found.faults[0].what
+
+
+def test_the_server_dies(postgres18: Server, open_source: Open, scratch: EmbeddedScratch, scratch_base: Path) -> None:
+    """That is no word against the backup, and nothing of the server stays."""
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 300000) i")
+
+    def deadly() -> Iterator[bytes]:
+        for number, chunk in enumerate(taken.chunks):
+            if number == len(taken.chunks) // 2:
+                kill_servers(scratch_base)
+            yield chunk
+
+    found = rehearsed(scratch, taken, deadly())
+
+    assert {fault.result for fault in found.faults} == {"unproven"}
+    assert left_in(scratch_base) == []
+
+
+def kill_servers(base: Path) -> None:
+    """`kill -9` for every process of the scratch server."""
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if str(path.readlink()).startswith(str(base)):
+                os.kill(int(path.parent.name), signal.SIGKILL)
+
+
+def test_the_disk_is_full(
+    postgres18: Server, open_source: Open, manners: Manners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk under the scratch server is no word against the backup."""
+    disk = Path(tempfile.mkdtemp(prefix="sd-"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("takes a small disk, which only root may mount")
+    try:
+        disk.chmod(0o711)
+        monkeypatch.setattr(room_module, "SPARE_BYTES", 0)
+        monkeypatch.setattr(room_module, "ROOM", 0)
+        rows = "SELECT repeat(i::text, 50) FROM generate_series(1, 700000) i"
+        taken = taken_of(postgres18, open_source, f"CREATE TABLE t AS {rows}")
+        found = rehearsed(EmbeddedScratch(disk, manners, no_secret), taken, iter(taken.chunks))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)  # noqa: S607  as root has it
+        disk.rmdir()
+
+    assert {fault.result for fault in found.faults} == {"unproven"}
+    assert "could not go on" in found.faults[0].what
+
+
+def test_an_archive_that_can_not_be_read(postgres18: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
+    """What reading it raises goes through, and is not taken for the scratch server's fault."""
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t AS SELECT i FROM generate_series(1, 100000) i")
+
+    def cut() -> Iterator[bytes]:
+        yield taken.chunks[0]
+        raise Unreachable("the target went away")
+
+    with pytest.raises(Unreachable, match="the target went away"):
+        rehearsed(scratch, taken, cut())

@@ -1,0 +1,147 @@
+"""What evidence makes of a plan: what stays, what is due, how the objectives stand. Pure."""
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.duties.retention import kept
+from reconciler.planning.plan import Condition
+from reconciler.policy.model import DatabasePolicy, Verify
+from reconciler.world.evidence import Evidence
+from reconciler.world.facts import Copy, Observation
+from tests.building import DAY, HOUR, NOW, catalogue, daily, duration, kinds, observation, planned, policy, retention, utc
+
+TODAY = utc("2025-10-25 02:00")
+
+
+def want(*, every: str = "7d", targets: tuple[str, ...] = ("primary",), **rules: Any) -> DatabasePolicy:
+    """With verification, and retention by these rules."""
+    made = policy(targets=targets, keep=retention(**({"keep_last": 1} | rules)), rpo="26h")
+    return msgspec.structs.replace(made, dumps=msgspec.structs.replace(made.dumps, verify=Verify(every=duration(every))))
+
+
+def evidence(of: Copy, result: Any = "passed", *, ago: timedelta = DAY, target: str = "primary", **fields: Any) -> Evidence:
+    given = {
+        "sequence": 1, "before": None, "kind": "verification", "database": "hotel", "repository": "r", "backup": of.id,
+        "target": target, "content": of.content, "sha256": "0", "instant": of.instant, "level": "restore", "result": result,
+        "started": NOW - ago - HOUR, "finished": NOW - ago, "expires": NOW - ago + 14 * DAY, "policy": "0",
+    }  # fmt: skip
+    return Evidence(**(given | fields))
+
+
+def backups(count: int) -> list[Copy]:
+    return [msgspec.structs.replace(one, content=f"bytes of {one.id}") for one in daily(count, TODAY)]
+
+
+def seen(copies: list[Copy], *records: Evidence) -> Observation:
+    return observation(evidence=records, primary=catalogue(copies))
+
+
+def condition(have: Observation, wanted: DatabasePolicy, name: str) -> Condition:
+    return next(one for one in planned(wanted, have).conditions if one.name == name)
+
+
+def test_the_newest_proven_one_stays() -> None:
+    """Expired or not, whatever retention says; and no second unproven one for its sake."""
+    copies = backups(6)
+    old = evidence(copies[4], ago=60 * DAY)
+
+    stays = kept(want(), seen(copies, old), NOW)
+
+    assert list(stays) == [copies[0].id, copies[4].id]
+    assert stays[copies[4].id] == ("one of the newest 1 that a restore has proven",)
+
+
+def test_while_none_is_proven() -> None:
+    """The two newest whole ones stay; what failed is none of them, and neither is what only its hashes speak for."""
+    copies = backups(5)
+
+    records = (evidence(copies[0], "failed"), evidence(copies[4], level="toc"))
+
+    assert {copies[1].id, copies[2].id} <= set(kept(want(), seen(copies, *records), NOW))
+    assert copies[4].id not in kept(want(), seen(copies, *records), NOW)
+
+
+@given(st.lists(st.tuples(st.sampled_from(("passed", "failed", "unproven")), st.integers(0, 40)), max_size=8), st.integers(1, 3))
+def test_the_last_good_ones_stay(drawn: list[tuple[str, int]], least: int) -> None:
+    """Whatever was found out, so many proven ones stay as are asked for, or all that there are, and the floor else."""
+    copies = backups(8)
+    records = [evidence(one, result, ago=ago * DAY) for one, (result, ago) in zip(copies, drawn, strict=False)]
+    have = seen(copies, *records)
+
+    stays = kept(want(min_verified=least), have, NOW)
+
+    good = [record.backup for record in records if record.result == "passed"]
+    bad = {record.backup for record in records if record.result == "failed"}
+    assert set(good[:least]) <= set(stays)
+    if len(good) < least:
+        assert {one.id for one in [one for one in copies if one.id not in bad][:2]} <= set(stays)
+
+
+def test_when_it_is_due() -> None:
+    """Once in the time on each target; after what did not pass, a day later; never twice for one target."""
+    copies = backups(2)
+    both = ("primary", "offsite")
+    have = observation(
+        evidence=(evidence(copies[1], ago=2 * DAY), evidence(copies[1], "unproven", ago=2 * DAY, target="offsite")),
+        primary=catalogue(copies),
+        offsite=catalogue(copies),
+    )
+
+    plan = planned(want(targets=both), have)
+
+    assert [(step.action.parameters["target"], step.action.parameters["backup"]) for step in plan.steps] == [
+        ("offsite", copies[0].id)
+    ]
+    assert "last unproven" in plan.steps[0].shown.why
+    assert "verify_backup" in kinds(planned(want(), seen(copies)))
+    assert "verify_backup" in kinds(planned(want(), seen(copies, evidence(copies[0], ago=8 * DAY))))
+    assert "verify_backup" in kinds(planned(want(), seen(copies, evidence(copies[0], level="hash"))))
+    assert planned(want(), seen(copies, evidence(copies[0]))).next_at is not None
+
+
+@pytest.mark.parametrize(
+    ("records", "status"),
+    [
+        ((), "unproven"),
+        (("passed", 1), "met"),
+        (("passed", 15), "unproven"),
+        (("unproven", 1), "unproven"),
+        (("failed", 1), "violated"),
+    ],
+)
+def test_the_objective(records: Any, status: str) -> None:
+    """What was not done proves nothing, and what expired proves nothing any more."""
+    copies = backups(2)
+    found = [evidence(copies[0], records[0], ago=records[1] * DAY)] if records else []
+
+    assert condition(seen(copies, *found), want(), "verified").status == status
+
+
+def test_what_failed() -> None:
+    """It is no restore point, it is told, and it stops deletions until somebody has looked."""
+    copies = backups(5)
+    record = evidence(copies[0], "failed", sequence=7)
+    have = seen(copies, record)
+
+    plan = planned(want(), have)
+
+    assert condition(have, want(), "rpo").restore_point == copies[1].instant
+    assert any(finding.severity == "error" and copies[0].id in finding.what for finding in plan.findings)
+    assert "freeze_deletions" in kinds(plan)
+    looked_at = msgspec.structs.replace(catalogue(copies).value, acknowledged=("evidence 7",))
+    calm = observation(evidence=(record,), primary=msgspec.structs.replace(catalogue(copies), value=looked_at))
+    assert "freeze_deletions" not in kinds(planned(want(), calm))
+
+
+def test_evidence_of_other_bytes() -> None:
+    """A copy that was replaced is another copy."""
+    copies = backups(3)
+    record = evidence(copies[0], "failed", content="bytes that lay there once")
+
+    assert "freeze_deletions" not in kinds(planned(want(), seen(copies, record)))
+    assert condition(seen(copies, record), want(), "rpo").restore_point == copies[0].instant
