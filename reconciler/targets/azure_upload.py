@@ -33,13 +33,16 @@ IN_FLIGHT: Final = 3
 IN_FLIGHT_BYTES: Final = 64 * MIB
 """Blocks on their way at a time: so many, but no more than this together once they have grown (one always)."""
 
+NO_ETAG: Final = '"0x0"'
+"""Of no blob: a deletion on that condition tells whether we may delete, and deletes nothing."""
+
 SETTLE_SECONDS: Final = 5.0
 """How long blocks on their way are waited for before an upload is given up."""
 
 
 def block_bytes(number: int) -> int:
-    """How large block `number` (from 1) is: 8 MiB for the first four thousand (32 GB), then 100 MiB: 50,000 hold 4.4 TiB."""
-    return MIB * (8 if number <= 4000 else 100)
+    """How large block `number` (from 1) is: 8 MiB for the first ten thousand (84 GB), then 64 MiB: 50,000 hold 2.5 TiB."""
+    return MIB * (8 if number <= 10_000 else 64)
 
 
 def write(
@@ -55,17 +58,19 @@ def write(
 def discard(container: AzureContainer, key: str) -> None:
     """Free the blocks of writes that were never completed. What is complete by now is not touched.
 
-    Azure has no word for it: an empty list of blocks takes their place, if the blob is not there, and is removed again.
+    Azure has no word for it: an empty list of blocks takes their place, if the blob is not there, and is removed again. Raises
+    Refused, having done nothing, where we may not delete: Azure drops the blocks after a week.
     """
+    deleting = container.doing("abort the unfinished write of", key, "d")
+    container.wire.ask(deleting, "DELETE", container.at(key), headers={"If-Match": NO_ETAG}, fine=(404, 412))
     doing = container.doing("abort the unfinished write of", key, "w")
     headers = {"If-None-Match": "*"}
     try:
         made = container.wire.ask(doing, "PUT", container.at(key, comp="blocklist"), headers=headers, content=_block_list([]))
     except Conflict:
         return
-    doing = container.doing("abort the unfinished write of", key, "d")
     with suppress(Conflict):
-        container.wire.ask(doing, "DELETE", container.at(key), headers={"If-Match": made.headers["etag"]}, fine=(404,))
+        container.wire.ask(deleting, "DELETE", container.at(key), headers={"If-Match": made.headers["etag"]}, fine=(404,))
 
 
 class _Write:

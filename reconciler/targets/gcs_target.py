@@ -137,10 +137,11 @@ class GcsTarget:
             whole[1] if whole else response.headers.get("x-goog-stored-content-length") or response.headers.get("content-length")
         )
         generation, modified = response.headers.get("x-goog-generation"), response.headers.get("last-modified")
-        if not (size and generation and modified):
+        if not (size and generation):
             what = f"{self.name}: {self._wire.endpoint} does not answer like Google Cloud Storage"
             raise Refused(what, cure="correct `endpoint`")
-        return Stored(key=key, size=int(size), etag=generation, modified=parsedate_to_datetime(modified).astimezone(UTC))
+        time = parsedate_to_datetime(modified).astimezone(UTC) if modified else self._wire.time_of(response, self.name)
+        return Stored(key=key, size=int(size), etag=generation, modified=time)
 
     def _lock_on(self, key: str) -> Locked | None:
         """Why the object can't be deleted, if a retention or a hold keeps it; None where none does, or it can't be seen."""

@@ -159,8 +159,8 @@ class TestWriting:
         assert honours_conditions(target, "hotel/scratch")
 
     def test_blocks_grow(self) -> None:
-        """As many as Azure takes hold more than 4 TiB."""
-        assert 4 << 40 < sum(block_bytes(number) for number in range(1, MOST_BLOCKS + 1))
+        """As many as Azure takes hold more than 2 TiB."""
+        assert 2 << 40 < sum(block_bytes(number) for number in range(1, MOST_BLOCKS + 1))
 
 
 class TestReading:

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,6 +16,7 @@ from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.targets.azure import KIND, AzureSettings
 from reconciler.targets.azure_account import shared_access
 from reconciler.targets.azure_target import AzureTarget
+from reconciler.world.ports import ABSENT
 from tests.faults.clock import MovedClock
 from tests.servers.azure import ACCOUNT, KEY, AzureServer
 
@@ -175,6 +176,19 @@ class TestRights:
             use(target)
         assert re.search(rf"the signature '\w*{missing}\w*'", caught.value.cure)
         assert "Storage Blob Data Contributor" in caught.value.cure
+
+    def test_who_may_not_delete(self, azure_server: AzureServer) -> None:
+        """A write that fails leaves nothing but blocks for Azure to drop: no empty blob that could not be removed again."""
+        target = limited(azure_server, "rcwl")
+
+        def dying() -> Iterator[bytes]:
+            yield from (bytes(1 << 20) for _ in range(20))
+            raise OSError("the producer's own")
+
+        with pytest.raises(OSError, match="the producer's own"):
+            target.write("hotel/long", dying(), expect=ABSENT)
+        assert () == target.list("").items
+        assert ["hotel/long"] == [upload.key for upload in target.unfinished("")]
 
     def test_the_role_of_the_page(self) -> None:
         """It is JSON, and its actions are those of the four permissions."""
