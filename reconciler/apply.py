@@ -44,10 +44,6 @@ def apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent:
         return Applied(outcomes=done, not_approved=agreed.not_approved, after=look())
     with _lease(world, want, watch) as lease:
         outcomes = _create(world, want, look, consent, first=first, lease=lease)
-        if any(outcome.result == "failed" for outcome in outcomes):
-            last = look()
-            skipped = [_skipped(step, "something failed before it") for step in agree(consent, last).steps if _deletes(step)]
-            return Applied(outcomes=(*outcomes, *skipped), not_approved=agree(consent, last).not_approved, after=last)
         return _delete(world, want, look, consent, lease=lease, before=outcomes)
 
 
@@ -95,20 +91,25 @@ def _delete(
     lease: Claim | Unreachable,
     before: Sequence[Outcome],
 ) -> Applied:
-    """A deletion rests on the lease and on a plan made afresh under it."""
+    """A deletion rests on the lease and on a plan made afresh under it, and on nothing having failed before.
+
+    What was given up long ago goes all the same: where it was room that lacked, nothing else would ever bring any.
+    """
     looked = world.clock.now()
     fresh = look()
     agreed = agree(consent, fresh)
-    steps = [step for step in agreed.steps if _deletes(step)]
-    if not steps:
-        return Applied(outcomes=tuple(before), not_approved=agreed.not_approved, after=fresh)
     if isinstance(lease, Unreachable):
-        outcomes = [_skipped(step, f"no lease: {lease.what}") for step in steps]
-    else:
-        fenced = {name: Fenced(target, lease, lambda: _still_fresh(world, looked)) for name, target in world.targets.items()}
-        behind = msgspec.structs.replace(world, targets=fenced)
-        outcomes = [outcome for step in steps for outcome in _perform(behind, want, step)]
-    return Applied(outcomes=(*before, *outcomes), not_approved=agreed.not_approved, after=look())
+        left = [_skipped(step, f"no lease: {lease.what}", lease.cure) for step in agreed.steps if step.action.effect != "create"]
+        return Applied(outcomes=(*before, *left), not_approved=agreed.not_approved, after=fresh)
+    failed = any(outcome.result == "failed" for outcome in before)
+    steps = [step for step in agreed.steps if _deletes(step) and (step.action.frees or not failed)]
+    skipped = [_skipped(step, "something failed before it") for step in agreed.steps if _deletes(step) and step not in steps]
+    if not steps:
+        return Applied(outcomes=(*before, *skipped), not_approved=agreed.not_approved, after=fresh)
+    fenced = {name: Fenced(target, lease, lambda: _still_fresh(world, looked)) for name, target in world.targets.items()}
+    behind = msgspec.structs.replace(world, targets=fenced)
+    outcomes = [outcome for step in steps for outcome in _perform(behind, want, step)]
+    return Applied(outcomes=(*before, *outcomes, *skipped), not_approved=agreed.not_approved, after=look())
 
 
 def _still_fresh(world: World, looked: datetime) -> None:
@@ -149,9 +150,9 @@ def _perform(world: World, want: DatabasePolicy, step: Step) -> tuple[Outcome, .
     )
 
 
-def _skipped(step: Step, why: str) -> Outcome:
+def _skipped(step: Step, why: str, cure: str = "") -> Outcome:
     does = f"{step.shown.does} {step.shown.to}".strip()
-    return Outcome(action=step.action.id, database=step.action.database, does=does, result="skipped", says=why)
+    return Outcome(action=step.action.id, database=step.action.database, does=does, result="skipped", says=why, cure=cure)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ ReconcilerError
 ├── Absent         looked, and it is not there: a fact, not a fault
 ├── Unreachable    no answer: may be tried again, and is "unknown" meanwhile
 ├── Refused        rights, quota, a rule of ours: trying again is no use, the cure is
+│   ├── Full       no room: what frees some is the cure
 │   ├── NoKey      nobody here can decrypt it: unproven, not bad
 │   └── Locked     the store keeps it until a date: waiting is the cure
 ├── Conflict       somebody was first: this turn ends, the next one looks again
@@ -64,6 +65,10 @@ class Unreachable(ReconcilerError):
 
 class Refused(ReconcilerError):
     """A clear no: rights, quota, lock, missing tool, a safety rule. The cure says what would change it."""
+
+
+class Full(Refused):
+    """No room is left there, or no more of it is ours. What is small may find some that was kept for it."""
 
 
 class NoKey(Refused):

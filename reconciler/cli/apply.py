@@ -141,7 +141,7 @@ def document(applied: Sequence[Applied]) -> ApplyDocument:
 
 
 def _exit_code(applied: Sequence[Applied], *, failed: bool) -> int:
-    if failed or any(outcome.result == "failed" for one in applied for outcome in one.outcomes):
+    if failed or any(outcome.result != "done" for one in applied for outcome in one.outcomes):
         return 1
     if any(one.after.stuck or one.after.blind for one in applied):
         return 1

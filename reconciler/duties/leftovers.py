@@ -27,6 +27,7 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
     """Remove what a writer left that died before its manifest. It never was a backup."""
 
     effect = "delete"
+    frees = True
 
     backup: str
     target: str
@@ -69,6 +70,7 @@ class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
     """Remove a backup whose tombstone is due: manifest first, then data."""
 
     effect = "delete"
+    frees = True
 
     backup: str
     target: str

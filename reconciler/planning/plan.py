@@ -31,6 +31,8 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """Before the others of its effect: what is lost by waiting can't be made up for."""
 
     database: str
+    frees: ClassVar[bool] = False
+    """Whether all that it removes was given up earlier: it goes on although something failed in the same turn."""
     hooked: ClassVar[Occurrence | None] = None
     """As what hooks of the policy know it; None: none runs beside it."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Final
 
-from reconciler.errors import ReconcilerError, Refused, Unreachable
+from reconciler.errors import Full, ReconcilerError, Refused, Unreachable
 from reconciler.world.clock import token
 from reconciler.world.ports import Clock
 
@@ -20,9 +20,12 @@ _READ_WRITE: Final = "give the user that runs `reconcile` the right to read and 
 _FILE_AS_FOLDER: Final = "move the file away that stands where a folder is needed"
 _FOLDER_AS_FILE: Final = "move the folder away that stands where an object is to be"
 
+_LET_GO: Final = "let a backup go: `reconcile backups delete ID --grace 0`, then `reconcile apply`"
+_FULL: Final = {
+    errno.ENOSPC: f"free space on this file system, or {_LET_GO}",
+    errno.EDQUOT: f"raise the quota of this user, or {_LET_GO}",
+}
 _CURES: Final = {
-    errno.ENOSPC: "free space on this file system, or shorten the retention",
-    errno.EDQUOT: "raise the quota of this user, or shorten the retention",
     errno.EFBIG: "raise the limit of a file's size (`ulimit -f`), or use a file system that takes larger files",
     errno.EACCES: _READ_WRITE,
     errno.EPERM: _READ_WRITE,
@@ -46,6 +49,8 @@ def translated(what: str) -> Iterator[None]:
         raise
     except OSError as error:
         said = f"{what}: {os.strerror(error.errno) if error.errno else error}"
+        if error.errno in _FULL:
+            raise Full(said, cure=_FULL[error.errno]) from error
         if error.errno in _CURES:
             raise Refused(said, cure=_CURES[error.errno]) from error
         raise Unreachable(said, cure="see whether the disk is in order and mounted") from error

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from reconciler.errors import Absent, Conflict, Refused
+from reconciler.errors import Absent, Conflict, Full, Refused
 from reconciler.targets.keys import check_key
 from reconciler.targets.local_files import locked, make_folder, remove_empty, sync_folder, translated
 from reconciler.targets.unfinished import Unfinished
@@ -23,6 +23,9 @@ HIDDEN: Final = ".reconciler"
 """At the top of the root: unfinished writes and the lock. Never listed, and no key may begin with it."""
 
 CHUNK_BYTES: Final = 1 << 20
+
+RESERVE_BYTES: Final = 1 << 16
+"""Kept for small records on a full disk: a lease and some tombstones, without which nothing could be deleted there."""
 
 
 class LocalTarget:
@@ -84,6 +87,18 @@ class LocalTarget:
     def write(
         self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
     ) -> Stored:
+        # What is a stream can't be produced twice, and is too large for what was kept.
+        small = isinstance(chunks, Sequence) and sum(map(len, chunks)) < RESERVE_BYTES
+        try:
+            stored = self._write(key, chunks, expect)
+        except Full:
+            if not small or not self._give_up_reserve():
+                raise
+            return self._write(key, chunks, expect)
+        self._keep_reserve()
+        return stored
+
+    def _write(self, key: str, chunks: Iterable[bytes], expect: str | None) -> Stored:
         path = self._path(key)
         with self._translated(f"write {key}"):
             self._make_root()
@@ -116,6 +131,26 @@ class LocalTarget:
         _check(upload.key)
         with self._translated(f"abort {upload.key}"):
             self._unfinished.abort(upload)
+
+    @property
+    def _lock(self) -> Path:
+        """Its content is the reserve."""
+        return self._root / HIDDEN / "lock"
+
+    def _keep_reserve(self) -> None:
+        """Where there is no room for it either, it is kept another time."""
+        with suppress(OSError):
+            if self._lock.stat().st_size != RESERVE_BYTES:
+                self._lock.write_bytes(os.urandom(RESERVE_BYTES))  # zeros take no room on a file system that compresses
+
+    def _give_up_reserve(self) -> bool:
+        """Whether there was one."""
+        try:
+            kept = self._lock.stat().st_size
+            os.truncate(self._lock, 0)
+        except OSError:
+            return False
+        return kept > 0
 
     def _path(self, key: str) -> Path:
         _check(key)
@@ -212,7 +247,7 @@ class LocalTarget:
     def _locked(self) -> Iterator[None]:
         """One placing or removing at a time on this root."""
         make_folder(self._root / HIDDEN)
-        with locked(self._root / HIDDEN / "lock", self._clock):
+        with locked(self._lock, self._clock):
             yield
 
     def _translated(self, doing: str) -> AbstractContextManager[None]:
