@@ -12,7 +12,7 @@ from reconciler.backups.fence import Fenced
 from reconciler.errors import Conflict, Corrupt, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.hooks import hooked
 from reconciler.planning.guard import FRESH
-from reconciler.planning.plan import Consent, Outcome, Plan, Step, agree
+from reconciler.planning.plan import Consent, Outcome, Plan, Step, agree, blocked_digest
 from reconciler.planning.text import age
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.events import Began, Ended, Waiting
@@ -31,10 +31,23 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     not_approved: tuple[Step, ...]
     after: Plan
     """The last plan made: what is still due, blocked or unknown."""
+    digests: frozenset[str] = frozenset()
+    """Of what the guard held back in any plan that was made on the way."""
 
 
 def apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent: Consent, watch: Watch) -> Applied:
     """`look` observes and plans afresh. Raises Conflict when another living reconciler holds the lease; nothing was done then."""
+    digests: set[str] = set()
+
+    def noted() -> Plan:
+        fresh = look()
+        digests.update(digest for digest in [blocked_digest(fresh)] if digest is not None)
+        return fresh
+
+    return msgspec.structs.replace(_apply(world, want, noted, consent, watch), digests=frozenset(digests))
+
+
+def _apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent: Consent, watch: Watch) -> Applied:
     first = look()
     agreed = agree(consent, first)
     if not agreed.steps:

@@ -228,7 +228,7 @@ def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[St
     if held.tombstones:
         return _dying(seen, now)
     if seen.manifest is not None:
-        return _with_valid_manifest(seen.manifest, held.data, now)
+        return _with_valid_manifest(seen.manifest, held, now)
     if seen.newer:
         return "foreign", seen.unreadable
     if layout.MANIFEST in held.objects:
@@ -255,11 +255,13 @@ def _dying(seen: Seen, now: datetime) -> tuple[State | None, str]:
     return "being_deleted", reason
 
 
-def _with_valid_manifest(manifest: Manifest, data: Mapping[str, Stored], now: datetime) -> tuple[State, str]:
+def _with_valid_manifest(manifest: Manifest, held: Held, now: datetime) -> tuple[State, str]:
     if manifest.instant > now + AHEAD:
         return "impossible", f"its instant {manifest.instant:%Y-%m-%d %H:%MZ} lies in the future"
     for stored in manifest.objects:
-        seen = data.get(stored.name)
+        seen = held.data.get(stored.name)
+        if seen is None and stored.name in held.hidden:
+            return "hidden", f"a delete marker that no tombstone explains hides {stored.name}"
         if seen is None:
             return "damaged", f"{stored.name} is missing"
         if seen.size != stored.stored_bytes:

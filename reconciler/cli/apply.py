@@ -65,6 +65,7 @@ def run(call: Call) -> int:
     for database, error in failures:
         call.say(plain(f"{database}: {error.what}") + (f"\n  {plain(error.cure)}" if error.cure else ""))
     show_applied(call, applied)
+    say_unmatched(call, applied)
     return _exit_code(applied, failed=bool(failures))
 
 
@@ -79,7 +80,7 @@ def _consent(call: Call, session: Session) -> Consent | None:
         cure = "add --yes, or apply a plan that `plan --out` saved"
         raise Refused("apply changes things, and there is no terminal to ask on", cure=cure)
     plans = [survey(world, want, DUTIES).plan for want, world in session.worlds(writable=False)]
-    call.answer(render.text(plans))
+    call.answer(render.text(plans, again=call.another("apply")))
     return _asked(call, plans)
 
 
@@ -126,8 +127,17 @@ def show_applied(call: Call, applied: Sequence[Applied]) -> None:
         call.answer_json(document(applied))
         return
     for one in applied:
-        call.answer(render.applied(one.outcomes, one.not_approved, one.after))
+        call.answer(render.applied(one.outcomes, one.not_approved, one.after, again=call.another("apply")))
     call.answer(render.outcome_summary([outcome for one in applied for outcome in one.outcomes]))
+
+
+def say_unmatched(call: Call, applied: Sequence[Applied]) -> None:
+    """A digest of another plan lets nothing through, and is no permission for this one."""
+    digest = call.arguments.allow_destructive
+    met = {met for one in applied for met in one.digests}
+    if digest is not None and digest not in met:
+        why = f"what the guard holds back has the digest {', '.join(sorted(met))}" if met else "the guard holds nothing back"
+        call.say(f"--allow-destructive={digest} let nothing through: {why}")
 
 
 def document(applied: Sequence[Applied]) -> ApplyDocument:

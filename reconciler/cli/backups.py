@@ -21,6 +21,7 @@ from reconciler.cli import backups_keep, backups_read, backups_take, backups_ver
 from reconciler.cli.frame import Call
 from reconciler.cli.session import Session, open_session
 from reconciler.duties import DUTIES
+from reconciler.planning.planner import FOREIGN
 from reconciler.planning.proof import proven
 from reconciler.planning.table import table
 from reconciler.planning.text import instant, plain, size
@@ -38,6 +39,8 @@ class CopyView(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     why: str
     can_come_back_until: datetime | None
+    held: str
+    """Why nobody may delete it there, or empty."""
 
 
 class BackupView(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +101,7 @@ def run(call: Call) -> int:
 def _list(call: Call) -> int:
     surveys = look(open_session(call))
     views = [
-        view(backup, one.have.database, proofs.get(backup.id))
+        view(backup, one.have.database, proofs.get(backup.id), FOREIGN if one.plan.foreign else "")
         for one in surveys
         for proofs in [proven(one.have)]
         for backup in one.have.backups()
@@ -120,22 +123,28 @@ def look(session: Session) -> list[Survey]:
     return [survey(world, want, DUTIES) for want, world in session.worlds(writable=False)]
 
 
-def view(backup: Backup, database: str, proof: Evidence | None) -> BackupView:
-    """As JSON shows it."""
+def view(backup: Backup, database: str, proof: Evidence | None, foreign: str = "") -> BackupView:
+    """As JSON shows it. `foreign`: why all of it is another's, or empty."""
     copies = tuple(
-        CopyView(target=name, state=copy.state, why=copy.why, can_come_back_until=copy.due if copy.state == "deleted" else None)
+        CopyView(
+            target=name,
+            state="foreign" if foreign else copy.state,
+            why=foreign or copy.why,
+            can_come_back_until=copy.due if copy.state == "deleted" else None,
+            held=copy.held,
+        )
         for name, copy in sorted(backup.copies.items())
     )
     return BackupView(
         id=backup.id,
         database=database,
-        targets=backup.whole_on,
+        targets=() if foreign else backup.whole_on,
         instant=backup.instant,
         kind=backup.kind,
         partial=backup.partial,
         slot=backup.slot,
         stored_bytes=backup.stored_bytes,
-        state=backup.state,
+        state="foreign" if foreign else backup.state,
         verified=proof.finished if proof else None,
         labels=dict(backup.labels),
         keep_until=backup.keep_until,
@@ -149,6 +158,7 @@ def _text(views: Sequence[BackupView], unknown: Sequence[UnknownTarget]) -> str:
     )
     for one in views:
         lines += [f"{one.id} on {copy.target}: {copy.state}: {plain(copy.why)}" for copy in one.copies if copy.why]
+        lines += kept_because(one)
     for missing in unknown:
         lines.append(
             plain(
@@ -156,6 +166,16 @@ def _text(views: Sequence[BackupView], unknown: Sequence[UnknownTarget]) -> str:
             )
         )
     return "\n".join(lines)
+
+
+def kept_because(one: BackupView) -> list[str]:
+    """Holds, and how long it was asked to be kept."""
+    held: dict[str, list[str]] = {}
+    for copy in one.copies:
+        if copy.held:
+            held.setdefault(copy.held, []).append(copy.target)
+    lines = [f"{one.id} on {', '.join(names)}: {plain(says)}" for says, names in held.items()]
+    return lines + ([f"{one.id} is kept until {instant(one.keep_until)}"] if one.keep_until else [])
 
 
 def _row(one: BackupView) -> tuple[str, ...]:

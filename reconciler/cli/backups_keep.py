@@ -78,7 +78,7 @@ def release(call: Call) -> int:
         action = ReleaseBackup(database=have.database, backup=backup.id, targets=tuple(sorted(backup.copies)))
         return Step(action=action, shown=Shown(does="release", to=backup.id))
 
-    return _by_id(call, ask)
+    return _by_id(call, ask, everywhere=True)
 
 
 def delete(call: Call) -> int:
@@ -93,7 +93,7 @@ def delete(call: Call) -> int:
 
 def undelete(call: Call) -> int:
     """If all of it is still there."""
-    return _by_id(call, lambda backup, have, _: plan_undelete(backup, have))
+    return _by_id(call, lambda backup, have, _: plan_undelete(backup, have), everywhere=True)
 
 
 def adopt(call: Call) -> int:
@@ -106,7 +106,7 @@ def sign(call: Call) -> int:
     return _by_id(call, lambda backup, have, _: plan_sign(backup, have))
 
 
-def _by_id(call: Call, asked: Asked) -> int:
+def _by_id(call: Call, asked: Asked, *, everywhere: bool = False) -> int:
     session = open_session(call)
     found = find(call, session)
 
@@ -116,4 +116,5 @@ def _by_id(call: Call, asked: Asked) -> int:
                 return asked(backup, have, found.want)
         raise Absent(f"{found.backup.id} is gone")
 
-    return do_one(call, session, found.want, ask, allow_destructive=call.arguments.allow_destructive)
+    allow = call.arguments.allow_destructive
+    return do_one(call, session, found.want, ask, allow_destructive=allow, everywhere=everywhere)

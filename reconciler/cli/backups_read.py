@@ -10,7 +10,7 @@ from reconciler.backups import fetch as reading
 from reconciler.backups.manifest import Manifest, encode
 from reconciler.backups.pins import pinned
 from reconciler.backups.pipeline import Progress, read_checked
-from reconciler.cli.files import replacing
+from reconciler.cli.files import is_stream, replacing, streaming, write_all
 from reconciler.cli.frame import Call
 from reconciler.cli.progress import progress
 from reconciler.cli.session import Session, open_session
@@ -37,7 +37,12 @@ MOST_JOBS = 64
 def register(parser: argparse.ArgumentParser) -> None:
     """Their options."""
     group = parser.add_argument_group("fetch and restore")
-    group.add_argument("--output", metavar="FILE", type=Path, help="where the archive goes, as plain pg_restore reads it (fetch)")
+    group.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="where the archive goes, as plain pg_restore reads it; - : the standard output (fetch)",
+    )
     group.add_argument(
         "--jobs",
         metavar="N",
@@ -105,7 +110,9 @@ def show(call: Call) -> int:
     found = find(call, open_session(call))
     if not call.json:
         for name, copy in sorted(found.backup.copies.items()):
-            call.say(plain(f"{name}: {copy.state}" + (f": {copy.why}" if copy.why else "")))
+            call.say(
+                plain(f"{name}: {copy.state}" + (f": {copy.why}" if copy.why else "") + (f"; {copy.held}" if copy.held else ""))
+            )
     names = reading.places_of(found.backup, found.want.dumps.targets, call.arguments.origin)
     place = found.world.targets[names[0]]
     manifest = reading.read_manifest(place, found.want.name, found.backup.id, found.world.signatures)
@@ -116,11 +123,12 @@ def show(call: Call) -> int:
 
 
 def fetch(call: Call) -> int:
-    """Into a file, whole or not at all."""
+    """Into a file, whole or not at all; into a pipe or a device as it comes."""
     output = call.arguments.output
     if output is None:
-        raise Refused("fetch needs a place for the archive", cure="add --output FILE")
-    if output.exists() and not call.arguments.force:
+        raise Refused("fetch needs a place for the archive", cure="add --output FILE, or - for the standard output")
+    streams = is_stream(output)
+    if output.exists() and not streams and not call.arguments.force:
         raise Refused(f"{output} exists", cure="name another file, or add --force to write over it")
     found = find(call, open_session(call))
     with progress(call) as tell:
@@ -128,14 +136,20 @@ def fetch(call: Call) -> int:
 
         def into_file(target: Target, manifest: Manifest) -> None:
             nonlocal written
+            if written and streams:
+                raise Refused(f"what went into {output} is cut short", cure="throw it away; --from TARGET reads another copy")
             written = 0
-            with replacing(output) as file, _told_of(tell, found, manifest) as moved:
+            with (streaming if streams else replacing)(output) as file, _told_of(tell, found, manifest) as moved:
                 for chunk in _content(call, found, target, manifest, moved):
-                    written += file.write(chunk)
+                    write_all(file, chunk)
+                    written += len(chunk)
 
         origin = found.read(call, into_file)
-    by_hand = "" if call.arguments.raw else f"\n  pg_restore --dbname=DATABASE {output}"
-    call.answer(f"{found.backup.id} from {origin}: {size(written)} in {output}{by_hand}")
+    came = f"{found.backup.id} from {origin}: {size(written)} in {output}"
+    if streams:
+        call.say(came)
+    else:
+        call.answer(came + ("" if call.arguments.raw else f"\n  pg_restore --dbname=DATABASE {output}"))
     return 0
 
 

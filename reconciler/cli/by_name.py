@@ -1,6 +1,7 @@
 """Doing one thing that a person asked for by name, as every other action is done: under the lease, told, and with an outcome."""
 
 import getpass
+import shlex
 import socket
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import msgspec
 
 from reconciler.apply import apply
 from reconciler.backups.claim import Watch
-from reconciler.cli.apply import document
+from reconciler.cli.apply import document, say_unmatched
 from reconciler.cli.frame import Call
 from reconciler.cli.progress import progress
 from reconciler.cli.session import Session
@@ -35,20 +36,42 @@ def do_one(
     *,
     allow_destructive: str | None = None,
     whosever: bool = False,
+    everywhere: bool = False,
 ) -> int:
-    """Exit code 0 when it was done, 3 when a rule holds it back, 1 otherwise. `whosever`: even if the backups are another's."""
+    """Exit code 0 when it was done, 3 when a rule holds it back, 1 otherwise. `whosever`: even if the backups are another's.
+
+    `everywhere`: it is done only when no target is unknown, where the same may wait to be done.
+    """
     with progress(call) as tell:
         world = session.telling(tell).world_of(want, writable=True)
         watch = Watch(world.clock, world.process)
         consent = Consent(allow_destructive=allow_destructive)
-        applied = apply(world, want, _Looker(world, want, watch, ask, whosever=whosever).look, consent, watch)
+        looker = _Looker(world, want, watch, ask, whosever=whosever)
+        applied = apply(world, want, looker.look, consent, watch)
     if call.json:
         call.answer_json(document([applied]))
     else:
-        call.answer(render.plain_outcomes(applied.outcomes) or render.text([applied.after]))
+        call.answer(render.plain_outcomes(applied.outcomes) or render.text([applied.after], again=same(call)))
+    if allow_destructive is not None:
+        say_unmatched(call, [applied])
     if applied.outcomes:
-        return 0 if all(outcome.result == "done" for outcome in applied.outcomes) else 1
+        done = all(outcome.result == "done" for outcome in applied.outcomes)
+        if done and everywhere and looker.unknown:
+            call.say(f"{', '.join(looker.unknown)} unknown: what lies there stays as it is; say this again once it can be seen")
+            return 1
+        return 0 if done else 1
     return 3 if applied.after.blocked else 1
+
+
+def same(call: Call) -> str:
+    """What was typed, without a digest: the new one follows it."""
+    words = list(call.words)
+    for index, word in enumerate(call.words):
+        if word == "--allow-destructive":
+            words[index : index + 2] = []
+        elif word.startswith("--allow-destructive="):
+            words[index : index + 1] = []
+    return shlex.join(["reconcile", *words])
 
 
 class _Looker:
@@ -58,11 +81,14 @@ class _Looker:
         self._world, self._want, self._watch, self._ask = world, want, watch, ask
         self._whosever = whosever
         self._asked = False
+        self.unknown: tuple[str, ...] = ()
+        """Targets that could not be seen at the last look."""
 
     def look(self) -> Plan:
         """Observes afresh each time."""
         now = self._world.clock.now()
         have = observe(self._world, self._want, self._watch)
+        self.unknown = tuple(have.unknown())
         steps, blocked = (hold_back if self._whosever else sift)(self._steps(have), have, now)
         whole = plan(DUTIES, self._want, have, now, policy_digest=self._world.policy_digest)
         return msgspec.structs.replace(whole, steps=steps, blocked=blocked)

@@ -1,5 +1,6 @@
 """Writing a file that the user named: whole or not at all."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,27 +9,82 @@ from tempfile import NamedTemporaryFile
 from typing import IO
 
 from reconciler.errors import Refused
+from reconciler.world.clock import token
 
 
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o600) -> Iterator[IO[bytes]]:
-    """A file beside it, on disk before it takes its place; gone when the body raises. Raises Refused where that can't be.
+    """A file that takes its place whole, once it is on disk; nothing of it stays when the body raises or the program is killed.
 
-    `mode`: what comes out of a database is for its owner's eyes, if nothing else is said.
+    What a link leads to is replaced, not the link. `mode`: what comes out of a database is for its owner's eyes, if nothing else
+    is said. Raises Refused where that can't be.
     """
+    place = Path(os.path.realpath(path))
     try:
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as file:
-            part = Path(file.name)
-            try:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-                part.chmod(mode)
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+        with _nameless(place.parent) as file:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+            _put(file, place)
     except OSError as error:
         raise Refused(f"cannot write {path}: {error.strerror}", cure="name another place with --output or --out") from error
+
+
+def _nameless(folder: Path) -> IO[bytes]:
+    """A file without a name, which the kernel frees with us; where the file system has none such, one beside the place."""
+    try:
+        return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), "wb")
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.EISDIR, errno.EINVAL):
+            raise
+    named: IO[bytes] = NamedTemporaryFile(dir=folder, prefix=".reconcile.", suffix=".part")  # noqa: SIM115 - the caller closes it
+    return named
+
+
+def _put(file: IO[bytes], place: Path) -> None:
+    """Under another name first: a link never replaces, and what was there must not be gone for a moment."""
+    part = place.parent / f".{place.name}.{token(4)}.part"
+    if os.fstat(file.fileno()).st_nlink:
+        os.link(file.name, part)
+    else:
+        # Without a folder's descriptor, the system call behind this would take the link in /proc for the file itself.
+        root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.link(f"proc/self/fd/{file.fileno()}", part, src_dir_fd=root, follow_symlinks=True)
+        finally:
+            os.close(root)
+    try:
+        part.replace(place)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+STDOUT = Path("-")
+
+
+def is_stream(path: Path) -> bool:
+    """Whether it is a pipe or a device, which is written into and never replaced; STDOUT counts as one."""
+    return path == STDOUT or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+@contextmanager
+def streaming(path: Path) -> Iterator[IO[bytes]]:
+    """Into a pipe or a device, as it comes. Raises Refused where that can't be, e.g. when its reader has left."""
+    try:
+        # Without buffers: what a pipe did not take must not fail once more when this is closed.
+        opened: IO[bytes] = os.fdopen(os.dup(1), "wb", 0) if path == STDOUT else path.open("wb", buffering=0)
+        with opened as file:
+            yield file
+    except OSError as error:
+        raise Refused(f"cannot write into {path}: {error.strerror}", cure="let its reader read to the end") from error
+
+
+def write_all(file: IO[bytes], chunk: bytes) -> None:
+    """A pipe may take fewer bytes at a time."""
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def write_new(path: Path, content: bytes) -> bool:

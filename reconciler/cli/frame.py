@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,8 +34,12 @@ class Command(Protocol):
 class Call:
     """One call of the program: its arguments, surroundings and the two streams."""
 
-    def __init__(self, arguments: argparse.Namespace, environ: Mapping[str, str], redactor: Redactor) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, environ: Mapping[str, str], redactor: Redactor, words: Sequence[str] = ()
+    ) -> None:
         self.arguments = arguments
+        self.words = tuple(words)
+        """As they were typed, the command first."""
         self.environ = environ
         self.redactor = redactor
         self.stop = StopEvent()
@@ -42,6 +47,11 @@ class Call:
     @property
     def json(self) -> bool:
         return bool(self.arguments.format == "json")
+
+    def another(self, *words: str) -> str:
+        """How to type another command for the same policy."""
+        chosen = () if self.arguments.policy == DEFAULT_POLICY else ("-p", self.arguments.policy)
+        return shlex.join(["reconcile", *words, *chosen])
 
     def answer(self, text: str) -> None:
         """To stdout: what was asked for."""
@@ -87,7 +97,7 @@ def run(name: str, command: Command, rest: Sequence[str]) -> int:
             print(redactor.redact(leaving.code), file=sys.stderr)
             return 1
         return int(leaving.code or 0)
-    call = Call(arguments, dict(os.environ), redactor)
+    call = Call(arguments, dict(os.environ), redactor, [name, *rest])
     forget_libpq_environment()
     with _signals(call.stop):
         return _guarded(command.run, call)

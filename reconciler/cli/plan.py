@@ -57,7 +57,7 @@ def run(call: Call) -> int:
     if call.json:
         call.answer_json(render.document(plans, findings))
     else:
-        call.answer(render.text(plans, findings))
+        call.answer(render.text(plans, findings, again=call.another("apply")))
     return exit_code(plans, call.arguments.fail_on, detailed=call.arguments.detailed_exitcode)
 
 

@@ -9,7 +9,7 @@ from reconciler.backups.claim import read_claim
 from reconciler.backups.erase import erase_object, erase_tombstones
 from reconciler.backups.fetch import read_manifest
 from reconciler.backups.keeping import NO_FREEZE, Freeze, Hold, hold_at, put_freeze, put_hold, read_freeze
-from reconciler.duties.retention import FLOOR, bury, held_by, removable_on
+from reconciler.duties.retention import FLOOR, bury, deleted, held_by, removable_on
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.proof import proven, refuted, sound_on
@@ -153,7 +153,7 @@ class DeleteBackup(Action, frozen=True, kw_only=True, tag="delete_backup"):
         due = now + timedelta(seconds=self.grace_seconds)
         stone = Tombstone(id=self.backup, at=now, due=due, reason=f"deleted by {self.who}")
         bury(world, want, self.database, self.targets, stone)
-        return f"{self.backup} on {', '.join(self.targets)}: deleted, can come back until {instant(due)}"
+        return f"{self.backup} on {', '.join(self.targets)}: {deleted(stone)}"
 
 
 class UndeleteBackup(Action, frozen=True, kw_only=True, tag="undelete_backup"):
@@ -195,9 +195,9 @@ def _unhide(target: Target, database: str, backup: str) -> None:
 
 
 class RemovePin(Action, frozen=True, kw_only=True, tag="remove_pin"):
-    """Remove the pin of a reader that died."""
+    """Remove the pin of a reader that died: first, since it keeps what is to be deleted."""
 
-    effect = "delete"
+    effect = "change"
 
     key: str
     target: str

@@ -250,7 +250,8 @@ def _forget(database: str, target: str, backup: str, why: str) -> Step:
 
 
 _CURES = {
-    "damaged": "use another copy of it; it counts as no restore point, and is never written over",
+    "damaged": "it is no restore point, and is never written over: use another copy. Where another target has it whole, remove "
+    "its folder here by hand, and the next turn copies it anew",
     "orphan": "nothing is done with it; `reconcile backups adopt` makes a backup of it again, if all of it is there",
     "hidden": "find out who deleted it; `reconcile backups undelete` brings it back",
     "foreign": "it neither counts nor is touched",

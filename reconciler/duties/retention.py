@@ -12,7 +12,7 @@ from reconciler.backups.keeping import read_hold
 from reconciler.backups.manifest import encode
 from reconciler.backups.pins import give_way_to_readers
 from reconciler.backups.records import read_repository, read_tombstone
-from reconciler.errors import Absent, Conflict, Refused
+from reconciler.errors import Absent, Conflict, Finding, Refused
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.proof import proven, refuted, sound_on
 from reconciler.planning.retention import Kept, keep
@@ -46,7 +46,7 @@ class PruneBackup(Action, frozen=True, kw_only=True, tag="prune_backup"):
         for name in self.targets:
             self._refuse_kept(world, name, now)
         bury(world, want, self.database, self.targets, stone)
-        return f"{self.backup} on {', '.join(self.targets)}: deleted, can come back until {instant(stone.due)}"
+        return f"{self.backup} on {', '.join(self.targets)}: {deleted(stone)}"
 
     def _refuse_kept(self, world: World, name: str, now: datetime) -> None:
         target = world.targets[name]
@@ -79,6 +79,13 @@ def bury(world: World, want: DatabasePolicy, database: str, targets: Sequence[st
         raise
 
 
+def deleted(stone: Tombstone) -> str:
+    """For people."""
+    if stone.due <= stone.at:
+        return "deleted for good; the next `reconcile apply` removes its bytes"
+    return f"deleted, can come back until {instant(stone.due)}"
+
+
 def _place(target: Target, key: str, stone: Tombstone) -> bool:
     """Whether it is new there. Met twice it is the same, as long as it is there: a lease that was lost is a conflict too."""
     try:
@@ -99,7 +106,14 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     going = [(backup, removable_on(backup, have)) for backup in reversed(whole) if backup.id not in stays]
     steps = [_step(want, have, backup, targets) for backup, targets in going if targets]
     ends = (backup.keep_until for backup in whole if backup.keep_until is not None and backup.keep_until > now)
-    return Due(steps=tuple(steps), next_at=min(ends, default=None))
+    return Due(steps=tuple(steps), findings=tuple(map(_held, filter(held_by, whole))), next_at=min(ends, default=None))
+
+
+def _held(backup: Backup) -> Finding:
+    """So that a hold is not forgotten."""
+    where = ", ".join(name for name, copy in sorted(backup.copies.items()) if copy.held)
+    what = f"backup {backup.id} is {'; '.join(held_by(backup))}"
+    return Finding(severity="note", where=where, what=what, cure="`reconcile backups release ID` lets retention govern it again")
 
 
 def removable_on(backup: Backup, have: Observation) -> tuple[str, ...]:

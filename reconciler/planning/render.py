@@ -25,21 +25,22 @@ _SIGNS = {"done": "✓", "failed": "✗", "skipped": "·"}
 Row = tuple[str, str, str, str]
 
 
-def text(plans: Sequence[Plan], findings: Sequence[Finding] = ()) -> str:
-    """The diff, one block a database, what is nobody's, and the sum of all."""
-    blocks = [_block(plan) for plan in plans] + (["\n".join(_findings(findings))] if findings else [])
+APPLY = "reconcile apply"
+
+
+def text(plans: Sequence[Plan], findings: Sequence[Finding] = (), *, again: str = APPLY) -> str:
+    """The diff, one block a database, what is nobody's, and the sum of all. `again`: the command that would do it."""
+    blocks = [_block(plan, again) for plan in plans] + (["\n".join(_findings(findings))] if findings else [])
     return "\n".join([*(block + "\n" for block in blocks), summary(plans)]) + "\n"
 
 
-def _block(plan: Plan) -> str:
+def _block(plan: Plan, again: str) -> str:
     lines = [f"{plan.database}  ({plain(plan.place)})"]
     lines += [f"  {_condition(condition)}" for condition in plan.conditions]
     lines += _aligned(_rows(plan))
     digest = blocked_digest(plan)
     if digest is not None:
-        lines.append(
-            f"    if just these are meant to go: reconcile apply --database {plan.database} --allow-destructive={digest}"
-        )
+        lines.append(f"    if just these are meant to go: {again} --database {plan.database} --allow-destructive={digest}")
     if not plan.steps and not plan.blocked:
         lines.append("  nothing can be planned: no target could be seen" if plan.blind else "  nothing to do")
     lines += _findings(plan.findings)
@@ -124,7 +125,7 @@ def summary(plans: Sequence[Plan]) -> str:
     return f"Plan: {', '.join(parts)}."
 
 
-def applied(outcomes: Sequence[Outcome], not_approved: Sequence[Step], after: Plan) -> str:
+def applied(outcomes: Sequence[Outcome], not_approved: Sequence[Step], after: Plan, *, again: str = APPLY) -> str:
     """What was done for one database, and what is left."""
     rows = [(_SIGNS[one.result], one.does, one.says + (f"; {one.cure}" if one.cure else "")) for one in outcomes]
     for group in _groups(not_approved):
@@ -133,7 +134,7 @@ def applied(outcomes: Sequence[Outcome], not_approved: Sequence[Step], after: Pl
     cells = [tuple(plain(cell) for cell in row) for row in rows]
     width = max((len(row[1]) for row in cells), default=0)
     lines = [f"{after.database}  ({plain(after.place)})", *(f"  {row[0]} {row[1]:<{width}}  {row[2]}" for row in cells)]
-    lines += _block(after).splitlines()[1:]
+    lines += _block(after, again).splitlines()[1:]
     if after.next_at is not None:
         lines.append(f"  next due {instant(after.next_at)}")
     return "\n".join(lines) + "\n"

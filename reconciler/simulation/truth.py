@@ -196,7 +196,9 @@ class Truth:
         if manifest is not None:
             if manifest.instant > now + AHEAD:
                 return "impossible"
-            return "whole" if _all_there(folder, manifest) else "damaged"
+            if _all_there(folder, manifest):
+                return "whole"
+            return "hidden" if any(piece.name in folder.hidden for piece in manifest.objects) else "damaged"
         if "manifest.json" in folder.visible:
             return "damaged"
         if "manifest.json" in folder.hidden:

@@ -34,7 +34,19 @@ from reconciler.planning.planner import plan
 from reconciler.turn import turn
 from reconciler.world.facts import Backup, Identity, Observation
 from reconciler.world.ports import ABSENT, World
-from tests.backups.faking import ROWS, MovedClock, bury, catalogue, claim_text, content, make_world, states, stranger, take
+from tests.backups.faking import (
+    ROWS,
+    MovedClock,
+    VersionedTarget,
+    bury,
+    catalogue,
+    claim_text,
+    content,
+    make_world,
+    states,
+    stranger,
+    take,
+)
 from tests.building import HOUR, policy, retention
 
 WANT = policy("0 * * * *", ("primary",), retention(grace="7d", keep_last=2))
@@ -94,6 +106,16 @@ class TestHolds:
 
         assert oldest not in before
         assert oldest in after
+
+    def test_it_is_seen_as_long_as_it_lasts(self, world: World, clock: MovedClock) -> None:
+        """In every plan, with who, why and how it ends: what nobody sees is never released."""
+        newest = several(world, clock, 3)[-1]
+        self.hold(world, newest)
+        (note,) = [finding for finding in planned(world).findings if newest in finding.what]
+
+        assert ("note", "primary") == (note.severity, note.where)
+        assert 'by ana: "legal 7"' in note.what
+        assert "backups release" in note.cure
 
     def test_it_says_who_and_why(self, world: World, clock: MovedClock) -> None:
         """Whoever meets it knows whom to ask."""
@@ -418,6 +440,19 @@ class TestAdoption:
         with pytest.raises(Corrupt, match="no archive"):
             AdoptBackup(database="hotel", backup=backup, target="primary").perform(world, WANT)
         assert "orphan" == states(world)[backup]
+
+
+def test_a_marker_on_the_dump_alone_hides_the_backup_and_undelete_brings_it_back(tmp_path: Path, clock: MovedClock) -> None:
+    """It is no damage: the version below the marker is whole."""
+    world = make_world(tmp_path, clock, targets={"primary": VersionedTarget("primary", clock)})
+    backup = take(world)
+    world.targets["primary"].delete(layout.object_key("hotel", backup, layout.DUMP))
+    hidden = the(world, backup)
+    plan_undelete(hidden, look(world)).action.perform(world, WANT)
+
+    assert "hidden" == hidden.state
+    assert "dump.zst" in hidden.copies["primary"].why
+    assert "whole" == the(world, backup).state
 
 
 def test_manifests_are_untouched_by_all_of_this(world: World, clock: MovedClock) -> None:

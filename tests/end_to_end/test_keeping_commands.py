@@ -1,5 +1,8 @@
 """Hold, release, delete, undelete, freeze, adopt and forget, as a user types them."""
 
+import shlex
+import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 from tests.end_to_end.conftest import Stand
@@ -127,3 +130,92 @@ def test_another_source_does_nothing_by_name(stand: Stand) -> None:
 
     after = {file: file.read_bytes() for file in (stand.folder / "disk").rglob("*.json") if "lease" not in file.name}
     assert after == {file: content for file, content in before.items() if "lease" not in file.name}
+
+
+def test_a_hold_is_seen(stand: Stand) -> None:
+    """In the list, as text and JSON, beside one backup, in the state of things and in the plan."""
+    newest, *_ = _taken(stand, 2)
+    stand.run("backups", "hold", newest, "--why", "legal 7", "--until", "2099-12-31")
+    seen = [stand.run(*words) for words in (("backups", "list"), ("status",), ("--plan",), ("backups", "show", newest))]
+    (held,) = [one for one in stand.backups() if one["id"] == newest]
+
+    assert [True] * 4 == ['"legal 7"' in one.stdout + one.stderr and "2099-12-31" in one.stdout + one.stderr for one in seen]
+    assert "legal 7" in held["copies"][0]["held"]
+
+
+def test_another_source_counts_nothing(stand: Stand) -> None:
+    """Neither the list nor the state of things takes its backups for ours."""
+    _taken(stand, 1)
+    elsewhere = stand.admin_url.rpartition("/")[0] + "/postgres"
+    (listed,) = stand.json("backups", "list", SOURCE_URL=elsewhere)["backups"]
+    (state,) = stand.json("status", SOURCE_URL=elsewhere)["databases"]
+
+    assert ("foreign", []) == (listed["state"], listed["targets"])
+    assert (0, None) == (state["backups"], state["newest"])
+
+
+def test_what_is_unknown_is_not_undone(stand: Stand) -> None:
+    """Undelete says that a target it could not see may still have it deleted, and is no success."""
+    stand.run("apply", "--yes")
+    for _ in range(2):
+        stand.run("backups", "take")
+    newest = stand.backups()[0]["id"]
+    stand.run("backups", "delete", newest)
+    stand.rewrite("targets: [primary, disk]", "targets: [disk, primary]")
+    key = stand.policy.read_text()
+    stand.rewrite(f"{{file: {stand.box}/s3_secret_access_key}}", "{file: ./wrong}")
+    (stand.folder / "wrong").write_text("0" * 40)
+    half = stand.run("backups", "undelete", newest, expect=1)
+    stand.policy.write_text(key)
+    stand.run("backups", "undelete", newest)
+
+    assert "is back" in half.stdout
+    assert "primary unknown" in half.stderr
+    assert {"whole"} == {copy["state"] for one in stand.backups() for copy in one["copies"]}
+
+
+def test_without_a_lease_it_is_said_what_was_not_done(stand: Stand) -> None:
+    """Releasing needs the home target."""
+    stand.run("apply", "--yes")
+    newest = stand.backups()[0]["id"]
+    stand.run("backups", "hold", newest, "--why", "legal 7")
+    stand.rewrite(f"{{file: {stand.box}/s3_secret_access_key}}", "{file: ./wrong}")
+    (stand.folder / "wrong").write_text("0" * 40)
+    ran = stand.run("backups", "release", newest, expect=1)
+
+    assert "no lease: primary" in ran.stdout
+
+
+def test_a_digest_of_another_plan_is_told(stand: Stand) -> None:
+    """It lets nothing through, and silence would look as if it had."""
+    stand.run("apply", "--yes")
+    ran = stand.run("apply", "--yes", "--allow-destructive", "0123456789ab")
+
+    assert "--allow-destructive=0123456789ab let nothing through: the guard holds nothing back" in ran.stderr
+
+
+def test_a_deletion_without_grace_says_that_it_is_for_good(stand: Stand) -> None:
+    """And the next apply removes its bytes."""
+    newest, *_ = _taken(stand, 3)
+    ran = stand.run("backups", "delete", newest, "--grace", "0")
+    stand.run("apply", "--yes")
+
+    assert "deleted for good" in ran.stdout
+    assert "come back" not in ran.stdout
+    assert newest not in _states(stand)
+
+
+def test_a_backup_goes_through_a_pipe(stand: Stand) -> None:
+    """To pg_restore, say, or to /dev/null to see that it can be read."""
+    newest, *_ = _taken(stand, 1)
+    stand.run("backups", "fetch", newest, "--output", "x")
+    command = shlex.join(stand.command("backups", "fetch", newest, "--output", "-"))
+    piped = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | sha256sum"],  # noqa: S607 - wherever the system has it
+        cwd=stand.folder, env=stand.environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    stand.run("backups", "fetch", newest, "--output", "/dev/null")
+
+    assert sha256((stand.folder / "x").read_bytes()).hexdigest() == piped.stdout.split()[0]
+    assert Path("/dev/null").is_char_device()
+    assert not (stand.folder / "-").exists()

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.errors import Finding
 from reconciler.planning import render
-from reconciler.planning.plan import Outcome
+from reconciler.planning.plan import Outcome, blocked_digest
 from tests.building import NOW, catalogue, copy, daily, observation, planned, policy, retention, unknown, utc
 from tests.situations import SITUATIONS, plans
 
@@ -144,3 +144,12 @@ def test_finding_without_a_cure() -> None:
     )
 
     assert [] == [line for line in render.text([plan]).splitlines() if line != line.rstrip()]
+
+
+def test_the_hint_under_what_the_guard_holds_back_is_the_command_that_was_typed() -> None:
+    """With its policy and its words: another command would plan something else."""
+    (plan,) = plans("blocked_by_the_guard")
+    text = render.text([plan], again="reconcile backups delete 2025 -p pol.yaml")
+
+    hint = f"reconcile backups delete 2025 -p pol.yaml --database hotel --allow-destructive={blocked_digest(plan)}"
+    assert f"    if just these are meant to go: {hint}" in text.splitlines()

@@ -167,6 +167,17 @@ class TestRounds:
         assert () == run(second)
         assert 2 == len(states(first))
 
+    def test_a_dead_readers_pin_goes_before_what_it_kept(self, world: World, clock: MovedClock) -> None:
+        """A torn one is watched until it was silent for long enough; then one turn removes it, and prunes."""
+        after_hours(world, clock, 2)
+        oldest = min(states(world))
+        world.targets["primary"].write(f"hotel/pins/{oldest}-0123abcd.json", [b"{"])
+        outcomes = run(world)
+
+        assert ["done"] * 4 == [outcome.result for outcome in outcomes]
+        assert "deleted" == states(world)[oldest]
+        assert () == world.targets["primary"].list("hotel/pins/").items
+
 
 class TestTheLease:
     def test_it_is_given_back(self, world: World) -> None:
