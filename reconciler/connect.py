@@ -22,7 +22,7 @@ from reconciler.targets import TARGETS
 from reconciler.targets.append_only import AppendOnly
 from reconciler.targets.limited import Bucket, Limited
 from reconciler.targets.read_only import ReadOnly
-from reconciler.targets.retrying import Retrying
+from reconciler.targets.retrying import Patience, Retrying
 from reconciler.targets.telling import Telling
 from reconciler.targets.unusable import UnusableTarget
 from reconciler.world.events import Tell
@@ -44,6 +44,8 @@ class Means(msgspec.Struct, frozen=True, kw_only=True):
     tell: Tell
     token: Any
     git_commit: str | None = None
+    patiences: dict[str, Patience] = msgspec.field(default_factory=dict)
+    """By target: each database opens it anew, and none waits for what another found hanging."""
 
 
 def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: bool) -> World:
@@ -114,7 +116,7 @@ def open_target(policy: Policy, name: str, means: Means, *, writable: bool, rate
     except ReconcilerError as error:
         return UnusableTarget(name, error), f"unknown:{name}"
     limited: Target = Limited(target, Bucket(rate, means.clock, means.stop)) if rate is not None else target
-    patient: Target = Retrying(limited, clock=means.clock, stop=means.stop)
+    patient: Target = Retrying(limited, clock=means.clock, stop=means.stop, patience=means.patiences.setdefault(name, Patience()))
     if getattr(settings, "append_only", False):
         patient = AppendOnly(patient)
     return (Telling(patient, means.tell) if writable else ReadOnly(patient)), str(target.domain)

@@ -15,11 +15,15 @@ from reconciler.backups.claim import Watch
 from reconciler.backups.register import registered
 from reconciler.errors import Finding, ReconcilerError
 from reconciler.policy.model import DatabasePolicy
+from reconciler.world.events import Waiting
 from reconciler.world.facts import Catalogue, Known, Observation, Observed, Unknown
 from reconciler.world.ports import Pool, Target, World
 
 LIMIT_SECONDS = 120.0
 """For all sides together: the sockets' own limits are shorter, this one is for what they don't see."""
+
+WORD_SECONDS = 5.0
+"""After that it is told who is waited for: silence looks like a program that hangs."""
 
 T = TypeVar("T")
 
@@ -29,8 +33,8 @@ def observe(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
     source = world.pool.submit(lambda: _look(world, world.provider.source().facts))
     catalogues = {name: world.pool.submit(_reader(world, want, watch, name)) for name in sorted(world.targets)}
     ends = world.clock.monotonic() + LIMIT_SECONDS
-    seen_source = _gather(world, source, ends)
-    seen = {name: _gather(world, future, ends) for name, future in catalogues.items()}
+    seen_source = _gather(world, want, "the source", source, ends)
+    seen = {name: _gather(world, want, name, future, ends) for name, future in catalogues.items()}
     home = seen[want.home]
     return Observation(
         database=want.name,
@@ -103,8 +107,13 @@ def _look(world: World, read: Callable[[], T]) -> Observed[T]:
     return Known(value, began)
 
 
-def _gather(world: World, future: "Future[Observed[T]]", ends: float) -> Observed[T]:
-    try:
-        return future.result(timeout=max(0.0, ends - world.clock.monotonic()))
-    except Late:
-        return Unknown(reason=f"no answer within {LIMIT_SECONDS:.0f} s", at=world.clock.now())
+def _gather(world: World, want: DatabasePolicy, name: str, future: "Future[Observed[T]]", ends: float) -> Observed[T]:
+    left = max(0.0, ends - world.clock.monotonic())
+    with suppress(Late):
+        return future.result(timeout=min(left, WORD_SECONDS))
+    if left > WORD_SECONDS:
+        says = f"waiting for an answer from {name}, for {left:.0f} s at most"
+        world.tell(Waiting(database=want.name, says=says))
+        with suppress(Late):
+            return future.result(timeout=left - WORD_SECONDS)
+    return Unknown(reason=f"no answer within {LIMIT_SECONDS:.0f} s", at=world.clock.now())

@@ -59,13 +59,17 @@ class _Bars:
                 pass
 
 
+def waited(call: Call, event: Event) -> None:
+    """For who only looks: a line where nothing moves."""
+    if isinstance(event, Waiting):
+        call.say(plain(f"{event.database}: {event.says}"))
+
+
 def _line(call: Call, event: Event) -> None:
     match event:
         case Began():
             call.say(plain(f"{event.database}: {event.says} …"))
         case Ended() if not event.ok and event.says:
             call.say(plain(f"{event.database}: failed: {event.says}"))
-        case Waiting():
-            call.say(plain(f"{event.database}: {event.says}"))
         case _:
-            pass
+            waited(call, event)

@@ -2,11 +2,13 @@
 
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from reconciler.cli.frame import Call
+from reconciler.cli.progress import waited
 from reconciler.connect import KINDS, Means, connect, open_target
 from reconciler.errors import Finding, Refused
 from reconciler.observe import left_behind
@@ -57,8 +59,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         return connect(self.policy, want, self.means, writable=writable)
 
 
-def open_session(call: Call, tell: Tell = lambda _: None, *, commit: bool = False) -> Session:
-    """Raises BadPolicy with all its faults; Refused for a database that is not in it. `commit`: ask git where it stands."""
+def open_session(call: Call, *, commit: bool = False) -> Session:
+    """Raises BadPolicy with all its faults; Refused for a database that is not in it. `commit`: ask git where it stands.
+
+    Until somebody else listens, only what is waited for is told.
+    """
     path = Path(call.arguments.policy)
     policy = read(path, KINDS)
     means = Means(
@@ -68,7 +73,7 @@ def open_session(call: Call, tell: Tell = lambda _: None, *, commit: bool = Fals
         pool=ThreadPool(THREADS),
         cache=FileCache(default_folder(call.environ)),
         stop=call.stop,
-        tell=tell,
+        tell=partial(waited, call),
         token=token,
         git_commit=_git_commit(path) if commit else None,
     )

@@ -5,6 +5,7 @@ A stream can't be written twice, for it can't be produced twice; a target that c
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from math import inf
 from threading import Event
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -25,18 +26,33 @@ LONGEST_WAIT_SECONDS: Final = 20.0
 SILENT_SECONDS: Final = 30.0
 """How long a store that did not answer at all is asked without patience."""
 
+PATIENT_SECONDS: Final = 30.0
+"""No small request is begun again after that: a store that hangs costs one time-out of a socket, not five."""
+
+HUNG_SECONDS: Final = 120.0
+"""How long one that hung is not asked at all: a turn looks several times, and a dump to another target waits for each look."""
+
 LONGEST_RETRY_AFTER: Final = timedelta(seconds=60)
 """A store that asks for more than this is left alone until the next turn."""
 
 
-def persist(work: Callable[[], T], *, clock: Clock, stop: Event, may_retry: Callable[[], bool] = lambda: True) -> T:
+def persist(
+    work: Callable[[], T],
+    *,
+    clock: Clock,
+    stop: Event,
+    may_retry: Callable[[], bool] = lambda: True,
+    within: float = inf,
+) -> T:
     """Do it, and again while it raises Unreachable: a few times, waiting longer each time, as long as the server asks at least.
 
+    After `within` seconds it is not begun again.
     Raises the last Unreachable, which no other `persist` around this one repeats, or Stopped when asked to stop while waiting.
     The first attempt is made in any case: what cleans up after a stop must be able to.
     """
     import tenacity
 
+    ends = clock.monotonic() + within
     growing = tenacity.wait_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
     drawn = growing + tenacity.wait_random(0, FIRST_WAIT_SECONDS)
 
@@ -46,7 +62,7 @@ def persist(work: Callable[[], T], *, clock: Clock, stop: Event, may_retry: Call
 
     def worth_it(error: BaseException) -> bool:
         asked_enough = not isinstance(error, Unreachable) or error.was_persisted
-        return not asked_enough and _retry_after(error) <= LONGEST_RETRY_AFTER and may_retry()
+        return not asked_enough and _retry_after(error) <= LONGEST_RETRY_AFTER and clock.monotonic() < ends and may_retry()
 
     def sleep(seconds: float) -> None:
         if clock.wait(seconds, stop):
@@ -66,14 +82,24 @@ def persist(work: Callable[[], T], *, clock: Clock, stop: Event, may_retry: Call
         raise
 
 
+class Patience:
+    """What is left of it with one store, however often that is opened."""
+
+    def __init__(self) -> None:
+        self.silent_until = 0.0
+        self.hung_until = 0.0
+        self.why = Unreachable("")
+        """What it did not answer while it hung."""
+
+
 class Retrying:
     """A target that bears short troubles of the one inside."""
 
-    def __init__(self, target: Target, *, clock: Clock, stop: Event) -> None:
+    def __init__(self, target: Target, *, clock: Clock, stop: Event, patience: Patience | None = None) -> None:
         self._target = target
         self._clock = clock
         self._stop = stop
-        self._silent_until = 0.0
+        self._patience = patience or Patience()
 
     @property
     def inside(self) -> Target:
@@ -101,7 +127,7 @@ class Retrying:
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
         """A stream that breaks is opened again where it broke; raises Corrupt if the object has changed meanwhile."""
         blob = self._persist(lambda: self._target.read(key, start=start, version=version))
-        resumed = _Resumed(self._target, blob, reached=start, persist=self._persist)
+        resumed = _Resumed(self._target, blob, reached=start, persist=self._go_on)
         return Blob(blob.stored, resumed, resumed.close)
 
     def write(
@@ -140,17 +166,30 @@ class Retrying:
         self._persist(lambda: self._target.abort(upload))
 
     def _persist(self, work: Callable[[], T]) -> T:
-        """A store that did not answer so often is asked just once for a while: a turn looks several times, and waits once."""
+        """A store that did not answer so often is asked just once for a while: a turn looks several times, and waits once.
+
+        One that hung is not asked at all.
+        """
+        patience, began = self._patience, self._clock.monotonic()
+        if began < patience.hung_until:
+            raise Unreachable(patience.why.what, cure=patience.why.cure)
         try:
-            result = persist(work, clock=self._clock, stop=self._stop, may_retry=self._has_hope)
-        except Unreachable:
-            self._silent_until = self._clock.monotonic() + SILENT_SECONDS
+            result = persist(work, clock=self._clock, stop=self._stop, may_retry=self._has_hope, within=PATIENT_SECONDS)
+        except Unreachable as error:
+            now = self._clock.monotonic()
+            patience.silent_until = now + SILENT_SECONDS
+            if now - began >= PATIENT_SECONDS:
+                patience.hung_until, patience.why = now + HUNG_SECONDS, error
             raise
-        self._silent_until = 0.0
+        patience.silent_until = 0.0
         return result
 
+    def _go_on(self, work: Callable[[], T]) -> T:
+        """In the midst of a stream, where much would be lost: as often as it takes."""
+        return persist(work, clock=self._clock, stop=self._stop)
+
     def _has_hope(self) -> bool:
-        return self._clock.monotonic() >= self._silent_until
+        return self._clock.monotonic() >= self._patience.silent_until
 
     def _read_back(self, key: str, content: bytes) -> Stored | None:
         """What is stored, if it is these very bytes."""

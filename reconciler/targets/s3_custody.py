@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from reconciler.errors import Locked, ReconcilerError
-from reconciler.targets.retrying import persist
+from reconciler.targets.retrying import PATIENT_SECONDS, persist
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_errors import archive_of, code_of, translated
 from reconciler.world.facts import LifecycleRule
@@ -95,7 +95,7 @@ class S3Custody(Custody):
                     return {}
             return answer
 
-        return persist(attempt, clock=self._bucket.clock, stop=self._bucket.stop)
+        return persist(attempt, clock=self._bucket.clock, stop=self._bucket.stop, within=PATIENT_SECONDS)
 
 
 def lock_on(bucket: Bucket, key: str, version: str) -> Locked | None:

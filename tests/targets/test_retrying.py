@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.errors import Conflict, Corrupt, Refused, Stopped, Unreachable
 from reconciler.targets.local_target import LocalTarget
-from reconciler.targets.retrying import ATTEMPTS, LONGEST_WAIT_SECONDS, Retrying, persist
+from reconciler.targets.retrying import ATTEMPTS, HUNG_SECONDS, LONGEST_WAIT_SECONDS, Patience, Retrying, persist
 from reconciler.world.ports import ABSENT, Blob, Listing, Stored
 from tests.faults.clock import MovedClock
 
@@ -222,6 +222,27 @@ def test_a_store_that_never_answered_is_asked_once_for_a_while(inside: Flaky) ->
 
     assert (ATTEMPTS, 1, ATTEMPTS) == (first, second, third)
     assert attempts() == ATTEMPTS
+
+
+def test_a_store_that_hangs_costs_one_time_out(inside: Flaky, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five would be minutes. Then it is not asked at all for a while, whoever opens it, and after that once more."""
+    clock, patience, asked = MovedClock(), Patience(), []
+
+    def hang(prefix: str, *, versions: bool = False) -> Listing:
+        asked.append(prefix)
+        clock.waits.append(60.0)
+        raise Unreachable("no answer within 60 s")
+
+    monkeypatch.setattr(inside, "list", hang)
+    opened = [Retrying(inside, clock=clock, stop=Event(), patience=patience) for _ in range(2)]
+    for target in (*opened, *opened):
+        with pytest.raises(Unreachable, match="no answer within 60 s"):
+            target.list("")
+    clock.waits.append(HUNG_SECONDS)
+    with pytest.raises(Unreachable):
+        opened[0].list("")
+
+    assert 2 == len(asked)
 
 
 def test_patience_within_patience_is_no_more_than_one(clock: MovedClock) -> None:

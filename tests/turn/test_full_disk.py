@@ -93,7 +93,7 @@ def test_a_backup_is_let_go_by_name(world: World, disk: Path, clock: MovedClock)
     def look() -> Plan:
         have = observe(world, want, watch)
         found = [one for one in have.backups() if one.id == oldest and one.whole_on]
-        steps = tuple(plan_delete(one, have, who="ana", grace=timedelta(0)) for one in found)
+        steps = tuple(plan_delete(one, have, who="ana", grace=timedelta(0), min_verified=2) for one in found)
         return msgspec.structs.replace(plan((), want, have, clock.now(), policy_digest=""), steps=steps)
 
     by_name = apply(world, want, look, Consent(), watch)

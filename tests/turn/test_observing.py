@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from threading import Event as StopEvent
 
+import msgspec
 import pytest
 
 from reconciler import observe as observing
@@ -66,6 +67,19 @@ def test_all_sides_are_seen(tmp_path: Path, pool: Pool) -> None:
     assert isinstance(have.source, Known)
     assert {"primary", "offsite"} == set(have.known())
     assert ["primary"] == list(have.backups()[0].copies)
+
+
+def test_who_is_waited_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence for minutes would look like a program that hangs."""
+    monkeypatch.setattr(observing, "WORD_SECONDS", 0.05)
+    monkeypatch.setattr(observing, "LIMIT_SECONDS", 0.4)
+    over, heard = StopEvent(), list[Event]()
+    world = with_odd_offsite(tmp_path, lambda: over.wait(60), ThreadPool(8))
+    look(msgspec.structs.replace(world, tell=heard.append))
+    over.set()
+
+    (waiting,) = [event for event in heard if isinstance(event, Waiting)]
+    assert "waiting for an answer from offsite, for 0 s at most" == waiting.says
 
 
 def test_a_side_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
