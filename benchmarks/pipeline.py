@@ -67,7 +67,7 @@ databases:
   big:
     source: {{provider: postgres, url: "${{SOURCE_URL}}"}}
     encryption: {encryption}
-    dumps: {{schedule: "0 2 * * *", targets: [primary], compression: {{level: {level}}}}}
+    dumps: {{schedule: "0 2 * * *", targets: [primary], compression: {{level: {level}}}, fingerprint: {fingerprint}}}
 """
 
 
@@ -120,19 +120,21 @@ def shell(line: str) -> Case:
     return lambda ground: timed(ground, ["bash", "-o", "pipefail", "-ec", line])
 
 
-def dump(level: int, *, encrypted: bool = False) -> Case:
+def dump(level: int, *, encrypted: bool = False, fingerprint: str = "none") -> Case:
     """`reconcile backups take`, from the start of the program to its end."""
 
     def run(ground: Ground) -> Measured:
         encryption = f"{{age_recipients: [{ground.environment['RECIPIENT']}]}}" if encrypted else "none"
-        write_policy(ground, token_hex(4), level, encryption)
+        write_policy(ground, token_hex(4), level, encryption, fingerprint)
         return timed(ground, reconcile("backups", "take"))
 
     return run
 
 
-def write_policy(ground: Ground, prefix: str, level: int, encryption: str) -> None:
-    text = POLICY.format(bucket=BUCKET, prefix=prefix, endpoint=ground.endpoint, level=level, encryption=encryption)
+def write_policy(ground: Ground, prefix: str, level: int, encryption: str, fingerprint: str) -> None:
+    text = POLICY.format(
+        bucket=BUCKET, prefix=prefix, endpoint=ground.endpoint, level=level, encryption=encryption, fingerprint=fingerprint
+    )
     (ground.folder / "backup-policy.yaml").write_text(text)
 
 
@@ -146,6 +148,8 @@ DUMPS: dict[str, Case] = {
     "reconcile, zstd 1": dump(1),
     "reconcile, zstd 3": dump(3),
     "reconcile, zstd 3, age": dump(3, encrypted=True),
+    "reconcile, zstd 3, age, counts": dump(3, encrypted=True, fingerprint="counts"),
+    "reconcile, zstd 3, checksums": dump(3, fingerprint="checksums"),
     "pg_dump -Z0 | zstd -T0 -1 | aws": shell(
         'pg_dump -Fc --compress=0 "$SOURCE_URL" | zstd -q -T0 -1 | aws s3 cp - "s3://benchmark/pipe1"'
     ),
@@ -302,7 +306,7 @@ def main() -> int:
             table("dump", chosen(DUMPS, arguments.only, BARE), ground, arguments.rounds, BARE)
         if arguments.skip != "restores":
             shell('pg_dump -Fc --compress=0 "$SOURCE_URL" > local.dump')(ground)
-            write_policy(ground, "kept", 3, "none")
+            write_policy(ground, "kept", 3, "none", "none")
             timed(ground, reconcile("backups", "take"))
             table("restore", chosen(RESTORES, arguments.only, PARALLEL), ground, arguments.rounds, PARALLEL)
     return 0

@@ -129,7 +129,10 @@ def decompress(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
 def read_checked(
     target: Target, manifest: Manifest, stored: StoredObject, *, moved: Progress = lambda _: None
 ) -> Iterator[bytes]:
-    """The object's parts, each yielded only after its hash was compared. Raises Corrupt, naming the part."""
+    """The object's bytes, each yielded only after the hash of its part was compared. Raises Corrupt, naming the part.
+
+    One part is in memory at a time, whoever reads: it is handed on in small pieces.
+    """
     key = object_key(manifest.database, manifest.id, stored.name)
     done = 0
     with target.read(key) as blob:
@@ -139,9 +142,11 @@ def read_checked(
             if len(data) != part.size or sha256(data).hexdigest() != part.sha256:
                 where = f"{target.name}: {key}, part {number + 1} of {len(stored.parts)}"
                 raise Corrupt(f"{where}: the bytes are not those that were written", cure="use another copy of this backup")
+            for start in range(0, part.size, CHUNK_BYTES):
+                yield bytes(memoryview(data)[start : start + CHUNK_BYTES])
             done += part.size
             moved(done)
-            yield data
+            del data  # or it would stay while the next one is read
         if source.take(1):
             raise Corrupt(f"{target.name}: {key} is longer than its manifest says")
 
@@ -153,19 +158,19 @@ class _Exactly:
         self._chunks = chunks
         self._rest = memoryview(b"")
 
-    def take(self, count: int) -> bytes:
+    def take(self, count: int) -> bytearray:
         """Fewer at the end only."""
-        pieces, missing = [], count
-        while missing:
+        taken = bytearray()
+        while missing := count - len(taken):
             if not self._rest:
                 # A view, since cutting a long chunk into many pieces would else copy its rest each time.
+                self._rest = memoryview(b"")
                 self._rest = memoryview(next((chunk for chunk in self._chunks if chunk), b""))
                 if not self._rest:
                     break
-            piece, self._rest = self._rest[:missing], self._rest[missing:]
-            pieces.append(piece)
-            missing -= len(piece)
-        return b"".join(pieces)
+            taken += self._rest[:missing]
+            self._rest = self._rest[missing:]
+        return taken
 
     read = take
 
