@@ -40,6 +40,7 @@ format: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/pipeline.py
 
 # What CI and the container install: versions and hashes of all that pyproject.toml asks for.
 lock: $(VENV)/.ready
