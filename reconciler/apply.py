@@ -57,7 +57,7 @@ def _apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent
         return Applied(outcomes=done, not_approved=agreed.not_approved, after=look())
     with _lease(world, want, watch) as lease:
         outcomes = _create(world, want, look, consent, first=first, lease=lease)
-        return _delete(world, want, look, consent, lease=lease, before=outcomes)
+        return _delete(world, want, look, consent, first=first, lease=lease, before=outcomes)
 
 
 def _create(
@@ -101,12 +101,14 @@ def _delete(
     look: Callable[[], Plan],
     consent: Consent,
     *,
+    first: Plan,
     lease: Claim | Unreachable,
     before: Sequence[Outcome],
 ) -> Applied:
     """A deletion rests on the lease and on a plan made afresh under it, and on nothing having failed before.
 
-    What was given up long ago goes all the same: where it was room that lacked, nothing else would ever bring any.
+    What was given up long ago goes all the same: where it was room that lacked, nothing else would ever bring any. It was planned
+    before anything was tried: what failed just now may still arrive.
     """
     looked = world.clock.now()
     fresh = look()
@@ -115,7 +117,8 @@ def _delete(
         left = [_skipped(step, f"no lease: {lease.what}", lease.cure) for step in agreed.steps if step.action.effect != "create"]
         return Applied(outcomes=(*before, *left), not_approved=agreed.not_approved, after=fresh)
     failed = any(outcome.result == "failed" for outcome in before)
-    steps = [step for step in agreed.steps if _deletes(step) and (step.action.frees or not failed)]
+    long_ago = {step.action.id for step in agree(consent, first).steps if step.action.frees}
+    steps = [step for step in agreed.steps if _deletes(step) and (not failed or step.action.id in long_ago)]
     skipped = [_skipped(step, "something failed before it") for step in agreed.steps if _deletes(step) and step not in steps]
     if not steps:
         return Applied(outcomes=(*before, *skipped), not_approved=agreed.not_approved, after=fresh)

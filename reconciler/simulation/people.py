@@ -253,6 +253,15 @@ def heal(stage: Stage) -> None:
                 _take_away(stage, folder)
 
 
+def look_into_freezes(stage: Stage) -> None:
+    """What froze by itself is looked at, found in order, and lifted: after all that happened, dumps may well have shrunk."""
+    for store in stage.stores.values():
+        if store.current("hotel/freeze.json"):
+            seen = sorted(stage.truth.folders(store, "hotel"))
+            lifted = {"who": "people", "why": "", "lifted": True, "acknowledged": seen}
+            store.put("hotel/freeze.json", msgspec.json.encode(lifted), expect=None, by=None)
+
+
 def _mend_repository(stage: Stage, store: Store) -> None:
     """It says again what a reconciler wrote there first."""
     original = stage.ledger.repositories.get((store.name, "hotel/repository.json"))
@@ -299,4 +308,4 @@ def _key(stage: Stage, folder: Folder, name: str) -> str:
     return f"{stage.want.name}/backups/{folder.id}/{name}"
 
 
-__all__ = ["DEEDS", "HOTEL", "heal", "meddle"]
+__all__ = ["DEEDS", "HOTEL", "heal", "look_into_freezes", "meddle"]

@@ -7,7 +7,7 @@ import msgspec
 from reconciler.duties import DUTIES
 from reconciler.planning.plan import Plan
 from reconciler.planning.planner import plan
-from reconciler.simulation.people import heal, meddle
+from reconciler.simulation.people import heal, look_into_freezes, meddle
 from reconciler.simulation.reconciling import Reconciler
 from reconciler.simulation.stage import SCHEDULES, Stage
 from reconciler.turn import Survey, survey
@@ -87,6 +87,7 @@ class Run:
         self.pass_time(60)
         for _ in range(RESTS_WITHIN):
             self.take_turns(self.reconcilers[:1])
+            look_into_freezes(stage)
             self.pass_time(120)
         slot = stage.want.slots().next(stage.timeline.now(), "UTC")
         self.pass_time((slot - stage.timeline.now()).total_seconds() + 60)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
 from reconciler.simulation.change import Change
-from reconciler.simulation.truth import SILENT, Brief, ClaimBrief, Stone, read, what_is_wrong
+from reconciler.simulation.truth import SILENT, Brief, ClaimBrief, FreezeBrief, Stone, read, what_is_wrong
 from reconciler.world.facts import Known
 
 CLOCKS = timedelta(seconds=120)
@@ -115,7 +115,8 @@ def nothing_goes_meanwhile(change: Change) -> Iterator[str]:
         return
     for name in change.turn.want.dumps.targets:
         store = change.truth.stores[name]
-        if store.current(f"{change.database}/freeze.json"):
+        freeze = store.current(f"{change.database}/freeze.json")
+        if freeze is not None and not (read(freeze.content, FreezeBrief) or FreezeBrief()).lifted:
             yield f"{change}: {name} is frozen"
         if store.current(f"{change.database}/backups/{change.backup}/hold.json"):
             yield f"{change}: it is on hold on {name}"

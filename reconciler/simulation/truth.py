@@ -72,6 +72,12 @@ class RepositoryBrief(msgspec.Struct, frozen=True):
     identity: Identity
 
 
+class FreezeBrief(msgspec.Struct, frozen=True):
+    """One that can't be read freezes all the same."""
+
+    lifted: bool = False
+
+
 @lru_cache(maxsize=4096)
 def read(content: bytes, kind: type[T]) -> T | None:
     """The record; None for what is none."""

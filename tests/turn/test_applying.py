@@ -17,7 +17,7 @@ from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.telling import Telling
 from reconciler.turn import survey, turn
 from reconciler.world.clock import token
-from reconciler.world.events import Event, Moved, Waiting
+from reconciler.world.events import Effect, Ended, Event, Moved, Waiting
 from reconciler.world.facts import Owner, Tombstone
 from reconciler.world.ports import Blob, Target, World
 from tests.backups.faking import (
@@ -294,6 +294,24 @@ class TestFailures:
         assert ("prune", "skipped") in short(outcomes)
         assert ("remove", "done") in short(outcomes)
         assert {"something failed before it"} == {outcome.says for outcome in outcomes if outcome.result == "skipped"}
+
+    def test_what_failed_just_now_is_not_swept_in_the_same_turn(self, tmp_path: Path, clock: MovedClock) -> None:
+        """Its manifest was sent, and may still arrive. What lay there before is swept all the same."""
+        ended: list[Event] = []
+
+        def cut_off(event: Event) -> None:
+            if isinstance(event, Ended):
+                ended.append(event)
+            if not ended and isinstance(event, Effect) and (event.verb == "delete" or event.key.endswith("/manifest.json")):
+                raise Unreachable(f"no answer to {event.verb} {event.key}")
+
+        make_world(tmp_path, clock).targets["primary"].write(f"hotel/backups/{DEBRIS}/intent.json", [claim_text(None)])
+        outcomes = run(make_world(tmp_path, clock, tell=cut_off))
+        left = states(make_world(tmp_path, clock))
+
+        assert [("take", "failed"), ("sweep", "done"), ("sweep", "skipped")] == short(outcomes)
+        assert ["debris"] == list(left.values())
+        assert DEBRIS not in left
 
     def test_what_failed_is_not_tried_twice_in_one_turn(self, tmp_path: Path, clock: MovedClock) -> None:
         """Neither is it forgotten: the last plan still wants it."""
