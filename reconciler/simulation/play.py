@@ -98,10 +98,7 @@ class Run:
             self._judge_rest()
 
     def _judge_rest(self) -> None:
-        """The plan is empty but for what the guard or a freeze of its own holds back, and the objectives are met.
-
-        A dump that was dated by a wrong clock stands among others that it does not follow: rows seem lost, and a person looks.
-        """
+        """The plan is empty but for what the guard holds back, and the objectives are met."""
         breaks = self.stage.ledger.breaks
         first = self._look()
         for _ in range(2):
@@ -114,7 +111,7 @@ class Run:
         for step in [step for step in first.steps if step.action.parameters.get("backup") not in tampered]:
             breaks("comes_to_rest", f"still to do: {step.shown.does} {step.shown.to} ({step.shown.why})")
         for held in first.blocked:
-            if held.by not in ("guard", "freeze"):
+            if held.by != "guard":
                 breaks("comes_to_rest", f"still blocked by {held.by}: {held.step.shown.does}: {held.why}")
         for condition in first.conditions:
             if condition.status != "met":

@@ -4,8 +4,8 @@ import pytest
 
 from reconciler.simulation.play import play
 
-WORLDS = 100
-"""Some six thousand turns, thousands of simulated days; `make soak` plays as many as wished."""
+WORLDS = 400
+"""Some twenty thousand turns, thousands of simulated days; `make soak` plays as many as wished."""
 TOGETHER = 10
 
 
