@@ -19,7 +19,6 @@ from reconciler.postgres.environment import child_environment
 from reconciler.world.cache import FileCache, default_folder
 from reconciler.world.clock import SystemClock, token
 from reconciler.world.events import Tell
-from reconciler.world.facts import Known, Observation
 from reconciler.world.pool import ThreadPool
 from reconciler.world.ports import World
 from reconciler.world.process import SystemProcess
@@ -106,8 +105,3 @@ def _git_commit(path: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return shown.stdout.strip()
-
-
-def all_unknown(have: Observation) -> bool:
-    """Whether not one side of it could be seen."""
-    return not have.known() and not isinstance(have.source, Known)

@@ -4,7 +4,7 @@ Each write carries an id of its own in the object's metadata. Where an answer wa
 somebody was first, the id tells whether that somebody was we.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import partial
@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
-from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
+from reconciler.errors import Absent, ReconcilerError, Refused
+from reconciler.targets.parts import cut, take_effect
 from reconciler.targets.retrying import persist
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_errors import Doing, translated
@@ -46,25 +47,10 @@ def part_bytes(number: int) -> int:
 
 def write(bucket: Bucket, key: str, chunks: Iterable[bytes], *, expect: str | None, lock: Mapping[str, Any]) -> Stored:
     """The port's `write`, with the request's part that locks. Holds a part or two in memory besides those on their way."""
-    parts = _cut(chunks)
-    first, second = next(parts, bytearray()), next(parts, None)
+    parts = cut(chunks, part_bytes)
+    first, is_whole = next(parts)
     attempt = _Write(bucket, key, expect, lock)
-    return attempt.at_once(first) if second is None else attempt.in_parts(chain((first, second), parts))
-
-
-def _cut(chunks: Iterable[bytes]) -> Iterator[bytearray]:
-    part, number = bytearray(), 1
-    for chunk in chunks:
-        rest = memoryview(chunk)
-        while rest:
-            taken = rest[: part_bytes(number) - len(part)]
-            part += taken
-            rest = rest[len(taken) :]
-            if len(part) == part_bytes(number):
-                yield part
-                part, number = bytearray(), number + 1
-    if part:
-        yield part
+    return attempt.at_once(first) if is_whole else attempt.in_parts(chain([first], (part for part, _ in parts)))
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,29 +134,13 @@ class _Write:
         return _Part(number=number, size=len(part), etag=self._bucket.told(answer, "ETag"), sha256=answer.get("ChecksumSHA256"))
 
     def _take_effect(self, request: Callable[[], Mapping[str, Any]], *, size: int) -> Stored:
-        """The request by which the object comes to be, repeated where needed, and looked for where its answer is not clear."""
-        unanswered: list[Unreachable] = []
+        """By the very request that makes the object; an answer that is not clear is settled by looking."""
 
         def attempt() -> Stored:
-            try:
-                with translated(self._doing):
-                    return self._bucket.described(self._key, request(), size=size)
-            except Unreachable as error:
-                unanswered.append(error)
-                raise
-            except (Absent, Conflict) as error:
-                own = self._find(size) if unanswered else None
-                if own is None:
-                    raise Conflict(error.what) from error
-                return own
+            with translated(self._doing):
+                return self._bucket.described(self._key, request(), size=size)
 
-        try:
-            return persist(attempt, clock=self._bucket.clock, stop=self._bucket.stop)
-        except Unreachable:
-            with suppress(ReconcilerError):
-                if own := self._find(size):
-                    return own
-            raise
+        return take_effect(attempt, lambda: self._find(size), clock=self._bucket.clock, stop=self._bucket.stop)
 
     def _find(self, size: int) -> Stored | None:
         """The object, if it is there by this very write."""

@@ -148,17 +148,9 @@ class Custody:
 _NO_CUSTODY = Custody()
 
 
-@runtime_checkable
-class InCustody(Protocol):
-    """A target that has something to say about that. A wrapper passes on what the target inside says."""
-
-    @property
-    def custody(self) -> Custody: ...
-
-
 def custody_of(target: Target) -> Custody:
-    """Of any target."""
-    # Not isinstance: that of a protocol looks at all of it each time, and every listing asks.
+    """What a target has to say about that, as its `custody`. A wrapper passes on what the target inside says."""
+    # No protocol of its own: looking whether a target is one would take longer than asking, and every listing asks.
     said: Custody = getattr(target, "custody", _NO_CUSTODY)
     return said
 
