@@ -75,11 +75,13 @@ def _reader(world: World, want: DatabasePolicy, watch: Watch, name: str) -> Call
 def _with_memory(world: World, want: DatabasePolicy, name: str, seen: Observed[Catalogue]) -> Observed[Catalogue]:
     """What can't be seen now is judged by what was seen last, as long as the cache remembers. Nothing else rests on that."""
     key = f"newest restore point\n{world.targets[name].place}\n{want.name}"
-    if isinstance(seen, Known):
-        newest = max((copy.instant for copy in seen.value.copies if copy.state == "whole"), default=seen.at)
-        world.cache.put(key, newest.isoformat().encode())
-        return seen
     last = _instant(world.cache.get(key))
+    if isinstance(seen, Known):
+        whole = (copy.instant for copy in seen.value.copies if copy.state == "whole" and not copy.partial)
+        newest = max(whole, default=seen.at)
+        if newest != last:
+            world.cache.put(key, newest.isoformat().encode())
+        return seen
     if last is None:
         world.cache.put(key, seen.at.isoformat().encode())
     return msgspec.structs.replace(seen, last=last or seen.at)

@@ -196,3 +196,13 @@ def blocked_kinds(found: Plan) -> list[str]:
 def daily(count: int, newest: datetime, step: timedelta = DAY) -> list[Copy]:
     """So many whole backups, a step apart, newest first."""
     return [copy(newest - number * step) for number in range(count)]
+
+
+def evidence(of: Copy, result: Any = "passed", *, ago: timedelta = DAY, target: str = "primary", **fields: Any) -> Evidence:
+    """Of a verification of that copy, by a restore unless another level is given."""
+    given = {
+        "sequence": 1, "before": None, "kind": "verification", "database": "hotel", "repository": "r", "backup": of.id,
+        "target": target, "content": of.content, "sha256": "0", "instant": of.instant, "level": "restore", "result": result,
+        "started": NOW - ago - HOUR, "finished": NOW - ago, "expires": NOW - ago + 14 * DAY, "policy": "0",
+    }  # fmt: skip
+    return Evidence(**(given | fields))

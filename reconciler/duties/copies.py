@@ -1,20 +1,23 @@
 """Copies: every kept backup on every target that the policy names, without touching the database again."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from reconciler.backups import layout
 from reconciler.backups.fetch import places_of, read_signed
 from reconciler.backups.pins import pinned
 from reconciler.backups.records import read_repository
-from reconciler.backups.writer import copy_backup, drafting, ensure_repository
+from reconciler.backups.signing import Signed
+from reconciler.backups.writer import Draft, copy_backup, drafting, ensure_repository
 from reconciler.duties.retention import kept
 from reconciler.errors import Corrupt
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
+from reconciler.planning.proof import refuted, sound_on
 from reconciler.planning.text import instant, size
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.events import Moved
 from reconciler.world.facts import Backup, Observation
-from reconciler.world.ports import World
+from reconciler.world.ports import Target, World
 
 
 class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
@@ -43,8 +46,15 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
                 world, target, self.database, self.backup, kind=manifest.kind, slot=manifest.slot, repository=manifest.repository
             ) as draft,
         ):
-            copy_backup(draft, origin, original, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
+            self._copy(world, draft, origin, original)
         return f"{self.backup} from {self.origin} to {self.target}: {size(manifest.stored_bytes)}"
+
+    def _copy(self, world: World, draft: Draft, origin: Target, original: Signed) -> None:
+        try:
+            copy_backup(draft, origin, original, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
+        except Corrupt as bad:
+            written_down = f"`reconcile backups verify {self.backup} --target {self.origin} --level hash` writes that down"
+            raise Corrupt(bad.what, cure=f"{written_down}: then it counts for nothing, and is no longer copied") from bad
 
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
@@ -52,11 +62,12 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     known = have.known()
     going = {stone.id for catalogue in known.values() for stone in catalogue.tombstones if stone.counts}
     buried = {(target, stone.id) for target, catalogue in known.items() for stone in catalogue.tombstones}
-    stays = kept(want, have, now)
+    stays, bad = kept(want, have, now), refuted(have)
     steps = [
-        _step(want, have, backup, target)
+        _step(want, have, backup, target, sound=sound_on(backup, bad))
         for backup in have.backups()
-        if backup.id in stays and backup.id not in going and backup.state == "whole"
+        # Of copies that failed their verification none is made another: it would fail each time, and nothing else be deleted.
+        if backup.id in stays and backup.id not in going and backup.state == "whole" and sound_on(backup, bad)
         for target in want.dumps.targets
         # Whatever lies there under this id, in whatever state, is not written over. A tombstone, even one that buried mere
         # debris, would condemn the copy that was put beside it.
@@ -65,8 +76,8 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     return Due(steps=tuple(steps))
 
 
-def _step(want: DatabasePolicy, have: Observation, backup: Backup, target: str) -> Step:
-    origin = places_of(backup, want.dumps.targets, None)[0]
+def _step(want: DatabasePolicy, have: Observation, backup: Backup, target: str, *, sound: Sequence[str]) -> Step:
+    origin = next(name for name in places_of(backup, want.dumps.targets, None) if name in sound)
     action = CopyBackup(database=have.database, backup=backup.id, origin=origin, target=target)
     shown = Shown(
         does="copy",

@@ -72,6 +72,8 @@ def elsewhere(have: Observation, now: datetime) -> str:
 
     A database that moved looks the same for a week; then its dumps all come from the new place.
     """
+    if not isinstance(have.source, Known):
+        return ""  # Nobody knows where it is; and nothing is deleted for that alone.
     known = have.known().values()
     vouched = {have.place, *(place for one in known if one.repository is not None for place in one.repository.places)}
     copies = (copy for one in known for copy in one.copies if copy.state == "whole" and copy.instant > now - LATELY)

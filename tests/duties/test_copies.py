@@ -1,14 +1,34 @@
 """Which backups are copied where."""
 
+from pathlib import Path
+
 import msgspec
 from hypothesis import given, settings
 
-from reconciler.duties import copies
+from reconciler.duties import DUTIES, copies
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.retention import kept
+from reconciler.planning.plan import Consent
 from reconciler.policy.model import DatabasePolicy
+from reconciler.rehearsal.verify import verify
+from reconciler.turn import survey, turn
 from reconciler.world.facts import Observation
-from tests.building import DAY, HOUR, NOW, catalogue, copy, daily, observation, policy, retention, tombstone, unknown, utc
+from tests.backups.faking import MovedClock, make_world, take
+from tests.building import (
+    DAY,
+    HOUR,
+    NOW,
+    catalogue,
+    copy,
+    daily,
+    evidence,
+    observation,
+    policy,
+    retention,
+    tombstone,
+    unknown,
+    utc,
+)
 from tests.drawn import observations, policies
 
 TODAY = utc("2025-10-25 02:00")
@@ -34,6 +54,36 @@ def test_first_target_has_a_bad_copy() -> None:
     have = observation(primary=catalogue([damaged]), offsite=catalogue([one]), vault=catalogue())
 
     assert [("offsite", "vault")] == [(action.origin, action.target) for action in asked(policy(targets=THREE), have)]
+
+
+def test_a_copy_that_failed_its_verification() -> None:
+    """It is no original: where there is another, that one is, and else nothing is copied, and nothing fails for its sake."""
+    one = msgspec.structs.replace(copy(TODAY), content="its bytes")
+    failed = evidence(one, "failed", level="hash")
+    both = observation(evidence=[failed], primary=catalogue([one]), offsite=catalogue([one]), vault=catalogue())
+    alone = observation(evidence=[failed], primary=catalogue([one]), vault=catalogue())
+
+    assert [("offsite", "vault")] == [(action.origin, action.target) for action in asked(policy(targets=THREE), both)]
+    assert [] == asked(policy(targets=("primary", "vault")), alone)
+
+
+def test_a_rotten_original_is_written_down_and_stops_nothing_any_more(tmp_path: Path) -> None:
+    """The failed copy says how; then the next turn fails at nothing, and the deletions wait for a person alone."""
+    clock = MovedClock()
+    world = make_world(tmp_path, clock, names=("primary",))
+    backup = take(world)
+    dump = tmp_path / "primary" / "hotel" / "backups" / backup / "dump.zst"
+    content = bytearray(dump.read_bytes())
+    content[len(content) // 2] ^= 1
+    dump.write_bytes(content)
+    both, want = make_world(tmp_path, clock), policy("0 0 1 1 *", ("primary", "offsite"), retention(keep_last=2))
+    (failed,) = turn(both, want, (copies.DUTY,), Consent()).outcomes
+    verify(both, want, backup=backup, target="primary", level="hash")
+
+    assert "failed" == failed.result
+    assert f"reconcile backups verify {backup} --target primary --level hash" in failed.cure
+    assert () == turn(both, want, (copies.DUTY,), Consent()).outcomes
+    assert "freeze_deletions" in {step.action.kind for step in survey(both, want, DUTIES).plan.steps}
 
 
 def test_target_that_the_policy_does_not_name() -> None:

@@ -121,6 +121,13 @@ def test_no_clone(have: Observation) -> None:
     assert not elsewhere(have, NOW)
 
 
+def test_a_source_that_can_not_be_seen_is_no_clone() -> None:
+    """Where it is, nobody knows."""
+    have = msgspec.structs.replace(two_places("postgres staging/hotel"), source=unknown(), place="source unknown")
+
+    assert not elsewhere(have, NOW)
+
+
 def test_staging_with_the_policy_of_production() -> None:
     """A copied policy with a smaller retention prunes nothing of production's, and dumps nothing among it."""
     have = observation(source(CLONE), primary=catalogue(daily(30, TODAY - DAY)))

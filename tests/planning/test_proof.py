@@ -1,6 +1,5 @@
 """What evidence makes of a plan: what stays, what is due, how the objectives stand. Pure."""
 
-from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from reconciler.planning.plan import Condition
 from reconciler.policy.model import DatabasePolicy, Verify
 from reconciler.world.evidence import Evidence
 from reconciler.world.facts import Copy, Observation
-from tests.building import DAY, HOUR, NOW, catalogue, daily, duration, kinds, observation, planned, policy, retention, utc
+from tests.building import DAY, NOW, catalogue, daily, duration, evidence, kinds, observation, planned, policy, retention, utc
 
 TODAY = utc("2025-10-25 02:00")
 
@@ -22,15 +21,6 @@ def want(*, every: str = "7d", targets: tuple[str, ...] = ("primary",), **rules:
     """With verification, and retention by these rules."""
     made = policy(targets=targets, keep=retention(**({"keep_last": 1} | rules)), rpo="26h")
     return msgspec.structs.replace(made, dumps=msgspec.structs.replace(made.dumps, verify=Verify(every=duration(every))))
-
-
-def evidence(of: Copy, result: Any = "passed", *, ago: timedelta = DAY, target: str = "primary", **fields: Any) -> Evidence:
-    given = {
-        "sequence": 1, "before": None, "kind": "verification", "database": "hotel", "repository": "r", "backup": of.id,
-        "target": target, "content": of.content, "sha256": "0", "instant": of.instant, "level": "restore", "result": result,
-        "started": NOW - ago - HOUR, "finished": NOW - ago, "expires": NOW - ago + 14 * DAY, "policy": "0",
-    }  # fmt: skip
-    return Evidence(**(given | fields))
 
 
 def backups(count: int) -> list[Copy]:
