@@ -28,8 +28,11 @@ def erase(target: Target, database: str, backup: str, *, now: datetime) -> int:
     listed = any(item.key == root + layout.HOLD and item.latest and not item.marker for item in items)
     if listed and (held := read_hold(target, root + layout.HOLD, now)):
         raise Refused(f"{target.name}: {backup} is {held}", cure="release it first")
-    for upload in target.unfinished(root):
-        target.abort(upload)
+    if uploads := target.unfinished(root):
+        for upload in uploads:
+            target.abort(upload)
+        # What aborting left, or what was completed meanwhile, must go before the intent that it is found by.
+        items = target.list(root, versions=target.versioned).items
     doomed = [item for item in sorted(items, key=_rank) if not layout.is_tombstone(item.key)]
     _remove(target, (item for item in doomed if _name(item) != layout.INTENT), hide_locked=False)
     _remove(target, (item for item in doomed if _name(item) == layout.INTENT), hide_locked=True)

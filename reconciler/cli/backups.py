@@ -103,7 +103,7 @@ def _list(call: Call) -> int:
     views = [
         view(backup, one.have.database, proofs.get(backup.id), FOREIGN if one.plan.foreign else "")
         for one in surveys
-        for proofs in [proven(one.have)]
+        for proofs in [{} if one.plan.foreign else proven(one.have)]
         for backup in one.have.backups()
     ]
     unknown = [

@@ -103,7 +103,7 @@ def adopt(call: Call) -> int:
 
 def sign(call: Call) -> int:
     """For what was taken before signatures were asked for, and that somebody vouches for."""
-    return _by_id(call, lambda backup, have, _: plan_sign(backup, have))
+    return _by_id(call, lambda backup, have, _: plan_sign(backup, have), everywhere=True)
 
 
 def _by_id(call: Call, asked: Asked, *, everywhere: bool = False) -> int:

@@ -1,7 +1,7 @@
 """`backups verify`: read backups back now, whatever the schedule says, and write down what came of it."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -12,20 +12,22 @@ from reconciler.cli.session import Session, open_session
 from reconciler.duties import DUTIES
 from reconciler.duties.verification import newest_on, plan_verify, sentence
 from reconciler.errors import Absent, ReconcilerError, Refused, Stopped
+from reconciler.planning.identity import disagreement
 from reconciler.planning.text import plain
 from reconciler.policy.model import DatabasePolicy, Level
 from reconciler.rehearsal.verify import verify as prove
-from reconciler.turn import survey
+from reconciler.turn import Survey, survey
 from reconciler.world.events import Began, Ended, Moved
 from reconciler.world.evidence import LEVELS, Evidence
 from reconciler.world.facts import Backup, Observation
 
 
 class Untried(msgspec.Struct, frozen=True, kw_only=True):
-    """A copy that could not be read, so that nothing can be said of it."""
+    """A copy that could not be read, or may not be, so that nothing can be said of it."""
 
     database: str
     backup: str
+    """Empty: the newest one, whichever that is."""
     target: str
     reason: str
     cure: str
@@ -48,6 +50,15 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     target: str
 
 
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """What to verify, and what can't be."""
+
+    chosen: tuple[Chosen, ...] = ()
+    untried: tuple[Untried, ...] = ()
+    foreign: bool = False
+    """Some of it is another's: evidence of ours would say there what may be deleted."""
+
+
 def register(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     group = parser.add_argument_group("verify")
@@ -56,14 +67,15 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def verify(call: Call) -> int:
-    """Exit code 0 when all passed, 1 when one failed or could not be read, 3 when something could not be proven here."""
+    """Exit code 0 when all passed, 1 when one failed or could not be read, 3 when one could not be proven, or is another's."""
     session = open_session(call, commit=True)
-    chosen = list(_of_id(call, session) if call.arguments.id else _newest(call, session))
-    if not chosen:
+    choices = [_of_id(call, session)] if call.arguments.id else list(_newest(call, session))
+    chosen = [one for choice in choices for one in choice.chosen]
+    untried = [missed for choice in choices for missed in choice.untried]
+    if not chosen and not untried:
         where = f" on {call.arguments.target}" if call.arguments.target else ""
         raise Absent(f"there is no whole backup{where} to verify", cure="`reconcile backups list` shows what there is")
     evidence: list[Evidence] = []
-    untried: list[Untried] = []
     for one in chosen:
         try:
             evidence.append(_verify(call, session, one))
@@ -72,31 +84,57 @@ def verify(call: Call) -> int:
         except ReconcilerError as error:
             untried.append(_untried(one, error))
     _answer(call, evidence, untried)
+    if any(choice.foreign for choice in choices):
+        return 3
     if untried or any(one.result == "failed" for one in evidence):
         return 1
     return 3 if any(one.result == "unproven" for one in evidence) else 0
 
 
-def _of_id(call: Call, session: Session) -> Iterator[Chosen]:
+def _of_id(call: Call, session: Session) -> Choice:
     found = find(call, session)
-    have = survey(found.world, found.want, DUTIES).have
+    one = survey(found.world, found.want, DUTIES)
     targets = [name for name in found.backup.whole_on if call.arguments.target in (None, name)]
-    if not targets:
+    missed = _unseen(call, found.want, one.have, found.backup.id)
+    if not targets and not missed:
         states = ", ".join(f"{copy.state} on {name}" for name, copy in sorted(found.backup.copies.items()))
         raise Refused(
             f"{found.backup.id} has no whole copy there: it is {states}", cure="`reconcile backups list` shows which are"
         )
-    for target in targets:
-        yield Chosen(want=found.want, have=have, backup=found.backup, target=target)
+    copies = [Chosen(want=found.want, have=one.have, backup=found.backup, target=target) for target in targets]
+    return _choice(copies, missed, one)
 
 
-def _newest(call: Call, session: Session) -> Iterator[Chosen]:
+def _newest(call: Call, session: Session) -> Iterator[Choice]:
     for want, world in session.worlds(writable=False):
-        have = survey(world, want, DUTIES).have
-        for target in want.dumps.targets:
-            backup = newest_on(have, target)
-            if backup is not None and call.arguments.target in (None, target):
-                yield Chosen(want=want, have=have, backup=backup, target=target)
+        one = survey(world, want, DUTIES)
+        copies = [
+            Chosen(want=want, have=one.have, backup=backup, target=target)
+            for target in want.dumps.targets
+            if call.arguments.target in (None, target) and (backup := newest_on(one.have, target)) is not None
+        ]
+        yield _choice(copies, _unseen(call, want, one.have, ""), one)
+
+
+def _unseen(call: Call, want: DatabasePolicy, have: Observation, backup: str) -> list[Untried]:
+    """What can't be seen is not passed over: nobody knows whether a copy lies there."""
+    wanted = (name for name in want.dumps.targets if call.arguments.target in (None, name))
+    return [
+        Untried(database=want.name, backup=backup, target=name, reason=seen.reason, cure=seen.cure)
+        for name in wanted
+        if (seen := have.unknown().get(name)) is not None
+    ]
+
+
+def _choice(copies: Sequence[Chosen], missed: Sequence[Untried], one: Survey) -> Choice:
+    quarrel = disagreement(one.have)
+    if quarrel is None:
+        return Choice(chosen=tuple(copies), untried=tuple(missed))
+    theirs = (
+        Untried(database=copy.want.name, backup=copy.backup.id, target=copy.target, reason=quarrel.what, cure=quarrel.cure)
+        for copy in copies
+    )
+    return Choice(untried=(*theirs, *missed), foreign=True)
 
 
 def _verify(call: Call, session: Session, one: Chosen) -> Evidence:
@@ -136,6 +174,6 @@ def _answer(call: Call, evidence: list[Evidence], untried: list[Untried]) -> Non
         lines += [f"  {fault.result}: {fault.where}: {fault.what}" for fault in one.faults]
         lines += [f"  left out: {what}" for what in one.left_out]
     for missed in untried:
-        lines.append(f"{missed.database}: {missed.backup} on {missed.target}: could not be read: {missed.reason}")
+        lines.append(f"{missed.database}: {missed.backup or 'the newest'} on {missed.target}: not verified: {missed.reason}")
         lines += [f"  {missed.cure}"] if missed.cure else []
     call.answer("\n".join(plain(line) for line in lines))

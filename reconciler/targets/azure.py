@@ -63,7 +63,7 @@ def connect(name: str, settings: AzureSettings, *, surroundings: Surroundings, c
     from reconciler.targets.azure_target import AzureTarget
 
     where = f"targets.{name}"
-    url, domain = f"https://{settings.account}.blob.core.windows.net", f"azure:{settings.account}"
+    url, domain = f"https://{_host(settings)}", f"azure:{settings.account}"
     if settings.endpoint:
         url = settings.endpoint.reveal(surroundings, field=f"{where}.endpoint").rstrip("/")
         host = host_of(url, f"{where}.endpoint")
@@ -87,7 +87,11 @@ def connect(name: str, settings: AzureSettings, *, surroundings: Surroundings, c
 
 def site(settings: AzureSettings, base: Path) -> str:
     """What holds it, as the policy writes it."""
-    return site_of("azure", settings.endpoint, settings.account, settings.container, settings.prefix)
+    return site_of("azure", settings.endpoint, settings.account, settings.container, settings.prefix, own=_host(settings))
+
+
+def _host(settings: AzureSettings) -> str:
+    return f"{settings.account}.blob.core.windows.net"
 
 
 KIND = Kind(type="azure", settings=AzureSettings, connect=connect, site=site)

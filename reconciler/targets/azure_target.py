@@ -3,7 +3,6 @@
 Only living blobs are looked at: what an account's versioning or soft delete keeps besides is its owner's, and is not counted.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -46,15 +45,14 @@ class AzureTarget:
         if version is not None:
             raise Absent(f"{self.name}: {key} has no version {version}: versions are not looked at there")
         doing = self._container.doing("read", key, "r")
-        ranged = {"Range": f"bytes={start}-"} if start else {}
-        response = self._wire.open(doing, self._container.at(key), headers=ranged, fine=(416,))
-        if response.status_code == 416:
-            response.close()
+        opened = self._wire.open(doing, self._container.at(key), start=start)
+        if opened is None:
             told = head(self._container, key)
             return Blob(self._container.described(key, told, size=int(told.headers["content-length"])), iter(()))
-        whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("content-range", ""))
+        response, whole = opened
         try:
-            stored = self._container.described(key, response, size=int(whole[1] if whole else response.headers["content-length"]))
+            size = int(response.headers["content-length"]) if whole is None else whole
+            stored = self._container.described(key, response, size=size)
         except (KeyError, ValueError) as error:
             response.close()
             raise self._container.no_azure() from error

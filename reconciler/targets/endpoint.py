@@ -38,7 +38,20 @@ def refuse_plain(url: str, host: str, field: str) -> None:
         raise Refused(f"{field} is plain http to another machine", cure="write https://; http is for an emulator on this machine")
 
 
-def site_of(kind: str, endpoint: Text | None, usual: str, *parts: str) -> str:
-    """Where a store's target lies, comparable with others. `usual`: the store without an endpoint."""
-    at = str(endpoint).rstrip("/").lower() if endpoint else usual
-    return "/".join([f"{kind}:{at}", *(part.strip("/") for part in parts if part.strip("/"))])
+def site_of(kind: str, endpoint: Text | None, usual: str, *parts: str, own: str) -> str:
+    """Where a store's target lies, comparable with others. `usual`: the store without an endpoint, whose hosts end with `own`."""
+    at = _origin(str(endpoint), own) if endpoint else ""
+    return "/".join([f"{kind}:{at or usual}", *(part.strip("/") for part in parts if part.strip("/"))])
+
+
+def _origin(url: str, own: str) -> str:
+    """Host and port, however they are written; empty for what is reached without an endpoint, too."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return url  # No URL: another finding's matter.
+    if host == own or host.endswith(f".{own}"):
+        return ""
+    path = parts.path.rstrip("/")
+    return host + (f":{port}" if port not in (None, {"http": 80, "https": 443}.get(parts.scheme)) else "") + path

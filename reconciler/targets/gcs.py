@@ -15,7 +15,8 @@ from reconciler.world.ports import Clock
 if TYPE_CHECKING:
     from reconciler.targets.gcs_target import GcsTarget
 
-GOOGLE = "https://storage.googleapis.com"
+GOOGLE_HOST = "storage.googleapis.com"
+GOOGLE = f"https://{GOOGLE_HOST}"
 
 
 class GcsSettings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="gcs", forbid_unknown_fields=True):
@@ -73,7 +74,7 @@ def connect(name: str, settings: GcsSettings, *, surroundings: Surroundings, clo
 
 def site(settings: GcsSettings, base: Path) -> str:
     """What holds it, as the policy writes it."""
-    return site_of("gcs", settings.endpoint, "google", settings.bucket, settings.prefix)
+    return site_of("gcs", settings.endpoint, "google", settings.bucket, settings.prefix, own=GOOGLE_HOST)
 
 
 KIND = Kind(type="gcs", settings=GcsSettings, connect=connect, site=site)

@@ -3,7 +3,6 @@
 Only living objects are looked at: what a bucket's versioning or soft delete keeps besides is its owner's, and is not counted.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -65,13 +64,12 @@ class GcsTarget:
         if version is not None:
             raise Absent(f"{self.name}: {key} has no version {version}: versions are not looked at there")
         doing = self._bucket.doing("read", key, "storage.objects.get")
-        ranged = {"Range": f"bytes={start}-"} if start else {}
-        response = self._wire.open(doing, self._bucket.at(key, alt="media"), headers=ranged, fine=(416,))
-        if response.status_code == 416:
-            response.close()
+        opened = self._wire.open(doing, self._bucket.at(key, alt="media"), start=start)
+        if opened is None:
             return Blob(self._bucket.described(self._bucket.metadata(key)), iter(()))
+        response, whole = opened
         try:
-            stored = self._read_head(key, response)
+            stored = self._read_head(key, response, whole)
         except BaseException:
             response.close()
             raise
@@ -131,11 +129,8 @@ class GcsTarget:
                 raise Refused(what, cure="use another store: this one can't list")
             query["pageToken"] = following
 
-    def _read_head(self, key: str, response: httpx.Response) -> Stored:
-        whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("content-range", ""))
-        size = (
-            whole[1] if whole else response.headers.get("x-goog-stored-content-length") or response.headers.get("content-length")
-        )
+    def _read_head(self, key: str, response: httpx.Response, whole: int | None) -> Stored:
+        size = whole or response.headers.get("x-goog-stored-content-length") or response.headers.get("content-length")
         generation, modified = response.headers.get("x-goog-generation"), response.headers.get("last-modified")
         if not (size and generation):
             what = f"{self.name}: {self._wire.endpoint} does not answer like Google Cloud Storage"

@@ -18,6 +18,7 @@ from reconciler.world.ports import Clock
 if TYPE_CHECKING:
     from reconciler.targets.s3_target import S3Target
 
+AMAZON = "amazonaws.com"
 SHORTEST = timedelta(minutes=1)
 """Of a lock: a store refuses one that is over before it arrives."""
 
@@ -123,11 +124,11 @@ def connect(name: str, settings: S3Settings, *, surroundings: Surroundings, cloc
 
 def site(settings: S3Settings, base: Path) -> str:
     """What holds it, as the policy writes it."""
-    return site_of("s3", settings.endpoint, "aws", settings.bucket, settings.prefix)
+    return site_of("s3", settings.endpoint, "aws", settings.bucket, settings.prefix, own=AMAZON)
 
 
 KIND = Kind(type="s3", settings=S3Settings, connect=connect, site=site)
 
 
 def _domain(host: str | None) -> str:
-    return "s3:aws" if host is None or host.endswith(".amazonaws.com") else domain_of(host, "s3")
+    return "s3:aws" if host is None or host.endswith(f".{AMAZON}") else domain_of(host, "s3")

@@ -1,6 +1,5 @@
 """Objects of an S3 bucket, under a prefix, as a target."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -8,6 +7,7 @@ from typing import Any, Final
 
 from reconciler.errors import Conflict, Refused
 from reconciler.targets.keys import check_key
+from reconciler.targets.ranges import whole_size
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_copy import copy
 from reconciler.targets.s3_custody import S3Custody, lock_on
@@ -79,6 +79,11 @@ class S3Target:
                 head = self._client.head_object(**request)
                 return Blob(self.bucket.described(key, head, size=head["ContentLength"]), iter(()))
         body = answer["Body"]
+        try:
+            whole = whole_size(answer.get("ContentRange", ""), start, doing)
+        except Refused:
+            body.close()
+            raise
 
         def chunks() -> Iterator[bytes]:
             while True:
@@ -88,7 +93,7 @@ class S3Target:
                     return
                 yield chunk
 
-        return Blob(self.bucket.described(key, answer, size=_whole_size(answer)), chunks(), body.close)
+        return Blob(self.bucket.described(key, answer, size=whole or int(answer["ContentLength"])), chunks(), body.close)
 
     def write(
         self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
@@ -173,9 +178,3 @@ class S3Target:
 
     def _key(self, each: Mapping[str, Any]) -> str:
         return str(each["Key"]).removeprefix(self.bucket.prefix)
-
-
-def _whole_size(answer: Mapping[str, Any]) -> int:
-    """Of the object, not of the range of it that was asked for."""
-    whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.get("ContentRange", ""))
-    return int(whole[1]) if whole else int(answer["ContentLength"])

@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
+from reconciler.targets.ranges import whole_size
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -76,12 +77,21 @@ class Wire:
         request = self._client.build_request(method, url, headers=dict(headers or {}), content=bytes(content))
         return self._send(doing, request, fine, stream=False)
 
-    def open(
-        self, doing: Doing, url: str, *, headers: Mapping[str, str] | None = None, fine: tuple[int, ...] = ()
-    ) -> httpx.Response:
-        """The same for a GET whose body is read later, by `chunks`. Close it when done early."""
-        request = self._client.build_request("GET", url, headers={"Accept-Encoding": "identity", **(headers or {})})
-        return self._send(doing, request, fine, stream=True)
+    def open(self, doing: Doing, url: str, *, start: int) -> tuple[httpx.Response, int | None] | None:
+        """The same for a GET whose body is read later, by `chunks`, from byte `start` on; None where it has no such byte.
+
+        Beside it the size of the whole, where the answer tells it apart. Close it when done early.
+        """
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+        response = self._send(doing, self._client.build_request("GET", url, headers=headers), (416,), stream=True)
+        try:
+            if response.status_code != 416:
+                return response, whole_size(response.headers.get("content-range", ""), start, doing)
+        except Refused:
+            response.close()
+            raise
+        response.close()
+        return None
 
     def chunks(self, doing: Doing, response: httpx.Response) -> Iterator[bytes]:
         """Its bytes. Raises Unreachable where it ends too soon."""

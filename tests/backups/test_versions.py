@@ -1,5 +1,6 @@
 """On a store that keeps versions: nothing is hidden unnoticed, and what is removed is removed with all its versions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ from reconciler.backups.layout import backup_root, object_key
 from reconciler.duties import DUTIES
 from reconciler.errors import Refused, Unreachable
 from reconciler.planning.plan import Consent
+from reconciler.targets.local_target import LocalTarget
 from reconciler.turn import turn
-from reconciler.world.ports import Stored, World
+from reconciler.world.ports import Stored, Upload, World
+from reconciler.world.through import Through
 from tests.backups.faking import MovedClock, VersionedTarget, at_effect, bury, make_world, states, take
-from tests.building import HOUR, policy, retention
+from tests.building import HOUR, NOW, policy, retention
 
 WANT = policy("0 * * * *", ("primary",), retention(grace="1h", keep_last=2))
 
@@ -103,3 +106,22 @@ def test_one_object_goes_with_its_versions_and_no_neighbour(store: VersionedTarg
     erase_object(store, "hotel/x")
 
     assert ["hotel/xy", "hotel/xy"] == [item.key for item in versions(world, "hotel/")]
+
+
+class LeavesSomething(Through):
+    """Aborting an unfinished write leaves an object there, as on a store whose answer was lost."""
+
+    def unfinished(self, prefix: str) -> Sequence[Upload]:
+        return (Upload(key=f"{prefix}dump.zst", upload_id="1", begun=NOW),)
+
+    def abort(self, upload: Upload) -> None:
+        self.write(upload.key, [b""])
+
+
+def test_what_aborting_leaves_goes_too(tmp_path: Path, clock: MovedClock) -> None:
+    """With the intent gone, nothing would ever tell whose it is."""
+    inside = LocalTarget("primary", tmp_path, clock=clock)
+    inside.write(object_key("hotel", "20251025T020000Z-3f9c2a", "intent.json"), [b"{}"])
+    erase(LeavesSomething(inside), "hotel", "20251025T020000Z-3f9c2a", now=NOW)
+
+    assert () == inside.list("").items

@@ -52,6 +52,12 @@ def pins(stand: Stand) -> list[str]:
     return [key for key in found if "/pins/" in key]
 
 
+def records(stand: Stand) -> list[str]:
+    """Of what was verified."""
+    found = stand.keys()
+    return [key for key in found if "/evidence/" in key]
+
+
 def test_a_restore_proves_it(verified: Stand, scratch_base: Path) -> None:
     """Each target's copy is restored, counted and asked; status says when; nothing of it is left."""
     found = evidence(verified)
@@ -132,3 +138,31 @@ def test_killed_in_the_middle(verified: Stand, scratch_base: Path) -> None:
     assert left_in(scratch_base) == []
     assert pins(verified) == []
     assert "verified 7d met" in verified.run("plan").stdout
+
+
+def test_another_source_proves_nothing(verified: Stand) -> None:
+    """A staging policy made by copying production's writes no evidence there: it would say what may be deleted."""
+    evidence(verified, "--level", "hash")
+    before = records(verified)
+    staging = verified.admin_url.rpartition("/")[0] + "/postgres"
+    answer = verified.json("backups", "verify", "--level", "hash", expect=3, CANARY="token", SOURCE_URL=staging)
+    listed = verified.json("backups", "list", expect=None, SOURCE_URL=staging)["backups"]
+    status = verified.json("status", expect=None, SOURCE_URL=staging)["databases"][0]
+
+    assert answer["evidence"] == []
+    assert {"primary", "disk"} == {one["target"] for one in answer["untried"]}
+    assert before == records(verified)
+    assert [None] == [one["verified"] for one in listed]
+    assert status["verified"] is None
+
+
+def test_a_target_that_can_not_be_seen_is_not_passed_over(verified: Stand) -> None:
+    """What nobody looked at is not verified, and the exit code says so."""
+    (verified.folder / "disk").rename(verified.folder / "away")
+    (verified.folder / "disk").write_text("no folder")
+    answer = verified.json("backups", "verify", "--level", "hash", expect=1, CANARY="token")
+    alone = verified.json("backups", "verify", "--level", "hash", "--target", "disk", expect=1, CANARY="token")
+
+    assert [("primary", "passed")] == [(one["target"], one["result"]) for one in answer["evidence"]]
+    assert ["disk"] == [one["target"] for one in answer["untried"]] == [one["target"] for one in alone["untried"]]
+    assert "no folder" in answer["untried"][0]["reason"]

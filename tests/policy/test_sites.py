@@ -45,12 +45,20 @@ SAME = [
     (f"{{type: s3, bucket: backups, {CLOUD}}}", f"{{type: s3, bucket: backups, {CLOUD}/, profile: other}}"),
     ("{type: gcs, bucket: backups}", "{type: gcs, bucket: backups, prefix: a/b/}"),
     ("{type: azure, account: backups, container: pg-one}", "{type: azure, account: backups, container: pg-one, prefix: a}"),
+    (S3, "{type: s3, bucket: backups, prefix: hotel/, endpoint: https://s3.eu-west-1.amazonaws.com}"),
+    ("{type: gcs, bucket: backups}", "{type: gcs, bucket: backups, endpoint: https://storage.googleapis.com/}"),
+    (
+        "{type: azure, account: backups, container: pg-one}",
+        "{type: azure, account: backups, container: pg-one, endpoint: https://backups.blob.core.windows.net}",
+    ),
+    (f"{{type: s3, bucket: backups, {CLOUD}}}", "{type: s3, bucket: backups, endpoint: https://STORE.example:443}"),
 ]
 APART = [
     (DISK, "{type: local, path: ./disk2}"),
     (S3, "{type: s3, bucket: backups, prefix: hotel2/}"),
     (S3, f"{{type: s3, bucket: backups, prefix: hotel/, {CLOUD}}}"),
     (S3, "{type: gcs, bucket: backups, prefix: hotel/}"),
+    (f"{{type: s3, bucket: backups, {CLOUD}}}", "{type: s3, bucket: backups, endpoint: https://store.example:8443}"),
     ("{type: azure, account: backups, container: pg-one}", "{type: azure, account: backups2, container: pg-one}"),
 ]
 

@@ -164,6 +164,25 @@ class TestWriting:
 
 
 class TestReading:
+    def test_a_store_that_begins_anew(self, target: AzureTarget, behind: AzureTarget, proxy: FaultProxy) -> None:
+        """It was asked for the rest, and sends the beginning: that is never taken for the rest."""
+        behind.write(DUMP, stream(4))
+        proxy.on(
+            "GET",
+            "dump",
+            Answer(
+                status=200,
+                body=b"the beginning",
+                headers=(
+                    'ETag: "0x1"',
+                    "Last-Modified: Wed, 25 Nov 2026 10:00:00 GMT",
+                ),
+            ),
+        )
+
+        with pytest.raises(Refused, match="does not begin at byte 5"):
+            target.read(DUMP, start=5)
+
     def test_a_stream_that_breaks(self, target: AzureTarget, behind: AzureTarget, proxy: FaultProxy) -> None:
         """Ends as no end, and is gone on with where it broke."""
         behind.write(DUMP, stream(4))

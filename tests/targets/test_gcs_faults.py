@@ -152,6 +152,14 @@ class TestWriting:
 
 
 class TestReading:
+    def test_a_store_that_begins_anew(self, target: GcsTarget, proxy: FaultProxy) -> None:
+        """It was asked for the rest, and sends the beginning: that is never taken for the rest."""
+        target.write(DUMP, stream(4))
+        proxy.on("GET", "alt=media", Answer(status=200, body=b"the beginning", headers=("x-goog-generation: 1",)))
+
+        with pytest.raises(Refused, match="does not begin at byte 5"):
+            target.read(DUMP, start=5)
+
     def test_a_stream_that_breaks(self, target: GcsTarget, proxy: FaultProxy) -> None:
         """Ends as no end, and is gone on with where it broke."""
         target.write(DUMP, stream(4))

@@ -194,6 +194,15 @@ class TestWriting:
 
 
 class TestReading:
+    def test_a_store_that_begins_anew(self, target: S3Target, behind: S3Target, proxy: FaultProxy) -> None:
+        """It was asked for the rest, and sends the beginning: that is never taken for the rest."""
+        behind.write(DUMP, [b"hotel"])
+        headers = ('ETag: "1"', "Last-Modified: Wed, 25 Nov 2026 10:00:00 GMT")
+        proxy.on("GET", "dump", Answer(status=200, body=b"the beginning", headers=headers))
+
+        with pytest.raises(Refused, match="does not begin at byte 3"):
+            target.read(DUMP, start=3)
+
     @pytest.mark.parametrize(
         "fault", [Cut(after=5_000_000, side="down"), Stall(after=5_000_000, side="down")], ids=["cut", "stalled"]
     )
