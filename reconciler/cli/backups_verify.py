@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from reconciler.backups.fetch import places_of
 from reconciler.cli.backups_read import find
 from reconciler.cli.frame import Call
 from reconciler.cli.progress import progress
@@ -94,13 +95,13 @@ def verify(call: Call) -> int:
 def _of_id(call: Call, session: Session) -> Choice:
     found = find(call, session)
     one = survey(found.world, found.want, DUTIES)
-    targets = [name for name in found.backup.whole_on if call.arguments.target in (None, name)]
     missed = _unseen(call, found.want, one.have, found.backup.id)
-    if not targets and not missed:
-        states = ", ".join(f"{copy.state} on {name}" for name, copy in sorted(found.backup.copies.items()))
-        raise Refused(
-            f"{found.backup.id} has no whole copy there: it is {states}", cure="`reconcile backups list` shows which are"
-        )
+    try:
+        targets = places_of(found.backup, found.want.dumps.targets, call.arguments.target)
+    except Refused:
+        if not missed:
+            raise
+        targets = ()
     copies = [Chosen(want=found.want, have=one.have, backup=found.backup, target=target) for target in targets]
     return _choice(copies, missed, one)
 

@@ -14,6 +14,7 @@ from reconciler.duties.retention import FLOOR, held_by
 from reconciler.errors import Absent, Conflict, Finding, Locked, Refused
 from reconciler.planning.guard import IMPOSSIBLE_CURE
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
+from reconciler.planning.proof import refuted, sound_on
 from reconciler.planning.text import age, counted, instant
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Catalogue, Copy, Observation, Tombstone
@@ -133,8 +134,9 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     findings: list[Finding] = []
     held = {backup.id: "; ".join(held_by(backup)) for backup in have.backups() if held_by(backup)}
     held |= dict.fromkeys(have.pinned(), "being read")
-    # A partial backup does not stand in for one that holds the whole.
-    whole = [backup for backup in have.backups() if backup.state == "whole"]
+    # Neither a partial backup nor one that failed its verification stands in for one that holds the whole.
+    bad = refuted(have)
+    whole = [backup for backup in have.backups() if sound_on(backup, bad)]
     few = {partial: sum(backup.partial <= partial for backup in whole) < FLOOR for partial in (False, True)}
     for target, catalogue in have.known().items():
         lost = {stone.id for stone in catalogue.tombstones if stone.counts}

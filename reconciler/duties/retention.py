@@ -157,17 +157,20 @@ def _keep(want: DatabasePolicy, scheduled: Sequence[Backup], now: datetime) -> S
 def kept(want: DatabasePolicy, have: Observation, now: datetime) -> Mapping[str, tuple[str, ...]]:
     """Every whole backup that stays, and why. Retention governs scheduled ones only; the rest stay until their own end."""
     whole = [backup for backup in have.backups() if backup.whole_on]
-    pinned = have.pinned()
+    pinned, bad = have.pinned(), refuted(have)
     reasons: dict[str, tuple[str, ...]] = {}
-    # Apart: a partial backup must not take the place of one that holds the whole.
+    # Apart: a partial backup must not take the place of one that holds the whole; and one that failed takes nobody's.
     for partial in (False, True):
-        scheduled = [backup for backup in whole if backup.kind == "scheduled" and backup.partial == partial]
+        alike = [backup for backup in whole if backup.kind == "scheduled" and backup.partial == partial]
+        scheduled = [backup for backup in alike if sound_on(backup, bad)]
         by_instant = {item.instant: item.reasons for item in _keep(want, scheduled, now)}
         reasons |= {backup.id: by_instant[backup.instant] for backup in scheduled if backup.instant in by_instant}
     for backup in whole:
         if backup.kind != "scheduled" and not (backup.keep_until is not None and backup.keep_until <= now):
             reasons[backup.id] = (backup.kind,)
         reasons[backup.id] = (*reasons.get(backup.id, ()), *held_by(backup))
+        if not sound_on(backup, bad):
+            reasons[backup.id] = (*reasons[backup.id], "failed its verification: left to people")
         if backup.id in pinned:
             reasons[backup.id] = (*reasons[backup.id], "being read")
         if not reasons[backup.id]:

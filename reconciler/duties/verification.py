@@ -18,6 +18,7 @@ from reconciler.world.ports import World
 AGAIN = timedelta(days=1)
 """What did not pass is tried again after so long, or after `every` if that is shorter: a missing tool may be there by then."""
 SHOWN_FAULTS = 3
+_CLOCK = "find out whose clock was wrong; it counts for no verification until then"
 
 
 class VerifyBackup(Action, frozen=True, kw_only=True, tag="verify_backup"):
@@ -60,7 +61,7 @@ def _faults(faults: Sequence[Fault]) -> str:
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     """What a policy without the rule gets is what has been found out by hand."""
     rule = want.dumps.verify
-    found = _findings(have)
+    found = _findings(have, now)
     if rule is None or not isinstance(have.evidence, Known):
         return Due(findings=found)
     steps: list[Step] = []
@@ -69,7 +70,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
         backup = newest_on(have, target)
         if backup is None:
             continue
-        last = last_verified(have, target, rule.level)
+        last = last_verified(have, target, rule.level, now)
         at = last.finished + _wait(rule, last) if last is not None else now
         if at > now:
             later.append(at)
@@ -113,7 +114,7 @@ def plan_verify(have: Observation, backup: Backup, target: str, level: Level, *,
     return Step(action=action, shown=shown)
 
 
-def _findings(have: Observation) -> tuple[Finding, ...]:
+def _findings(have: Observation, now: datetime) -> tuple[Finding, ...]:
     bad = tuple(
         Finding(
             severity="error",
@@ -127,7 +128,12 @@ def _findings(have: Observation) -> tuple[Finding, ...]:
         return bad
     cure = "find out who changed the records; what was verified may have to be verified again"
     torn = (Finding(severity="error", where="evidence", what=what, cure=cure) for what in have.evidence.value.faults)
-    return (*bad, *torn)
+    dated = ((one, instant(one.finished)) for one in have.evidence.value.records if one.is_ahead(now))
+    ahead = (
+        Finding(severity="error", where="evidence", what=f"record {one.sequence} is dated ahead, {at}", cure=_CLOCK)
+        for one, at in dated
+    )
+    return (*bad, *torn, *ahead)
 
 
 DUTY = Duty(name="verification", lane="prove", due=due, actions=(VerifyBackup,))

@@ -32,7 +32,7 @@ def _judge_verified(rule: Verify, want: DatabasePolicy, have: Observation, now: 
     statuses: list[Status] = []
     said: list[str] = []
     for target in want.dumps.targets:
-        last = last_verified(have, target, rule.level)
+        last = last_verified(have, target, rule.level, now)
         if isinstance(have.evidence, Unknown):
             statuses, said = ["unproven"], [f"{want.home} unknown, where evidence lies"]
             break

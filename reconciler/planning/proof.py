@@ -80,14 +80,18 @@ def sound_on(backup: Backup, bad: Mapping[tuple[str, str], Evidence]) -> tuple[s
     return tuple(target for target in backup.whole_on if (target, backup.id) not in bad)
 
 
-def last_verified(have: Observation, target: str, level: Level) -> Evidence | None:
-    """The newest verification of that level or a more thorough one on a target, of whichever backup, whatever came of it."""
+def last_verified(have: Observation, target: str, level: Level, now: datetime) -> Evidence | None:
+    """The newest verification of that level or a more thorough one on a target, of whichever backup, whatever came of it.
+
+    One that is dated ahead would keep all others from being made until then.
+    """
     if not isinstance(have.evidence, Known):
         return None
     thorough = [
         one
         for one in have.evidence.value.records
-        if one.kind == "verification" and one.target == target and LEVELS.index(one.level) >= LEVELS.index(level)
+        if one.kind == "verification" and one.target == target and not one.is_ahead(now)
+        if LEVELS.index(one.level) >= LEVELS.index(level)
     ]
     return max(thorough, key=lambda one: one.finished, default=None)
 

@@ -42,7 +42,8 @@ def verify(
 
 
 def _held(origin: Target, database: str, backup: str) -> layout.Held:
-    items = origin.list(layout.backup_root(database, backup)).items
+    # As the catalogue lists them: what is bound to a content must mean the same there.
+    items = origin.list(layout.backup_root(database, backup), versions=origin.versioned).items
     found = layout.put_in_order(database, items).backups
     if not found:
         raise Absent(f"{origin.name}: {backup} went away while it was verified")

@@ -1,7 +1,7 @@
 """Evidence: what a verification or a drill found out, of which copy, when, and for how long that counts. Data only."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,13 +12,15 @@ from reconciler.policy.model import Level
 Moment = Annotated[datetime, Meta(tz=True)]
 
 LEVELS: tuple[Level, ...] = ("hash", "toc", "restore")
-"""Each does what the one before it does, and more."""
+"""Each reads every byte that the one before it reads, and does more with them."""
 
 Result = Literal["passed", "failed", "unproven"]
 RESULTS: tuple[Result, ...] = ("passed", "unproven", "failed")
 """Best first: the worst of its faults is what a rehearsal comes to."""
 
 EVIDENCE_FORMAT = 1
+AHEAD = timedelta(minutes=5)
+"""Clocks differ a little."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +71,13 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """The policy's digest."""
     git_commit: str | None = None
 
+    def is_ahead(self, now: datetime) -> bool:
+        """Whether it was written under a wrong clock: until then nobody knows how old it is."""
+        return self.finished > now + AHEAD
+
     def is_fresh(self, now: datetime) -> bool:
         """Whether it still counts."""
-        return self.expires is None or now < self.expires
+        return not self.is_ahead(now) and (self.expires is None or now < self.expires)
 
     @property
     def name_in_freeze(self) -> str:

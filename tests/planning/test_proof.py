@@ -12,7 +12,21 @@ from reconciler.planning.plan import Condition
 from reconciler.policy.model import DatabasePolicy, Verify
 from reconciler.world.evidence import Evidence
 from reconciler.world.facts import Copy, Observation
-from tests.building import DAY, NOW, catalogue, daily, duration, evidence, kinds, observation, planned, policy, retention, utc
+from tests.building import (
+    DAY,
+    NOW,
+    catalogue,
+    daily,
+    duration,
+    evidence,
+    kinds,
+    observation,
+    planned,
+    policy,
+    retention,
+    tombstone,
+    utc,
+)
 
 TODAY = utc("2025-10-25 02:00")
 
@@ -135,3 +149,36 @@ def test_evidence_of_other_bytes() -> None:
 
     assert "freeze_deletions" not in kinds(planned(want(), seen(copies, record)))
     assert condition(seen(copies, record), want(), "rpo").restore_point == copies[0].instant
+
+
+def test_what_failed_takes_no_place_and_is_left_alone() -> None:
+    """A good one never goes for its sake; and it goes only when somebody names it."""
+    copies = backups(5)
+    bad = evidence(copies[0], "failed")
+    stays = kept(want(keep_last=3), seen(copies, bad), NOW)
+    old = kept(want(keep_last=1), seen(copies, evidence(copies[4], "failed")), NOW)
+
+    assert {copies[0].id, copies[1].id, copies[2].id, copies[3].id} == set(stays)
+    assert ("failed its verification: left to people",) == stays[copies[0].id] == old[copies[4].id]
+
+
+def test_the_last_good_ones_are_counted_without_what_failed() -> None:
+    """A deletion whose grace has passed is not finished where only bad ones would be left beside one."""
+    good, bad, going = backups(3)
+    dying = msgspec.structs.replace(going, state="being_deleted", has_tombstone=True)
+    have = observation(
+        evidence=[evidence(bad, "failed")], primary=catalogue([good, bad, dying], [tombstone(dying, NOW - 8 * DAY)])
+    )
+
+    assert "finish_deletion" not in kinds(planned(want(), have))
+
+
+def test_evidence_that_is_dated_ahead() -> None:
+    """Written under a wrong clock: it keeps no verification from being made, meets nothing, and is told of."""
+    copies = backups(3)
+    ahead = evidence(copies[0], ago=-400 * DAY)
+    have = seen(copies, ahead)
+
+    assert "verify_backup" in kinds(planned(want(), have))
+    assert "unproven" == condition(have, want(), "verified").status
+    assert any("dated ahead" in finding.what for finding in planned(want(), have).findings)

@@ -25,7 +25,7 @@ from reconciler.world.facts import DumpFacts, Globals, Observation
 from reconciler.world.fingerprint import Fingerprint
 from reconciler.world.ports import Blob, Stored, Target, World
 from reconciler.world.scratch import Comparison, Contents, Restoration
-from tests.backups.faking import ROWS, MemoryCache, MovedClock, make_world, take
+from tests.backups.faking import ROWS, MemoryCache, MovedClock, VersionedTarget, make_world, take
 from tests.building import policy
 
 WANT = policy(targets=("primary", "offsite"))
@@ -294,7 +294,35 @@ def test_no_such_backup(world: World) -> None:
 
 
 def test_it_holds_no_secret(world: World) -> None:
-    """A record is plain JSON on the target."""
-    text = encode(verified(world, take(world)))
+    """What opened the backup is not in what is said of it."""
+    from reconciler.duties.dumps import TakeDump
+    from tests.building import HOTEL
+
+    key = pyrage.x25519.Identity.generate()
+    want, world = encrypted_to(world, key)
+    TakeDump(database="hotel", target="primary", slot=None, repository=None, identity=HOTEL).perform(world, want)
+    (backup,) = [one.id for one in look(world).backups()]
+    owner = msgspec.structs.replace(world, identities=lambda: (Revealed(str(key)),))
+    text = encode(verified(owner, backup, want=want))
 
     assert b'"result": "passed"' in text
+    assert str(key).encode() not in text
+
+
+@pytest.mark.parametrize("result", ["passed", "failed"])
+def test_on_a_store_that_keeps_versions(tmp_path: Path, result: str) -> None:
+    """What was found out of a copy is found again by the catalogue, good or bad."""
+    clock = MovedClock()
+    store = VersionedTarget("primary", clock)
+    world = msgspec.structs.replace(make_world(tmp_path, clock, targets={"primary": store}), scratch=Plain())
+    backup = take(world)
+    if result == "failed":
+        key = layout.object_key("hotel", backup, "dump.zst")
+        (size,) = (item.size for item in store.list(key).items)
+        store.delete(key)
+        store.write(key, [bytes(size)])
+    found = verified(world, backup, want=policy(targets=("primary",)))
+
+    assert found.result == result
+    assert ({backup} if result == "passed" else set()) == set(proven(look(world)))
+    assert ({("primary", backup)} if result == "failed" else set()) == set(refuted(look(world)))
