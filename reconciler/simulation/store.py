@@ -103,7 +103,8 @@ class Store:
         keys = sorted(key for key in objects if key.startswith(prefix))
         if versions:
             return tuple(_shown(held, latest=place == 0) for key in keys for place, held in enumerate(reversed(objects[key])))
-        return tuple(objects[key][-1].stored for key in keys if not objects[key][-1].stored.marker)
+        newest = (objects[key][-1].stored for key in keys)
+        return tuple(msgspec.structs.replace(stored, version=None) for stored in newest if not stored.marker)
 
     def begin(self, key: str) -> Upload:
         """A write that is not complete yet."""

@@ -99,7 +99,10 @@ class Target(Protocol):
         """Whether overwritten and deleted objects stay as versions."""
 
     def list(self, prefix: str, *, versions: bool = False) -> Listing:
-        """Everything under `prefix`, all pages; raises rather than being short. Nothing there is an empty listing."""
+        """Everything under `prefix`, all pages; raises rather than being short. Nothing there is an empty listing.
+
+        Without `versions`: what a plain read finds, each with `version` None.
+        """
 
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
         """The object from byte `start` on. Raises Absent."""

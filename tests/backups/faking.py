@@ -206,7 +206,8 @@ class VersionedTarget:
             if key.startswith(prefix)
             for place, (stored, _) in enumerate(self._versions[key])
         ]
-        shown = [item for item in found if versions or (item.latest and not item.marker)]
+        # As S3 has it: a plain listing tells of no versions.
+        shown = found if versions else [structs.replace(item, version=None) for item in found if item.latest and not item.marker]
         return Listing(items=tuple(shown), store_time=self._clock.now())
 
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:

@@ -38,6 +38,13 @@ class TestWriteAndRead:
         with target.read(MANIFEST) as blob:
             assert (written.key, written.size, written.etag) == (blob.stored.key, blob.stored.size, blob.stored.etag)
 
+    def test_a_plain_listing_tells_of_no_versions(self, target: Target) -> None:
+        """So whoever binds something to a content must list as whoever looks for it does."""
+        for content_ in (b"one", b"two"):
+            target.write(MANIFEST, [content_])
+
+        assert [(MANIFEST, None)] == [(item.key, item.version) for item in target.list("hotel/").items]
+
     def test_what_is_to_be_kept_is_written_like_anything_else(self, target: Target) -> None:
         """A store that can't lock, or wasn't asked to, takes no offence."""
         target.write("hotel/x", [b"kept"], keep_until=datetime.now(UTC) + timedelta(hours=1))
