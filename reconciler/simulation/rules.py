@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
+from reconciler.backups.layout import instant_of
 from reconciler.simulation.change import Change
 from reconciler.simulation.truth import SILENT, Brief, ClaimBrief, FreezeBrief, Stone, read, what_is_wrong
 from reconciler.world.facts import Known
@@ -260,7 +261,8 @@ def a_slot_is_done_once(change: Change) -> Iterator[str]:
     if claim is None or claim.kind != "scheduled" or claim.slot is None or _is_copy(change):
         return
     want = change.turn.want
-    newest = want.slots().latest(min(change.now, change.ledger.timeline.now()), want.timezone)
+    # When it was begun, as its id says: a slot that came between that and this write is the next dump's.
+    newest = want.slots().latest(min(instant_of(change.backup), change.ledger.timeline.now()), want.timezone)
     if newest is not None and change.in_time and claim.slot < newest - timedelta(hours=1):
         yield f"{change}: for slot {claim.slot}, though {newest} is the newest"
     have = change.turn.have
