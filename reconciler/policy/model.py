@@ -174,7 +174,8 @@ class Limits(Section, frozen=True, kw_only=True):
     rate: Annotated[
         Rate | None,
         Meta(
-            description="The most bytes in a second that are written to each target, dumps and copies together.",
+            description="The most bytes in a second that are written to each target, dumps and copies together. "
+            "A `git_lfs` target is given them at that rate, and pushes what it was given as fast as it goes.",
             examples=["50MiB/s"],
         ),
     ] = None

@@ -108,11 +108,15 @@ def connect(name: str, settings: GitLfsSettings, *, surroundings: Surroundings, 
 
 def site(settings: GitLfsSettings, base: Path) -> str:
     """The remote where it is pushed, else the folder: branches of one repository are lost together."""
+    from reconciler.targets.git_program import folder_of
+
     if not (settings.push and settings.remote):
         return f"local:{_folder(settings.path, base)}"
     written = str(settings.remote)
-    is_folder = "${" not in written and "://" not in written and ":" not in written.partition("/")[0]
-    return f"local:{_folder(written, base)}" if is_folder else f"git:{written.removesuffix('.git').rstrip('/').lower()}"
+    folder = folder_of(written) or (Path(written) if "://" not in written and ":" not in written.partition("/")[0] else None)
+    if folder is None or "${" in written:
+        return f"git:{written.removesuffix('.git').rstrip('/').lower()}"
+    return f"local:{_folder(str(folder), base)}"
 
 
 KIND = Kind(type="git_lfs", settings=GitLfsSettings, connect=connect, site=site)

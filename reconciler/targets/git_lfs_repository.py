@@ -4,21 +4,21 @@ A commit is made aside and then made the branch's tip, in one step: by git itsel
 What a death leaves of one (git's locks, a commit that nothing names) is in nobody's way. Large files come before what names them.
 """
 
+import hashlib
 import os
 import re
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from tempfile import TemporaryFile
 from threading import Event
 from typing import Final
 
 import msgspec
 
-from reconciler.errors import Absent, Conflict, Refused, Unreachable
-from reconciler.targets.git_program import Git, Login
+from reconciler.errors import Absent, Conflict, Corrupt, Refused, Unreachable
+from reconciler.targets.git_lfs_transfer import Transfer, large
+from reconciler.targets.git_program import Git, Login, folder_of
 from reconciler.targets.local_files import locked, make_folder, sync_folder, translated
 from reconciler.world.clock import token
 from reconciler.world.ports import Clock
@@ -33,9 +33,6 @@ FRESH_SECONDS: Final = 1.0
 
 PUSHES: Final = 10
 """So often a push is tried again when somebody else's came first."""
-
-NEXT: Final = "refs/reconciler/next"
-SEEN: Final = "refs/reconciler/seen"
 
 _ATTRIBUTES: Final = (
     b"* filter=lfs diff=lfs merge=lfs -text\n*.json !filter !diff !merge -text\n.gitattributes !filter !diff !merge\n"
@@ -81,6 +78,11 @@ class Repository:
         self._clock = clock
         self._git = Git(target, root, remote=remote, login=login, environ=environ, stop=stop)
         self._fresh_until = float("-inf")
+        # Of this remote and branch alone: another target may have the same folder.
+        mark = hashlib.sha256(f"{remote or ''}\n{branch}".encode()).hexdigest()[:16]
+        self._next = f"refs/reconciler/{mark}/next"
+        self._seen = f"refs/reconciler/{mark}/seen"
+        self._transfer = Transfer(target, root / "reconciler" / "transfers", self._git, remote) if remote else None
 
     @property
     def place(self) -> str:
@@ -105,7 +107,7 @@ class Repository:
                 if not self._is_there():
                     raise
             sync_folder(self.root.parent)
-        for folder in (self.root / "reconciler", self.unfinished):
+        for folder in (self.root / "reconciler", self.unfinished, self.root / "reconciler" / "transfers"):
             make_folder(folder)
 
     def tip(self) -> str | None:
@@ -113,13 +115,14 @@ class Repository:
         if self.remote is None:
             return self._named(self.branch) if self._is_there() else None
         self.make()
-        if self._clock.monotonic() >= self._fresh_until:
-            with self.lock():
-                self._fetch()
-        return self._named(SEEN)
+        if self._clock.monotonic() < self._fresh_until:
+            return self._named(self._seen)
+        with self.lock():
+            self._fetch()
+            return self._named(self._seen)
 
     def entries(self, commit: str, folder: str = "") -> list[Entry]:
-        """The files below a folder of a commit, all of them."""
+        """The files below a folder of a commit, all of them. Of large ones what the commit says, wherever they are."""
         listed = self._git.ask("ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", *([folder] if folder else []))
         plain: list[Entry] = []
         for line in listed.decode(errors="backslashreplace").split("\0")[:-1]:
@@ -143,33 +146,46 @@ class Repository:
                 found.setdefault(name.strip("\n"), int(time))
         return found
 
-    def read(self, entry: Entry, start: int) -> Iterator[bytes]:
-        """A file's bytes. A large file that is not here is fetched from the remote."""
+    def held(self, entry: Entry) -> Entry | None:
+        """As it lies here, of the size that it has; None where its large file is gone. Of a remote, only reading tells."""
+        if entry.oid is None or self.remote is not None:
+            return entry
+        try:
+            return msgspec.structs.replace(entry, size=large(self.root, entry.oid).stat().st_size)
+        except FileNotFoundError:
+            return None
+
+    def read(self, entry: Entry, start: int) -> Generator[bytes, None, None]:
+        """A file's bytes; close it when done early. Raises Absent, Corrupt.
+
+        Where there is a remote, a large file is fetched from there each time.
+        """
         if entry.oid is None:
             yield self._git.ask("cat-file", "blob", entry.blob)[start:]
             return
-        path = self.large(entry.oid)
-        if path.exists():
-            with path.open("rb") as file:
+        fetched = self._transfer.fetched(entry.path, entry.oid, entry.size) if self._transfer else None
+        with fetched or nullcontext(large(self.root, entry.oid)) as path:
+            try:
+                file = path.open("rb")
+            except FileNotFoundError as gone:
+                raise Absent(f"{self.target}: the large file of {entry.path} is not in {self.root}") from gone
+            with file:
+                if self.remote is not None and os.fstat(file.fileno()).st_size != entry.size:
+                    raise Corrupt(f"{self.target}: the large file of {entry.path} has not the size that its pointer tells")
                 file.seek(start)
                 while chunk := file.read(CHUNK_BYTES):
                     yield chunk
-        else:
-            yield from self._smudged(entry, start)
-
-    def large(self, oid: str) -> Path:
-        """Where the large file of that sha256 lies."""
-        return self.root / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
 
     def keep_large(self, oid: str, file: Path) -> None:
-        """Put a file there, durably, and on the remote, before anything names it. Raises FileNotFoundError if it was aborted."""
-        place = self.large(oid)
+        """Put a file on the remote, else here, durably, before anything names it. Raises FileNotFoundError if it was aborted."""
+        if self._transfer is not None:
+            self._transfer.push(oid, file)
+            return
+        place = large(self.root, oid)
         for folder in reversed([folder for folder in place.parents if folder.is_relative_to(self.root / "lfs")]):
             make_folder(folder)
         file.rename(place)
         sync_folder(place.parent)
-        if self.remote is not None:
-            self._git.ask("lfs", "push", "--object-id", "origin", oid)
 
     def commit(self, change: Callable[[str | None], bytes | None], message: str) -> str | None:
         """Make a commit of what `change` says of the tip (fast-import's lines; None: nothing), and the branch's tip of it.
@@ -179,7 +195,7 @@ class Repository:
         for _ in range(PUSHES):
             if self.remote is not None:
                 self._fetch()
-            tip = self._named(self.branch if self.remote is None else SEEN)
+            tip = self._named(self.branch if self.remote is None else self._seen)
             lines = change(tip)
             if lines is None:
                 return tip
@@ -188,8 +204,8 @@ class Repository:
                 self._git.ask("update-ref", self.branch, made, tip or "0" * 40)
                 return made
             if self._push(made):
-                self._git.ask("update-ref", SEEN, made)
-                self._git.ask("update-ref", self.branch, made)
+                # Not the branch of that name here: that is for who commits here without a remote.
+                self._git.ask("update-ref", self._seen, made)
                 self._fresh_until = self._clock.monotonic() + FRESH_SECONDS
                 return made
         raise Conflict(f"{self.target}: {self.place} changes faster than we can push; nothing was written")
@@ -232,31 +248,33 @@ class Repository:
         heads = self._git.ask("ls-remote", "origin", self.branch).decode()
         there = next((line.split("\t")[0] for line in heads.splitlines() if line.endswith(f"\t{self.branch}")), None)
         if there is None:
-            self._git.ask("update-ref", "-d", SEEN)
-        elif there != self._named(SEEN):
+            self._git.ask("update-ref", "-d", self._seen)
+        elif there != self._named(self._seen):
             # Forced: what the remote holds is what holds, also when its history was written anew.
-            self._git.ask("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin", f"+{self.branch}:{SEEN}")
+            self._git.ask("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin", f"+{self.branch}:{self._seen}")
         self._fresh_until = self._clock.monotonic() + FRESH_SECONDS
 
     def _prepare(self, lines: bytes, message: str, tip: str | None) -> str:
         """A commit that nothing names yet but ourselves."""
         text, now = message.encode(), int(self._clock.now().timestamp())
-        head = f"commit {NEXT}\ncommitter {_AUTHOR} {now} +0000\ndata {len(text)}\n".encode() + text + b"\n"
+        head = f"commit {self._next}\ncommitter {_AUTHOR} {now} +0000\ndata {len(text)}\n".encode() + text + b"\n"
         root = f"from {tip}\n".encode() if tip else b""
         attributes = b"M 100644 inline .gitattributes\n" + data(_ATTRIBUTES) if tip is None else b""
         if tip is None:
-            self._git.ask("update-ref", "-d", NEXT)  # else fast-import would go on from it
+            self._git.ask("update-ref", "-d", self._next)  # else fast-import would go on from it
         self._git.ask(
             "fast-import", "--quiet", "--force", "--date-format=raw", given=head + root + attributes + lines + b"done\n"
         )
-        made = self._named(NEXT)
+        made = self._named(self._next)
         if made is None:
             raise Unreachable(f"{self.target}: git made no commit in {self.root}", cure="see whether the disk is in order")
         return made
 
     def _push(self, commit: str) -> bool:
         """Whether it is the remote's tip now. False: somebody else's came first."""
-        done = self._git.run("push", "--porcelain", "origin", f"{commit}:{self.branch}")
+        # A host sees to its own disks; a folder's git would leave it to the kernel when they get what it took.
+        durably = ["--receive-pack=git -c core.fsync=all receive-pack"] if folder_of(self.remote or "") else []
+        done = self._git.run("push", "--porcelain", *durably, "origin", f"{commit}:{self.branch}")
         told = done.stdout.decode(errors="replace")
         if done.returncode == 0:
             return True
@@ -269,7 +287,7 @@ class Repository:
         # The answer may be all that was lost.
         with suppress(Unreachable, Refused):
             self._fetch()
-            if self._named(SEEN) == commit:
+            if self._named(self._seen) == commit:
                 return True
         raise self._git.fault("push", done)
 
@@ -290,29 +308,6 @@ class Repository:
                 found[blob] = lambda entry, oid=oid, length=length: msgspec.structs.replace(entry, oid=oid, size=length)  # type: ignore[misc]  # mypy can't infer a default
         return found
 
-    def _smudged(self, entry: Entry, start: int) -> Iterator[bytes]:
-        """By way of git-lfs, which fetches it and keeps a copy here."""
-        if self.remote is None:
-            what = f"{self.target}: the large file of {entry.path} is not in {self.root}"
-            raise Absent(what)
-        pointer = self._git.ask("cat-file", "blob", entry.blob)
-        # To a file: a full pipe would stop it.
-        with TemporaryFile() as complaints:
-            process = self._git.start("lfs", "smudge", complaints=complaints)
-            try:
-                passed = 0
-                for chunk in _fed(process, pointer):
-                    if passed + len(chunk) > start:
-                        yield chunk[max(0, start - passed) :]
-                    passed += len(chunk)
-                if process.wait() or passed != entry.size:
-                    complaints.seek(0)
-                    done = subprocess.CompletedProcess(process.args, process.returncode or 1, b"", complaints.read())
-                    raise self._git.fault("lfs smudge", done)
-            finally:
-                process.kill()
-                process.wait()
-
     def translated(self, doing: str) -> AbstractContextManager[None]:
         """Turn what the operating system says into our own kinds."""
         return translated(f"{self.target}: cannot {doing} in {self.root}")
@@ -320,22 +315,6 @@ class Repository:
 
 _LONGEST_POINTER: Final = 200
 _POINTER: Final = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d+)\n")
-
-
-def _fed(process: "subprocess.Popen[bytes]", given: bytes) -> Iterator[bytes]:
-    """What it writes, having read that."""
-    if process.stdin is None or process.stdout is None:
-        raise ValueError("its streams must be pipes")
-    with process.stdin as to, process.stdout as out:
-        to.write(given)
-        to.close()
-        while chunk := out.read(CHUNK_BYTES):
-            yield chunk
-
-
-def pointer(oid: str, size: int) -> bytes:
-    """What git itself holds of a large file."""
-    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n".encode()
 
 
 def data(content: bytes) -> bytes:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from reconciler.errors import Absent, Conflict, Refused
-from reconciler.targets.git_lfs_repository import Entry, Repository, data, pointer, quoted
+from reconciler.targets.git_lfs_repository import Entry, Repository, data, quoted
+from reconciler.targets.git_lfs_transfer import pointer
 from reconciler.targets.keys import check_key
 from reconciler.targets.unfinished import Finished, Unfinished
 from reconciler.world.ports import ABSENT, Blob, Clock, Listing, Stored, Upload
@@ -39,15 +40,21 @@ class GitLfsTarget:
         return f"{self._repository.place}#{self._prefix}" if self._prefix else self._repository.place
 
     def list(self, prefix: str, *, versions: bool = False) -> Listing:
-        """Dated by the commits that wrote them (of the last 2000; what is older, by the first of those)."""
+        """Dated by the commits that wrote them (of the last 2000; what is older, by the first of those).
+
+        Without a remote, a file is listed as it lies here; with one, as the commit says.
+        """
         with self._translated(f"list {prefix or 'all'}"):
             tip = self._repository.tip()
             found: list[Stored] = []
             if tip is not None:
                 ages = self._repository.ages(tip)
                 whole = self._prefix + prefix
-                entries = self._repository.entries(tip, whole.rpartition("/")[0])
-                found = [self._stored(each, ages.get(each.path, ages[""])) for each in entries if self._is_below(each, whole)]
+                entries = (
+                    each for each in self._repository.entries(tip, whole.rpartition("/")[0]) if self._is_below(each, whole)
+                )
+                there = (each for each in map(self._repository.held, entries) if each is not None)
+                found = [self._stored(each, ages.get(each.path, ages[""])) for each in there]
         # A remote tells no time of its own.
         return Listing(items=tuple(sorted(found, key=lambda item: item.key)), store_time=self._clock.now())
 
@@ -60,10 +67,14 @@ class GitLfsTarget:
             entry = self._entry(tip, path) if tip else None
             if tip is None or entry is None:
                 raise Absent(f"{self.name}: {key} is not in {self.place}")
+            entry = self._repository.held(entry)
+            if entry is None:
+                raise Absent(f"{self.name}: the large file of {path} is not in {self.place}")
             stored = self._stored(entry, int(self._clock.now().timestamp()))
 
+        inner = self._repository.read(entry, start)
+
         def chunks() -> Iterator[bytes]:
-            inner = self._repository.read(entry, start)
             while True:
                 with self._translated(f"read {key}"):
                     chunk = next(inner, b"")
@@ -71,7 +82,7 @@ class GitLfsTarget:
                     return
                 yield chunk
 
-        return Blob(stored, chunks())
+        return Blob(stored, chunks(), inner.close)
 
     def write(
         self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
@@ -81,18 +92,17 @@ class GitLfsTarget:
         with self._translated(doing):
             self._repository.make()
         sha256 = hashlib.sha256()
-        content = b""
-
-        def change(tip: str | None) -> bytes:
-            self._check(tip, path, key, expect)
-            return b"M 100644 inline " + quoted(path) + b"\n" + data(content)
-
         measured = self._measured(key, chunks, sha256.update)
         with self._unfinished.written(key, measured, lambda: self._translated(doing)) as finished, self._translated(doing):
-            try:
-                content = self._put_by(finished, sha256.hexdigest(), path)
-            except FileNotFoundError as gone:
-                raise self._unfinished.aborted(key) from gone
+            oid = sha256.hexdigest()
+            # To a remote before, since it takes its time. Here in one with the look: what was lost is there as soon as it is put.
+            put = None if self._repository.remote is None else self._put_by(finished, oid, path, key)
+
+            def change(tip: str | None) -> bytes:
+                self._check(tip, path, key, expect)
+                content = self._put_by(finished, oid, path, key) if put is None else put
+                return b"M 100644 inline " + quoted(path) + b"\n" + data(content)
+
             with self._repository.lock():
                 made = self._repository.commit(change, f"write {path}")
                 self._tidy()
@@ -128,19 +138,23 @@ class GitLfsTarget:
         with self._translated(f"abort {upload.key}"):
             self._unfinished.abort(upload)
 
-    def _put_by(self, finished: Finished, oid: str, path: str) -> bytes:
+    def _put_by(self, finished: Finished, oid: str, path: str, key: str) -> bytes:
         """What git is given: a record's own bytes, or the pointer to a large file, which is in its place by then."""
-        if not self._is_large(path):
-            return finished.path.read_bytes()
-        self._repository.keep_large(oid, finished.path)
+        try:
+            if not self._is_large(path):
+                return finished.path.read_bytes()
+            self._repository.keep_large(oid, finished.path)
+        except FileNotFoundError as gone:
+            raise self._unfinished.aborted(key) from gone
         return pointer(oid, finished.status.st_size)
 
     def _check(self, tip: str | None, path: str, key: str, expect: str | None) -> None:
         """Raise Conflict where the tip is not as it is expected to be, Refused where a folder and a file would have one name."""
-        there = self._entry(tip, path) if tip else None
+        entry = self._entry(tip, path) if tip else None
+        there = self._repository.held(entry) if entry else None
         if expect is not None and (there.blob if there else ABSENT) != expect:
             raise Conflict(f"{self.name}: {key} is there already, or has changed since it was looked at; nothing was written")
-        if tip and there is None and self._is_in_the_way(tip, path):
+        if tip and entry is None and self._is_in_the_way(tip, path):
             raise Refused(
                 f"{self.name}: {key} would be a file where a folder is, or the other way round", cure="use another name"
             )

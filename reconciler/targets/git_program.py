@@ -3,12 +3,14 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from threading import Event, local
-from typing import IO, Final
-from urllib.parse import urlsplit
+from threading import Event, Thread, local
+from typing import Final
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -30,15 +32,24 @@ _SETTINGS: Final = {
     "lfs.transfer.maxretries": "3",
 }
 
+END_SECONDS: Final = 5.0
+"""Time that is left to git to take its locks away, once it is asked to end."""
+
+
+def _status(codes: str) -> str:
+    """As git, curl and git-lfs tell what a host answered. The digits alone stand in many a hash, too."""
+    return rf"(?:\bHTTP|\breturned error:|\bstatus(?: code)?:?) (?:{codes})\b|\[(?:{codes})\]"
+
+
 _SILENT: Final = re.compile(
     r"could not resolve host|name or service not known|connection (refused|reset|timed out|closed)|operation (timed out|too slow)"
-    r"|network is unreachable|no route to host|timeout|unexpected disconnect|early eof|HTTP (429|5\d\d)|error: (429|5\d\d)",
+    r"|network is unreachable|no route to host|timeout|unexpected disconnect|early eof|" + _status(r"429|5\d\d"),
     re.IGNORECASE,
 )
 _CURES: Final = (
-    (r"authentication failed|could not read (username|password)|permission denied|HTTP 40[13]|authorization|403|401",
+    (r"authentication failed|could not read (username|password)|permission denied|authorization|" + _status("40[13]"),
      "give the account behind `token`, or this user's ssh key, the right to push to that repository"),
-    (r"does not (appear to be|exist)|not found|repository .* not exist|HTTP 404|no such file or directory",
+    (r"does not (appear to be|exist)|not found|repository .* not exist|no such file or directory|" + _status("404"),
      "make the repository there, or correct `remote`"),
     (r"host key verification failed", "put the remote's host key into this user's known_hosts, having checked it"),
     (r"dubious ownership", "let the user that runs `reconcile` own that folder"),
@@ -74,6 +85,7 @@ class Git:
         stop: Event,
     ) -> None:
         self._target, self._root, self._stop = target, root, stop
+        self._remote, self._login, self._environ = remote, login, environ
         self._place = remote or str(root)
         self._environment = _environment(environ, remote, login)
         self.holding: Final = local()
@@ -86,24 +98,31 @@ class Git:
             raise self.fault(words[0] if words[0] != "lfs" else " ".join(words[:2]), done)
         return done.stdout
 
-    def run(self, *words: str, given: bytes = b"", within: bool = True) -> "subprocess.CompletedProcess[bytes]":
+    def at(self, root: Path, *, holding: int) -> "Git":
+        """The same for another repository, for this thread alone: its children hold that lock."""
+        other = Git(self._target, root, remote=self._remote, login=self._login, environ=self._environ, stop=self._stop)
+        other.holding.descriptor = holding
+        return other
+
+    def run(
+        self, *words: str, given: bytes = b"", within: bool = True, answers: int = subprocess.PIPE
+    ) -> "subprocess.CompletedProcess[bytes]":
         """Until it has ended, well or not. `within`: at work in the repository, which must be there then."""
-        process = self.start(*words, within=within)
+        process = self._start(*words, within=within, answers=answers)
         try:
             pending: bytes | None = given
             while True:
                 try:
                     out, complaint = process.communicate(pending, timeout=0.5)
-                    return subprocess.CompletedProcess(process.args, process.returncode, out, complaint)
+                    return subprocess.CompletedProcess(process.args, process.returncode, out or b"", complaint)
                 except subprocess.TimeoutExpired:
                     pending = None
                     if self._stop.is_set():
                         raise Stopped(f"asked to stop while git was at work for {self._target}") from None
         finally:
-            process.kill()
-            process.wait()
+            _end(process)
 
-    def start(self, *words: str, within: bool = True, complaints: IO[bytes] | int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
+    def _start(self, *words: str, within: bool, answers: int) -> "subprocess.Popen[bytes]":
         holding: int | None = getattr(self.holding, "descriptor", None)
         git = shutil.which("git", path=self._environment.get("PATH"))
         if git is None:
@@ -112,13 +131,13 @@ class Git:
             return subprocess.Popen(
                 [git, *(["--git-dir", str(self._root)] if within else []), *words],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=complaints,
+                stdout=answers,
+                stderr=subprocess.PIPE,
                 env=self._environment,
                 cwd=self._root if within and self._root.is_dir() else None,
                 # A child that outlives us keeps the lock as long as it lives.
                 pass_fds=() if holding is None else (holding,),
-                start_new_session=True,  # Ctrl-C is ours to hear
+                start_new_session=True,  # Ctrl-C is ours to hear, and its children end with it
             )
         except OSError as error:
             raise Unreachable(f"{self._target}: cannot start git: {error.strerror}") from error
@@ -136,6 +155,29 @@ class Git:
                 return Refused(what, cure=cure)
         line = next((line for line in text.splitlines() if line.startswith(("fatal:", "error:", "batch response:"))), "")
         return Unreachable(f"{what} ({line[:200] or f'exit {done.returncode}'})", cure="see whether disk and remote are in order")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End it where it still runs, and all that it started.
+
+    It is asked first: locks that a killed git leaves in a folder of a remote would stay, and no push go through ever after.
+    """
+    if process.returncode is not None or process.stderr is None:
+        return
+    # All of them hold the write end of stderr: once that is closed, all are gone.
+    hearing = Thread(target=process.stderr.read, daemon=True)
+    # Until it is reaped, the number of its group can't be another's.
+    with suppress(ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
+        os.killpg(process.pid, signal.SIGTERM)
+        hearing.start()
+        hearing.join(END_SECONDS)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def folder_of(remote: str) -> Path | None:
+    """Of a file URL, as git reads it; None for any other remote."""
+    return Path("/" + unquote(remote.removeprefix("file://")).lstrip("/")) if remote.startswith("file://") else None
 
 
 def _host(remote: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Stand
-from tests.servers.git import git, need_git_lfs, new_remote
+from tests.servers.git import git, large_files, need_git_lfs, new_remote
 
 
 @pytest.fixture
@@ -57,3 +57,34 @@ def test_a_first_policy(stand: Stand) -> None:
 
     assert "targets: [disk, repository]" in stand.policy.read_text()
     assert "poor home" not in ran.stdout
+
+
+@pytest.mark.parametrize("left", [None, b"cut", "changed"])
+def test_what_the_remote_lost(stand: Stand, repository: Path, left: bytes | str | None) -> None:
+    """Only the remote is asked: the copy there is bad, though this very machine pushed it, and the disk's is good."""
+    stand.run("apply", "--yes")
+    dump = max(large_files(repository), key=lambda file: file.stat().st_size)
+    content = dump.read_bytes()
+    dump.unlink()
+    if left is not None:
+        dump.write_bytes(left if isinstance(left, bytes) else bytes(len(content)))
+    evidence = stand.json("backups", "verify", "--level", "hash", expect=1)["evidence"]
+
+    assert [("disk", "passed"), ("repository", "failed")] == [(one["target"], one["result"]) for one in evidence]
+
+
+@pytest.mark.parametrize("left", [None, b"cut"])
+def test_what_was_lost_here(stand: Stand, repository: Path, left: bytes | None) -> None:
+    """Without a push, the list alone shows that the copy is damaged: it counts no more, and the plan says so."""
+    stand.rewrite(", push: true", "")
+    stand.run("apply", "--yes")
+    own = stand.folder / "backups.git"
+    dump = max(large_files(own), key=lambda file: file.stat().st_size)
+    dump.unlink()
+    if left is not None:
+        dump.write_bytes(left)
+
+    (backup,) = stand.backups()
+
+    assert ["disk"] == backup["targets"]
+    assert f"backup {backup['id']} is damaged: dump.zst" in stand.run("plan", expect=None).stdout

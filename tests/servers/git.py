@@ -10,8 +10,9 @@ import pytest
 
 from reconciler.targets.git_lfs_repository import Repository
 from reconciler.targets.git_lfs_target import GitLfsTarget
+from reconciler.targets.git_program import Login
 from reconciler.world.clock import SystemClock
-from reconciler.world.ports import Clock
+from reconciler.world.ports import Clock, Target
 
 
 def need_git_lfs() -> None:
@@ -42,6 +43,7 @@ def git_lfs_target(
     pushed: bool = False,
     remote: Path | None = None,
     name: str = "backups.git",
+    branch: str = "main",
     prefix: str = "",
     max_object: int = 1 << 30,
     clock: Clock | None = None,
@@ -53,7 +55,7 @@ def git_lfs_target(
     repository = Repository(
         "lfs",
         folder / name,
-        branch="main",
+        branch=branch,
         remote=there.as_uri() if there else None,
         login=None,
         environ=os.environ,
@@ -61,3 +63,49 @@ def git_lfs_target(
         stop=Event(),
     )
     return GitLfsTarget(repository, prefix=prefix, max_object=max_object, domain="git:test", clock=clock)
+
+
+def over(
+    remote: str, folder: Path, *, name: str = "backups.git", login: Login | None = None, stop: Event | None = None
+) -> GitLfsTarget:
+    """One that pushes to any URL, as whom one likes, and hears when it is to stop."""
+    repository = Repository(
+        "lfs",
+        folder / name,
+        branch="main",
+        remote=remote,
+        login=login,
+        environ=os.environ,
+        clock=SystemClock(),
+        stop=stop or Event(),
+    )
+    return GitLfsTarget(repository, prefix="", max_object=1 << 30, domain="x", clock=SystemClock())
+
+
+def content(target: Target, key: str) -> bytes:
+    with target.read(key) as blob:
+        return b"".join(blob)
+
+
+def keys(target: Target) -> list[str]:
+    return [item.key for item in target.list("").items]
+
+
+def hook(remote: Path, name: str, script: str) -> None:
+    """Of the remote's own."""
+    path = remote / "hooks" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def large_files(root: Path) -> list[Path]:
+    """All that lie below, of a repository or of the throwaway ones in it; links to one file are several."""
+    return [path for path in root.rglob("lfs/objects/??/??/*") if path.is_file()]
+
+
+def left_of_session(session: int) -> list[str]:
+    """What still runs of it."""
+    command = [str(shutil.which("ps")), "-o", "stat=,args=", "-s", str(session)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [line for line in listed.stdout.splitlines() if not line.startswith("Z")]

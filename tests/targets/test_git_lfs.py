@@ -21,13 +21,13 @@ from reconciler.policy.redaction import Redactor
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.policy.units import ByteSize
 from reconciler.targets.conditions import honours_conditions
-from reconciler.targets.git_lfs import KIND, GitLfsSettings
-from reconciler.targets.git_lfs_repository import Repository
+from reconciler.targets.git_lfs import KIND, GitLfsSettings, site
 from reconciler.targets.git_lfs_target import GitLfsTarget
 from reconciler.targets.git_program import Login
 from reconciler.world.clock import SystemClock
-from reconciler.world.ports import ABSENT, Target
-from tests.servers.git import git, git_lfs_target, need_git_lfs, new_remote
+from reconciler.world.ports import ABSENT
+from tests.postgres.processes import comes_true
+from tests.servers.git import content, git, git_lfs_target, hook, keys, left_of_session, need_git_lfs, new_remote, over
 
 DUMP = "hotel/backups/x/dump.zst"
 MANIFEST = "hotel/backups/x/manifest.json"
@@ -53,23 +53,6 @@ def target(tmp_path: Path, remote: Path) -> GitLfsTarget:
 def other(tmp_path: Path, remote: Path) -> GitLfsTarget:
     """Another machine, as it were: a repository of its own, and the same remote."""
     return git_lfs_target(tmp_path, remote=remote, name="other.git")
-
-
-def content(target: Target, key: str) -> bytes:
-    with target.read(key) as blob:
-        return b"".join(blob)
-
-
-def keys(target: Target) -> list[str]:
-    return [item.key for item in target.list("").items]
-
-
-def hook(remote: Path, name: str, script: str) -> None:
-    """Of the remote's own."""
-    path = remote / "hooks" / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
 
 
 class TestWhatAPersonSees:
@@ -288,21 +271,26 @@ class TestRefusals:
         with pytest.raises(Absent, match="the large file of"):
             content(target, DUMP)
 
-    def test_asked_to_stop(self, tmp_path: Path, remote: Path) -> None:
-        """A push that hangs is ended."""
-        stop = Event()
-        target = over(remote.as_uri(), tmp_path, stop=stop)
+    def test_asked_to_stop(self, tmp_path: Path, target: GitLfsTarget, remote: Path) -> None:
+        """A push that hangs is ended with all that it started, and no lock of theirs is left in the remote's folder."""
+        stop, session = Event(), tmp_path / "session"
         target.write("hotel/a.json", [b"a"])
-        hook(remote, "pre-receive", f"touch {tmp_path}/pushing; sleep 30")
+        # While it runs, the branch is locked.
+        script = f'[ "$1" = prepared ] || exit 0; ps -o sid= -p $$ > {session}.new; mv {session}.new {session}; sleep 30'
+        hook(remote, "reference-transaction", script)
 
         def stop_then() -> None:
-            while not (tmp_path / "pushing").exists():
-                time.sleep(0.01)
+            comes_true(session.exists)
             stop.set()
 
         Thread(target=stop_then, daemon=True).start()
         with pytest.raises(Stopped):
-            target.write("hotel/b.json", [b"b"])
+            over(remote.as_uri(), tmp_path, name="hangs.git", stop=stop).write("hotel/b.json", [b"b"])
+        assert session.exists()
+        assert comes_true(lambda: left_of_session(int(session.read_text())) == [], seconds=3)
+        (remote / "hooks" / "reference-transaction").unlink()
+        target.write("hotel/c.json", [b"c"])
+        assert ["hotel/a.json", "hotel/c.json"] == keys(target)
 
 
 class TestDeath:
@@ -320,8 +308,9 @@ class TestDeath:
         target = git_lfs_target(tmp_path)
         target.write("hotel/a.json", [b"a"])
         root = tmp_path / "backups.git"
-        for stale in ("refs/heads/main.lock", "refs/reconciler/next.lock", "packed-refs.lock", "HEAD.lock", "config.lock"):
-            (root / stale).touch()
+        (next_commit,) = (root / "refs" / "reconciler").rglob("next")
+        for stale in ("refs/heads/main", str(next_commit), "packed-refs", "HEAD", "config"):
+            (root / f"{stale}.lock").touch()
         target.write("hotel/b.json", [b"b"])
 
         assert ["hotel/a.json", "hotel/b.json"] == keys(target)
@@ -358,20 +347,6 @@ for number in range(1000):
         assert {key: key.encode() * 1000 for key in listed if key != "hotel/after.json"} == {
             key: content(target, key) for key in listed if key != "hotel/after.json"
         }
-
-
-def over(remote: str, folder: Path, *, login: Login | None = None, stop: Event | None = None) -> GitLfsTarget:
-    repository = Repository(
-        "lfs",
-        folder / "backups.git",
-        branch="main",
-        remote=remote,
-        login=login,
-        environ=os.environ,
-        clock=SystemClock(),
-        stop=stop or Event(),
-    )
-    return GitLfsTarget(repository, prefix="", max_object=1 << 30, domain="x", clock=SystemClock())
 
 
 class TestToken:
@@ -485,6 +460,14 @@ class TestSettings:
         settings = GitLfsSettings(path="x", remote=Text.parse(remote) if remote else None, push=push)
 
         assert expected == connected(settings, tmp_path).domain
+
+    @pytest.mark.parametrize("written", ["file://{}/remote.git", "file://{}/./remot%65.git/", "./remote.git", "link"])
+    def test_a_folder_is_one_place_however_it_is_written(self, tmp_path: Path, remote: Path, written: str) -> None:
+        """Two targets that push there hold one copy."""
+        (tmp_path / "link").symlink_to(remote)
+        settings = GitLfsSettings(path="own.git", remote=Text.parse(written.format(tmp_path)), push=True)
+
+        assert f"local:{remote.resolve()}" == site(settings, tmp_path / "x" / "..")
 
     def test_without_the_programs(self, tmp_path: Path) -> None:
         """The message says which to install."""
