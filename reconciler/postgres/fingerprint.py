@@ -106,6 +106,9 @@ class Taking:
         self._lock = threading.Lock()
         self._lines: set[socket.socket] = set()
         self._over = ""
+        self._failure = "it was not reached"
+        """Why the first session, which reads all but tables, got no further."""
+        self._listed = False
         self._queue: deque[tuple[Table, ...]] = deque()
         self._major, self._method = 0, ""
         self._tables: dict[str, TableMark] = {}
@@ -120,7 +123,7 @@ class Taking:
         for thread in self._threads:
             thread.start()
         if not self._threads:
-            self._note("tables", "the role may open no more sessions beside the dump's")
+            self._failure = "the role may open no more sessions beside the dump's"
             self._prepared.set()
         try:
             yield
@@ -152,11 +155,12 @@ class Taking:
     def _fingerprint(self) -> Fingerprint:
         with self._lock:
             uncovered = dict(self._uncovered)
-            for table in (table for batch in self._queue for table in batch):
-                uncovered.setdefault(table.name, self._over or uncovered.get("tables", "it was not reached"))
             parts = {"sequences": self._sequences, "large objects": self._large_objects, "shape": self._shape}
-            for what in (what for what, found in parts.items() if found is None):
-                uncovered.setdefault(what, self._over or uncovered.get("tables", "it was not reached"))
+            missed = [what for what, found in parts.items() if found is None]
+            # Without the list, that no table is named proves nothing: one word stands for all of them.
+            missed += [table.name for batch in self._queue for table in batch] if self._listed else ["tables"]
+            for what in missed:
+                uncovered.setdefault(what, self._over or self._failure)
             return Fingerprint(
                 level=self._level,
                 major=self._major,
@@ -189,7 +193,10 @@ class Taking:
                 if number == 0:
                     self._read_rest(connection)
         except (ReconcilerError, psycopg.Error) as error:
-            self._note("tables" if number == 0 else f"session {number + 1}", self._said(error))
+            if number == 0:
+                self._failure = self._said(error)
+            else:
+                self._note(f"session {number + 1}", self._said(error))
         finally:
             if number == 0:
                 self._prepared.set()
@@ -223,6 +230,7 @@ class Taking:
                 if why:
                     self._uncovered[table.name] = why
             self._queue.extend(_batches([table for table in tables if not self._is_left_out(table)]))
+            self._listed = True
         self._prepared.set()
 
     def _is_left_out(self, table: Table) -> bool:

@@ -58,7 +58,7 @@ class Uncovered(msgspec.Struct, frozen=True, kw_only=True):
     """What the fingerprint says nothing of."""
 
     what: str
-    """A table's name as in `tables`, or `sequences`, `large objects`, `shape`."""
+    """A table's name as in `tables`, or `sequences`, `large objects`, `shape`; or `tables`: which there were is not known."""
     why: str
 
 
@@ -126,7 +126,7 @@ def summarize(fingerprint: Fingerprint, *, salt: str | None = None) -> Summary:
         reasons=fingerprint.uncovered[:MOST_NAMED] if salt is None else (),
         large={named(name): rows for name, rows in listed[:MOST_LISTED]},
         unseen=tuple(named(name) for name in unseen[:MOST_LISTED]),
-        complete=max(len(listed), len(unseen)) <= MOST_LISTED and "tables" not in unseen,
+        complete=max(len(listed), len(unseen)) <= MOST_LISTED and _knows_tables(fingerprint),
         hidden=salt is not None,
     )
 
@@ -167,6 +167,7 @@ def gaps(expected: Fingerprint, found: Fingerprint) -> tuple[str, ...]:
     if _compare_checksums(expected, found) is False:
         said.append(f"checksums could not be compared: they were made by {expected.method}, and here by {found.method or 'none'}")
     parts = (
+        ("tables", _knows_tables(expected), _knows_tables(found)),
         ("sequences", expected.sequences, "sequences" not in why),
         ("large objects", expected.large_objects, found.large_objects is not None),
         ("shape", expected.shape, found.shape is not None),
@@ -186,23 +187,30 @@ def other_versions(expected: Fingerprint, found: Fingerprint) -> tuple[str, ...]
 
 def _compare_checksums(expected: Fingerprint, found: Fingerprint) -> bool | None:
     """None where there are none to compare."""
-    return expected.method == found.method if expected.level == "checksums" else None
+    has_some = expected.method or any(mark.checksum for mark in expected.tables.values())
+    return expected.method == found.method if has_some else None
+
+
+def _knows_tables(fingerprint: Fingerprint) -> bool:
+    """Whether the list of tables was read. Without it no table is there, and none is missing."""
+    return all(one.what != "tables" for one in fingerprint.uncovered)
 
 
 def _tables(expected: Fingerprint, found: Fingerprint) -> Iterable[str]:
     uncovered = {one.what for one in (*expected.uncovered, *found.uncovered)}
+    knew, knows = _knows_tables(expected), _knows_tables(found)
     compared = _compare_checksums(expected, found)
     for name, was in expected.tables.items():
         now = found.tables.get(name)
         if now is None:
-            if name not in uncovered:
+            if knows and name not in uncovered:
                 yield f"table {name} is missing: it had {was.rows} rows"
         elif now.rows != was.rows:
             yield f"table {name} has {now.rows} rows, and had {was.rows}"
         elif compared and now.checksum != was.checksum and None not in (now.checksum, was.checksum):
             yield f"table {name} has other rows than it had, though as many: {was.rows}"
     for name, now in found.tables.items():
-        if name not in expected.tables and name not in uncovered:
+        if knew and name not in expected.tables and name not in uncovered:
             yield f"table {name} was not there: it has {now.rows} rows"
 
 

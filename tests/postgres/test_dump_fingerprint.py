@@ -5,12 +5,13 @@ from threading import Event
 
 import pytest
 
-from reconciler.postgres.fingerprint import take
+from reconciler.postgres.fingerprint import Taking, take
 from reconciler.postgres.source import PostgresSource
 from reconciler.postgres.url import parse
 from reconciler.world.clock import SystemClock
-from reconciler.world.fingerprint import Fingerprint, differences, gaps
+from reconciler.world.fingerprint import Fingerprint, differences, gaps, summarize
 from reconciler.world.ports import DumpOptions
+from tests.faults.proxy import FaultProxy, Stall
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.processes import comes_true, sessions_end
 from tests.servers.postgres import Server
@@ -29,6 +30,12 @@ def dumped(source: PostgresSource, *, then: Callable[[], object] = lambda: None)
     return archive, found
 
 
+def fingerprint_of(url: str) -> Fingerprint:
+    return take(
+        parse(url, field="url"), application_name="reconciler/fp", level="checksums", clock=SystemClock(), stop=Event()
+    )
+
+
 def test_a_restore_has_the_fingerprint_of_its_dump(postgres: Server, open_source: Open) -> None:
     """Though the database went on changing meanwhile; and no session is left."""
     original, copy = odd_database(postgres), postgres.new_database(options="TEMPLATE template0")
@@ -38,13 +45,7 @@ def test_a_restore_has_the_fingerprint_of_its_dump(postgres: Server, open_source
 
     archive, recorded = dumped(open_source(postgres.url(original)), then=lambda: postgres.execute(changes, original))
     postgres.run("pg_restore", "--exit-on-error", database=copy, stdin=archive)
-    restored = take(
-        parse(postgres.url(copy), field="url"),
-        application_name="reconciler/fp",
-        level="checksums",
-        clock=SystemClock(),
-        stop=Event(),
-    )
+    restored = fingerprint_of(postgres.url(copy))
 
     assert () == differences(recorded, restored) + gaps(recorded, restored)
     assert 100 == recorded.tables["public.serials"].rows
@@ -74,6 +75,43 @@ def test_a_role_that_may_have_few_sessions(postgres18: Server, open_source: Open
     assert archive.startswith(b"PGDMP")
     assert bool(found.tables) == (limit >= 3)
     assert (limit >= 3) != any("no more sessions" in one.why for one in found.uncovered)
+
+
+def test_a_role_without_a_spare_session_has_no_bad_backups(postgres18: Server, open_source: Open) -> None:
+    """Its fingerprint knows of no table: none that a restore brings is a surprise."""
+    role = postgres18.new_role("CONNECTION LIMIT 3")
+    database = postgres18.new_database(ROWS)
+    postgres18.execute(f"GRANT pg_read_all_data TO {role}; GRANT EXECUTE ON FUNCTION pg_control_system TO {role}", database)
+
+    _, recorded = dumped(open_source(postgres18.url(database, user=role)))
+    restored = fingerprint_of(postgres18.url(database))
+
+    assert ["public.t"] == list(restored.tables)
+    assert () == differences(recorded, restored) + gaps(recorded, restored)
+    assert not summarize(recorded).complete
+
+
+def test_a_fingerprint_that_never_got_in(postgres18: Server, stop: Event) -> None:
+    """A connection that takes longer than the dump: that no table is named says nothing of tables."""
+    database = postgres18.new_database(ROWS)
+    url = parse(postgres18.url(database), field="url")
+    with FaultProxy("127.0.0.1", postgres18.port) as proxy:
+        proxy.next_connection(Stall(after=0, side="down"))
+        taking = Taking(
+            url.pinned(host="127.0.0.1", hostaddr="127.0.0.1", port=proxy.port),
+            application_name="reconciler/fp",
+            level="counts",
+            clock=SystemClock(),
+            stop=stop,
+            snapshot=None,
+            jobs=1,
+        )
+        with taking.running():
+            found = taking.result(within_seconds=0)
+            proxy.cut_all()
+
+    assert "the time was over (0 s after the dump)" == {one.what: one.why for one in found.uncovered}["tables"]
+    assert () == differences(fingerprint_of(postgres18.url(database)), found)
 
 
 def test_a_fingerprint_whose_sessions_are_ended(postgres18: Server, open_source: Open) -> None:

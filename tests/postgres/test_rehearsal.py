@@ -396,6 +396,20 @@ def test_the_server_dies(postgres18: Server, open_source: Open, scratch: Embedde
     assert left_in(scratch_base) == []
 
 
+def test_the_server_dies_before_it_is_compared(
+    postgres18: Server, open_source: Open, scratch: EmbeddedScratch, scratch_base: Path
+) -> None:
+    """What it held can't be seen any more: no table is missing for that."""
+    taken, marks = marked(open_source(postgres18.url(postgres18.new_database("CREATE TABLE t AS SELECT 1 AS id"))))
+
+    with restored(scratch, taken) as (room, _):
+        kill_servers(scratch_base)
+        faults = room.compare(marks).faults
+
+    assert {"unproven"} == {fault.result for fault in faults}
+    assert any(fault.what.startswith("tables could not be compared: ") for fault in faults)
+
+
 def kill_servers(base: Path) -> None:
     """`kill -9` for every process of the scratch server."""
     for path in Path("/proc").glob("[0-9]*/cwd"):

@@ -159,6 +159,29 @@ def test_what_could_not_be_compared_is_a_gap() -> None:
     ) == gaps(FINGERPRINT, found)
 
 
+NOTHING_READ = Fingerprint(
+    level="checksums",
+    major=0,
+    uncovered=tuple(Uncovered(what=what, why="gone") for what in ("large objects", "sequences", "shape", "tables")),
+)
+"""Of a server that did not answer."""
+
+
+@given(fingerprints)
+def test_without_the_list_of_tables_none_is_missing(one: Fingerprint) -> None:
+    """Read nothing of the restore, and nothing is said against it; but that it could not be compared."""
+    assert () == differences(one, NOTHING_READ)
+    assert "tables could not be compared: gone" in gaps(one, NOTHING_READ)
+
+
+@given(fingerprints)
+def test_without_the_list_of_tables_none_is_new(one: Fingerprint) -> None:
+    """Read nothing of the source, and nothing is expected of the restore."""
+    assert () == differences(NOTHING_READ, one)
+    assert () == gaps(NOTHING_READ, one)
+    assert not summarize(NOTHING_READ).complete
+
+
 def test_checksums_of_another_method_are_a_gap() -> None:
     """A server that hashes otherwise proves nothing, and is not said to hold other rows."""
     found = but(method="n", tables={"public.guests": TableMark(rows=3, checksum="bb")})
