@@ -6,6 +6,10 @@ from typing import Final, Literal
 
 from reconciler.world.evidence import Fault
 
+SPOKEN: Final = "pg_restore: "
+"""Begins whatever it says itself, if only that it connects."""
+_LAST_WORDS: Final = "out of memory"
+"""Without that beginning: there is no memory for more."""
 _ENTRY: Final = re.compile(r"pg_restore: from TOC entry \d+; \d+ \d+ (.*)")
 _ERROR: Final = re.compile(r"pg_restore: error: (.*)")
 _IGNORED: Final = re.compile(r"pg_restore: warning: errors ignored on restore: (\d+)")
@@ -18,7 +22,9 @@ _NOT_OURS_TO_DO: Final = re.compile(
     r"only roles with|superuser privilege|may not|security label provider"
 )
 _NO_ROOM: Final = re.compile(
-    r"No space left|out of memory|out of shared memory|could not resize shared memory|could not extend file|"
+    r"No space left|Disk quota exceeded|File too large|Read-only file system|Input/output error|Cannot allocate memory|"
+    r"Too many open files|Resource temporarily unavailable|"
+    r"out of memory|out of shared memory|could not resize shared memory|could not extend file|"
     r"server closed the connection|terminating connection|connection to server|no connection to the server|"
     r"lost synchronization|could not receive data|could not send data|PQputCopy|PQendcopy|canceling statement"
 )
@@ -38,9 +44,12 @@ class Complaints:
         self._found: list[tuple[str, str, str]] = []
         """Entry, error, and the function that it happened in."""
         self._ignored = 0
+        self._first = ""
+        self._mute = ""
 
     def hear(self, line: str) -> None:
         """One line. What follows an error (its statement, its detail) holds what was restored, and is not kept."""
+        self._first = self._first or line
         if match := _ENTRY.match(line):
             self._entry = match[1]
         elif match := _IGNORED.match(line):
@@ -51,16 +60,27 @@ class Complaints:
         elif self._found and (match := _CONTEXT.match(line)):
             entry, error, inside = self._found[-1]
             self._found[-1] = (entry, error, inside or match[1])
+        elif line == _LAST_WORDS:
+            self._found.append((self._entry, line, ""))
 
     def end(self, code: int) -> None:
-        """The program is done. One that failed and said nothing that we understood has failed all the same."""
-        if code and not self._found and not self._ignored:
+        """The program is done. One that failed and said nothing that we understood has failed all the same.
+
+        But for one that never came to speak: it, its libraries or its guardian could not start.
+        """
+        if not code or self._found or self._ignored:
+            return
+        if not self._first.startswith(SPOKEN):
+            self._mute = f"pg_restore could not be run: {self._first or f'exit code {code}, without a word'}"
+        else:
             self._found.append(("the archive", f"pg_restore failed with exit code {code}, without a word that we know", ""))
 
     @property
     def stuck(self) -> str:
-        """Why the server could not go on, or empty: then nothing else that it said is a word about the archive."""
-        return next((f"{entry}: {shown(error)}" for entry, error, _ in self._found if kind_of(error) == "no room"), "")
+        """Why program or server could not go on, or empty: then nothing else that they said is a word about the archive."""
+        return self._mute or next(
+            (f"{entry}: {shown(error)}" for entry, error, _ in self._found if kind_of(error) == "no room"), ""
+        )
 
     def faults(self, *, excused: bool) -> Iterator[Fault]:
         """One for each error. `excused`: something was left out, so that what misses it proves nothing."""

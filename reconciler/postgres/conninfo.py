@@ -89,13 +89,14 @@ class Conninfo:
         seen = DEFAULTS | self._parameters | {"application_name": application_name}
         password = seen.pop("password", None)
         seen.pop("client_encoding", None)
-        options = [seen.pop("options", "")] + [f"-c {name}={value}" for name, value in settings.items()]
-        merged = " ".join(option for option in options if option)
-        return ChildAddress(make_conninfo(**seen, **({"options": merged} if merged else {})), child_environment(password))
+        return ChildAddress(make_conninfo(**_with(seen, settings)), child_environment(password))
 
-    def for_environment(self, application_name: str) -> dict[str, str]:
-        """The whole environment of a client program that takes no address: libpq's variables, password included."""
-        seen = DEFAULTS | self._parameters | {"application_name": application_name}
+    def for_environment(self, application_name: str, settings: Mapping[str, str]) -> dict[str, str]:
+        """The whole environment of a client program that takes no address: libpq's variables, password included.
+
+        `settings` as in `for_child`.
+        """
+        seen = _with(DEFAULTS | self._parameters | {"application_name": application_name}, settings)
         variables = {option.keyword.decode(): option.envvar for option in PqConninfo.get_defaults()}
         named = {variables[name]: value for name, value in seen.items() if variables.get(name)}
         return child_environment(None) | {variable.decode(): value for variable, value in named.items() if variable}
@@ -105,6 +106,13 @@ class Conninfo:
         redactor = Redactor()
         redactor.learn(self._parameters.get("password", ""))
         return redactor.redact(text)
+
+
+def _with(parameters: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings added to the parameters' own `options`."""
+    options = [parameters.get("options", ""), *(f"-c {name}={value}" for name, value in settings.items())]
+    merged = " ".join(option for option in options if option)
+    return dict(parameters) | ({"options": merged} if merged else {})
 
 
 def is_local(host: str) -> bool:

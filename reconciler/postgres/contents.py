@@ -3,16 +3,17 @@
 import os
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
 import msgspec
 
-from reconciler.errors import Corrupt, Unreachable
+from reconciler.errors import Corrupt, Full, ReconcilerError, Unreachable
 from reconciler.postgres import client
 from reconciler.postgres.child import Child
+from reconciler.postgres.complaints import SPOKEN, kind_of
+from reconciler.postgres.disk import on_disk
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.environment import child_environment
 from reconciler.postgres.failures import first_error
@@ -33,6 +34,8 @@ KINDS: Final = (
 """What pg_dump 14 to 18 calls its entries. One that is not among them is known by its first word."""
 _LONGEST_FIRST: Final = sorted(KINDS, key=len, reverse=True)
 _LINE: Final = re.compile(r"(\d+); (\d+) (\d+) (.+)")
+DOING: Final = "cannot list an archive's contents on this machine"
+CURE: Final = "look at its disk (TMPDIR names the folder of temporary files) and its memory"
 _NAME: Final = r'("(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)'
 _EXTENSION: Final = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS {_NAME} WITH SCHEMA {_NAME};$", re.MULTILINE)
 
@@ -62,18 +65,15 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     schemas: Mapping[str, str]
     """Extension → the schema that it lies in."""
 
-    def count(self) -> Mapping[str, int]:
-        """How many there are of each kind."""
-        return Counter(entry.kind for entry in self.entries)
-
 
 def read_through(program: client.Client, chunks: Iterable[bytes], manners: Manners) -> Listed:
-    """List it, and let pg_restore read all of it, to the last byte. Raises Corrupt where it can't, and what `chunks` raises."""
+    """List it, and let pg_restore read all of it, to the last byte. Raises what `chunks` raises.
+
+    Raises Corrupt where pg_restore says that it can't; Full, Unreachable or Refused where this machine is to blame.
+    """
     listed, all_chunks = listing(program, chunks, manners)
     with Path(os.devnull).open("wb") as void:
-        code, complaints = _run(program, ["--file=-"], all_chunks, void, manners, whole=True)
-    if code:
-        raise Corrupt(f"pg_restore can't read the archive: {first_error(complaints) or 'it said nothing'}")
+        _run(program, ["--file=-"], all_chunks, void, manners, whole=True)
     return listed
 
 
@@ -84,10 +84,8 @@ def listing(program: client.Client, chunks: Iterable[bytes], manners: Manners) -
     """
     source = iter(chunks)
     head: list[bytes] = []
-    with tempfile.TemporaryFile() as output:
-        code, complaints = _run(program, ["--list"], _remembered(source, head), output, manners, whole=False)
-        if code:
-            raise Corrupt(f"pg_restore can't read the archive: {first_error(complaints) or 'it said nothing'}")
+    with _output() as output:
+        _run(program, ["--list"], _remembered(source, head), output, manners, whole=False)
         entries = tuple(_entries(_text(output)))
     schemas = _extension_schemas(program, entries, head, manners)
     return Listed(entries=entries, schemas=schemas), _rejoined(head, source)
@@ -108,18 +106,25 @@ def _extension_schemas(
     wanted = [entry.number for entry in entries if entry.kind == "EXTENSION"]
     if not wanted:
         return {}
-    with use_list(wanted) as chosen, tempfile.TemporaryFile() as output:
+    with use_list(wanted) as chosen, _output() as output:
         arguments = ["--schema-only", f"--use-list={chosen.name}", "--file=-"]
         _run(program, arguments, iter(head), output, manners, whole=False)
         return {_plain(name): _plain(schema) for name, schema in _EXTENSION.findall(_text(output))}
 
 
 def use_list(numbers: Iterable[int]) -> IO[bytes]:
-    """A file that tells pg_restore which entries to restore; it goes when closed."""
-    file = tempfile.NamedTemporaryFile(prefix="reconciler-list-")  # noqa: SIM115  the caller closes it
-    file.write("".join(f"{number};\n" for number in numbers).encode())
-    file.flush()
+    """A file that tells pg_restore which entries to restore; it goes when closed. Raises Full, Refused."""
+    with on_disk(DOING, cure=CURE):
+        file = tempfile.NamedTemporaryFile(prefix="reconciler-list-")  # noqa: SIM115  the caller closes it
+        file.write("".join(f"{number};\n" for number in numbers).encode())
+        file.flush()
     return file
+
+
+def _output() -> IO[bytes]:
+    """A file for what pg_restore writes; it goes when closed. Raises Full, Refused."""
+    with on_disk(DOING, cure=CURE):
+        return tempfile.TemporaryFile()
 
 
 def _plain(name: str) -> str:
@@ -151,8 +156,8 @@ def _run(
     manners: Manners,
     *,
     whole: bool,
-) -> tuple[int, str]:
-    """Feed it until it has enough, or to the end where it must read the `whole`; its exit code and what it complained of."""
+) -> None:
+    """Feed it until it has enough, or to the end where it must read the `whole`. Raises what `read_through` does."""
     argv = [str(program.folder / "pg_restore"), *arguments]
     child = Child(argv, environment=child_environment(None), fed=True, output=output.fileno())
     watch = Watch(manners.clock, manners.stop, manners.patience, "reading an archive")
@@ -161,8 +166,21 @@ def _run(
         code = child.finish(watch.check)
     finally:
         child.end()
-    if code < 0:
-        raise Unreachable(f"pg_restore was ended by signal {-code}", cure="look at memory and at who kills; try again")
-    if whole and code == 0 and not fed_all:
+    if code:
+        raise _failure(code, child.complaints)
+    if whole and not fed_all:
         raise Corrupt("pg_restore was done before the archive ended")
-    return code, child.complaints
+
+
+def _failure(code: int, complaints: str) -> ReconcilerError:
+    """The archive is to blame only where pg_restore itself says so, and not for want of something on this machine."""
+    if code < 0:
+        return Unreachable(f"pg_restore was ended by signal {-code}", cure="look at memory and at who kills; try again")
+    said = first_error(complaints)
+    if not any(line.startswith(SPOKEN) for line in complaints.splitlines()):
+        # It, its libraries or its guardian could not start, or had no memory to say more.
+        what = f"pg_restore could not read an archive here: {said or f'exit code {code}, without a word'}"
+        return Unreachable(what, cure="see whether pg_restore runs on this machine, and look at its memory")
+    if kind_of(said) == "no room":
+        return Full(f"{DOING}: {said}", cure=CURE)
+    return Corrupt(f"pg_restore can't read the archive: {said}")

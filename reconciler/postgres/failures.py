@@ -10,7 +10,7 @@ from reconciler.errors import ReconcilerError, Refused, Unreachable
 from reconciler.postgres.conninfo import Conninfo
 
 SHOWN_CHARACTERS = 300
-PROGRAM = re.compile(r"^pg_(?:dump|restore): ")
+PROGRAM = re.compile(r"^pg_(?:dump|restore|amcheck): ")
 PASSING = (
     "server closed the connection", "terminating connection", "could not receive data", "could not send data",
     "no connection to the server", "connection has been closed unexpectedly", "Connection refused", "Connection reset",
@@ -70,7 +70,7 @@ def from_words(said: str, conninfo: Conninfo, doing: str) -> ReconcilerError:
     cure = _cure(said)
     if cure:
         return Refused(sentence, cure=cure)
-    if any(sign in said for sign in (*PASSING, "too many clients", "connection slots are reserved", "lock timeout")):
+    if any(sign in said for sign in PASSING):
         return Unreachable(sentence, cure="check that the server is up and can be reached from here; it will be tried again")
     return Refused(sentence)
 

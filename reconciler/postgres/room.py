@@ -13,7 +13,7 @@ from psycopg import sql
 
 from reconciler.errors import Refused, Unreachable
 from reconciler.policy.model import Check
-from reconciler.postgres import client, hostile
+from reconciler.postgres import amcheck, client, hostile
 from reconciler.postgres.checks import run_check
 from reconciler.postgres.child import Child
 from reconciler.postgres.complaints import Complaints
@@ -23,7 +23,7 @@ from reconciler.postgres.counting import count
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import translated
 from reconciler.postgres.fingerprint import JOBS, take
-from reconciler.postgres.flow import Watch, feed, read_blocks
+from reconciler.postgres.flow import Watch, feed
 from reconciler.postgres.session import Session, session, time_limit, unlimited
 from reconciler.postgres.spool import Spool, spooled
 from reconciler.world.clock import token
@@ -63,6 +63,8 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     """Owns it and may do nothing else."""
     reader: Conninfo
     """May read everything in it and nothing else."""
+    major: int
+    """Of the server."""
 
 
 class PostgresRoom:
@@ -159,7 +161,7 @@ class PostgresRoom:
         with self._admin("inspect") as admin:
             invalid = admin.execute(INVALID).fetchall()
             unpopulated = admin.execute(UNPOPULATED).fetchall()
-            amcheck = self._allow_amcheck(admin)
+            can_look = amcheck.allow(admin, self._tools, self._keys.owner.user)
         faults = [
             # Of a partitioned table's it may have been so at the source: the archive says nothing about that.
             Fault(where=f"index {name}", what="was left invalid", result="unproven" if partitioned else "failed")
@@ -172,7 +174,9 @@ class PostgresRoom:
             for listed, name in unpopulated
             if any(rest.startswith(f"{listed} ") for rest in filled)
         ]
-        return (*faults, *(self._amcheck() if amcheck else ()))
+        if can_look:
+            faults += amcheck.damages(self._tools, self._keys.owner, self._manners, name=NAME, major=self._keys.major)
+        return tuple(faults)
 
     def check(self, check: Check) -> Fault | None:
         """Under the reader's name."""
@@ -196,7 +200,7 @@ class PostgresRoom:
             yield connection
 
     def _run_restore(self, source: Iterator[bytes] | Path, complaints: Complaints, *, jobs: int) -> None:
-        address = self._keys.owner.for_child(NAME, unlimited(client.major_of(self._tools.version)))
+        address = self._keys.owner.for_child(NAME, unlimited(self._keys.major))
         is_stream = not isinstance(source, Path)
         with use_list(entry.number for entry in self._entries) as chosen:
             argv = [
@@ -220,45 +224,13 @@ class PostgresRoom:
             raise Unreachable(f"pg_restore was ended by signal {-code}", cure="look at memory and at who kills")
         complaints.end(code)
         if complaints.stuck:
-            what = f"the scratch server could not go on: {complaints.stuck}"
+            what = f"the restore could not go on: {complaints.stuck}"
             raise Unreachable(what, cure="look at disk and memory of its machine")
 
     def _feed(self, child: Child, chunks: Iterator[bytes]) -> None:
         if not feed(child, chunks, Watch(self._manners.clock, self._manners.stop, self._manners.patience, DOING)):
             for _ in chunks:  # what is wrong with the rest of the archive must be seen too
                 pass
-
-    def _allow_amcheck(self, admin: Session) -> bool:
-        if not os.access(self._tools.folder / "pg_amcheck", os.X_OK):
-            return False
-        try:
-            admin.execute("CREATE SCHEMA reconciler_amcheck")
-            admin.execute("CREATE EXTENSION amcheck WITH SCHEMA reconciler_amcheck")
-            owner = sql.Identifier(self._keys.owner.user)
-            admin.execute(sql.SQL("GRANT USAGE ON SCHEMA reconciler_amcheck TO {}").format(owner))
-            admin.execute(sql.SQL("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reconciler_amcheck TO {}").format(owner))
-        except psycopg.OperationalError:
-            raise
-        except psycopg.Error:
-            return False
-        return True
-
-    def _amcheck(self) -> tuple[Fault, ...]:
-        """Heap and index pages, and that every index finds every row: run by the owner, since indexes call functions."""
-        # Its own options name databases by patterns: how to get there is said by variables.
-        argv = [str(self._tools.folder / "pg_amcheck"), "--no-password", "--heapallindexed", self._keys.owner.database]
-        child = Child(argv, environment=self._keys.owner.for_environment(NAME))
-        watch = Watch(self._manners.clock, self._manners.stop, None, "checking pages")
-        try:
-            said = b"".join(read_blocks(child.stream, watch)).decode("utf-8", "replace")
-            code = child.finish(watch.check)
-        finally:
-            child.end()
-        if code == 0:
-            return ()
-        first = next((line for line in (said + "\n" + child.complaints).splitlines() if line.strip()), f"exit code {code}")
-        # 2 is corruption; anything else is that it could not look.
-        return (Fault(where="pg_amcheck", what=first.strip(), result="failed" if code == 2 else "unproven"),)
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
@@ -282,8 +254,12 @@ def furnished(admin: Conninfo, facts: DumpFacts, globals_: Globals, *, database:
     with session(inside, NAME) as connection, translated(inside, "cannot furnish"), time_limit(connection):
         # Before PostgreSQL 15 it is the superuser's, and everybody's to create in.
         connection.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(owner)))
+        major = connection.info.server_version // 10000
     yield Keys(
-        admin=inside, owner=admin.as_role(owner, passwords[0], database), reader=admin.as_role(reader, passwords[1], database)
+        admin=inside,
+        owner=admin.as_role(owner, passwords[0], database),
+        reader=admin.as_role(reader, passwords[1], database),
+        major=major,
     )
 
 
@@ -319,6 +295,8 @@ def _make_database(connection: Session, facts: DumpFacts, database: str, owner: 
             f"{error.diag.message_primary}",
             cure=f"make the locale on that machine, e.g. `locale-gen {facts.collate}`",
         ) from error
+    # What goes wrong is told apart by the server's words, and those we know in English.
+    connection.execute(sql.SQL("ALTER DATABASE {} SET lc_messages = 'C'").format(sql.Identifier(database)))
     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
     reader = sql.Identifier(f"{database}_reader")
     connection.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(sql.Identifier(database), reader))

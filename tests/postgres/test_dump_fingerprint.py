@@ -31,9 +31,7 @@ def dumped(source: PostgresSource, *, then: Callable[[], object] = lambda: None)
 
 
 def fingerprint_of(url: str) -> Fingerprint:
-    return take(
-        parse(url, field="url"), application_name="reconciler/fp", level="checksums", clock=SystemClock(), stop=Event()
-    )
+    return take(parse(url, field="url"), application_name="reconciler/fp", level="checksums", clock=SystemClock(), stop=Event())
 
 
 def test_a_restore_has_the_fingerprint_of_its_dump(postgres: Server, open_source: Open) -> None:

@@ -7,28 +7,35 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
+from typing import IO
 
+import msgspec
 import pytest
 
-from reconciler.errors import Corrupt, Refused, Unreachable
+from reconciler.errors import Corrupt, Full, Refused, Unreachable
 from reconciler.policy.expectation import Expectation
 from reconciler.policy.model import Check
 from reconciler.policy.units import Duration
 from reconciler.postgres import room as room_module
+from reconciler.postgres.client import Client
+from reconciler.postgres.contents import read_through
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.room import PostgresRoom
 from reconciler.postgres.scratch import EmbeddedScratch, ServerScratch
 from reconciler.postgres.source import PostgresSource
 from reconciler.postgres.url import parse
 from reconciler.rehearsal.rehearse import Archive, Reading, Rehearsed, rehearse
+from reconciler.sandbox.postgres import FAST, remove_cluster, start_cluster
 from reconciler.world.clock import SystemClock
 from reconciler.world.evidence import Fault
 from reconciler.world.fingerprint import Fingerprint
 from reconciler.world.ports import DumpOptions
 from reconciler.world.scratch import Restoration, Scratch
 from tests.postgres.odd_schema import odd_database
+from tests.postgres.processes import comes_true
 from tests.postgres.taking import Taken, take
-from tests.servers.postgres import Server
+from tests.servers.postgres import BINARIES, Server
 from tests.servers.scratch import left_in, scratch_base
 
 __all__ = ["scratch_base"]
@@ -197,6 +204,159 @@ def test_an_extension_that_reaches_out(postgres18: Server, open_source: Open, sc
     assert any("VIEW remote" in fault.where for fault in found), found
 
 
+class FullFiles:
+    """Temporary files of which the one of that number lies on a full disk."""
+
+    def __init__(self, number: int) -> None:
+        self._left, self._real = number, tempfile.TemporaryFile
+
+    def __call__(self) -> IO[bytes]:
+        self._left -= 1
+        return self._real() if self._left else Path("/dev/full").open("w+b", buffering=0)
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["contents", "schemas of extensions"])
+def test_no_room_to_list_it(
+    postgres18: Server, open_source: Open, scratch: EmbeddedScratch, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A full folder for temporary files is no word against the archive, and no extension goes elsewhere for it."""
+    taken = taken_of(postgres18, open_source, "CREATE SCHEMA e; CREATE EXTENSION hstore SCHEMA e; CREATE TABLE t (h e.hstore)")
+    monkeypatch.setattr(tempfile, "TemporaryFile", FullFiles(number))
+
+    with pytest.raises(Full, match="No space left") as refusal:
+        scratch.contents(taken.chunks, taken.facts)
+    assert "TMPDIR" in refusal.value.cure
+    monkeypatch.setattr(tempfile, "TemporaryFile", FullFiles(number))
+    assert [fault.result for fault in rehearsed(scratch, taken, iter(taken.chunks)).faults] == ["unproven"]
+
+
+def test_no_folder_for_temporary_files(
+    postgres18: Server, open_source: Open, scratch: EmbeddedScratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sentence, and no bug."""
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t (id int)")
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+
+    with pytest.raises(Refused, match="No such file or directory"):
+        scratch.contents(taken.chunks, taken.facts)
+
+
+def test_a_pg_restore_that_does_not_start(postgres18: Server, open_source: Open, manners: Manners, tmp_path: Path) -> None:
+    """It says nothing of the archive."""
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t (id int)")
+    program = tmp_path / "pg_restore"
+    program.write_text("#!/nowhere\n")
+    program.chmod(0o755)
+
+    with pytest.raises(Unreachable, match="cannot run"):
+        read_through(Client(major=18, version="18.0", folder=tmp_path), taken.chunks, manners)
+
+
+@pytest.mark.parametrize(
+    ("last_words", "says"), [("no libpq.so.5 here", "pg_restore could not be run: no libpq"), ("out of memory", "out of memory")]
+)
+def test_a_pg_restore_that_breaks_down(
+    postgres18: Server, open_source: Open, manners: Manners, scratch_base: Path, *, last_words: str, says: str
+) -> None:
+    """What it is and what it runs on is no word against the archive."""
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t (id int)")
+    programs = scratch_base / "programs"
+    programs.mkdir()
+    real = BINARIES[18] / "pg_restore"
+    broken = f'#!/bin/sh\ncase "$*" in *--dbname*) echo "{last_words}" >&2; exit 1;; *) exec {real} "$@";; esac\n'
+    (programs / "pg_restore").write_text(broken)
+    (programs / "pg_restore").chmod(0o755)
+    told = msgspec.structs.replace(manners, client_bin=programs)
+
+    found = rehearsed(EmbeddedScratch(scratch_base, told, no_secret), taken, iter(taken.chunks))
+
+    assert {fault.result for fault in found.faults} == {"unproven"}
+    assert says in found.faults[0].what
+
+
+def test_a_server_that_speaks_another_language(
+    manners: Manners, open_source: Open, postgres18: Server, elsewhere: Server
+) -> None:
+    """What goes wrong is told apart by English words: in the scratch database the server has no others."""
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t (id int)")
+
+    assert elsewhere.execute("SHOW lc_messages") == [("C.UTF-8",)]
+    with restored(scratch_on(elsewhere, manners), taken) as (room, _):
+        assert room.check(asked("select current_setting('lc_messages')", "= C")) is None
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Server]:
+    """A server for rehearsals, whose files may be spoilt."""
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        settings = {**FAST, "lc_messages": "C.UTF-8"}
+        cluster = start_cluster(BINARIES[18], Path(folder) / "rehearsal", settings=settings)
+        try:
+            yield Server(major=18, cluster=cluster)
+        finally:
+            remove_cluster(cluster.folder)
+
+
+def scratch_on(server: Server, manners: Manners, database: str = "postgres") -> ServerScratch:
+    return ServerScratch(parse(server.url(database), field="scratch.url"), manners, no_secret)
+
+
+def database_of(room: PostgresRoom) -> str:
+    """The scratch database's name."""
+    return room._keys.owner.database
+
+
+INDEXED = "CREATE TABLE t AS SELECT i, md5(i::text) AS x FROM generate_series(1, 2000) i; CREATE INDEX t_i ON t (i)"
+
+
+@pytest.mark.parametrize(
+    ("relation", "says"),
+    [("t", "heap table public.t: invalid page in block 1"), ("t_i", "btree index public.t_i: invalid page in block 1")],
+)
+def test_a_damaged_page(
+    manners: Manners, open_source: Open, postgres18: Server, elsewhere: Server, *, relation: str, says: str
+) -> None:
+    """It is found, and named with its reason."""
+    taken = taken_of(postgres18, open_source, INDEXED)
+
+    with restored(scratch_on(elsewhere, manners), taken) as (room, _):
+        assert room.inspect() == ()
+        damage(elsewhere, database_of(room), relation)
+        elsewhere.execute("DROP SCHEMA reconciler_amcheck CASCADE", database_of(room))
+        found = room.inspect()
+
+    assert {fault.result for fault in found} == {"failed"}
+    assert any(fault.what.startswith(says) for fault in found), found
+
+
+def damage(server: Server, database: str, relation: str) -> None:
+    """On the disk, under a server that has forgotten what it read."""
+    file = server.execute(f"CHECKPOINT; SELECT pg_relation_filepath('{relation}')", database)[0][0]
+    evict = "CREATE EXTENSION pg_buffercache; SELECT count(pg_buffercache_evict(bufferid)) FROM pg_buffercache"
+    server.execute(evict, database)
+    with (server.cluster.data / file).open("r+b") as content:
+        content.seek(8192 + 12)
+        content.write(b"\xff" * 8)
+
+
+def test_pages_that_could_not_be_looked_at(
+    manners: Manners, open_source: Open, postgres18: Server, elsewhere: Server, stop: Event
+) -> None:
+    """A query that somebody cancels is no damage, though pg_amcheck exits alike; the reason is told."""
+    taken = taken_of(postgres18, open_source, INDEXED)
+    cancel = "SELECT count(*) FILTER (WHERE pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+    with restored(scratch_on(elsewhere, manners), taken) as (room, _), elsewhere.connect(database_of(room)) as other:
+        other.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        canceller = Thread(target=lambda: [comes_true(lambda: elsewhere.execute(cancel) != [(0,)]) for _ in range(2)])
+        canceller.start()
+        found = room.inspect()
+        canceller.join()
+
+    assert {fault.result for fault in found} == {"unproven"}
+    assert "public.t could not be looked at: canceling statement due to user request" in found[0].what
+
+
 def test_a_foreign_table(postgres18: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
     """Servers, mappings and foreign tables are left out by name."""
     taken = taken_of(
@@ -234,8 +394,6 @@ def test_rows_that_do_not_fit(postgres18: Server, open_source: Open, scratch: Em
 
 def test_a_locale_that_is_not_here(postgres18: Server, open_source: Open, scratch: EmbeddedScratch, scratch_base: Path) -> None:
     """Order of text could not be proven: it is refused with the way to get it."""
-    import msgspec
-
     taken = taken_of(postgres18, open_source, "CREATE TABLE t (id int)")
     facts = msgspec.structs.replace(taken.facts, collate="xx_YY.UTF-8", ctype="xx_YY.UTF-8")
 
@@ -298,6 +456,15 @@ def marked(source: PostgresSource) -> tuple[Taken, Fingerprint]:
         chunks, marks = list(dump.chunks()), dump.fingerprint()
     assert marks is not None
     return Taken(chunks, dump.facts, dump.globals), marks
+
+
+def test_a_role_with_time_limits(manners: Manners, open_source: Open, postgres18: Server, elsewhere: Server) -> None:
+    """Those of a server's settings cut nothing short: they are for whom it serves."""
+    taken = taken_of(postgres18, open_source, INDEXED)
+
+    with restored(scratch_on(elsewhere, manners), taken) as (room, _):
+        elsewhere.execute(f"ALTER ROLE {database_of(room)}_owner SET statement_timeout = '1ms'")
+        assert room.inspect() == ()
 
 
 def test_rows_are_compared(postgres: Server, open_source: Open, scratch: EmbeddedScratch) -> None:

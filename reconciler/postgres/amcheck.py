@@ -1,0 +1,90 @@
+"""Every page of a restored database, and every entry of its indexes, looked at by pg_amcheck."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from reconciler.postgres import client
+from reconciler.postgres.child import Child
+from reconciler.postgres.complaints import kind_of, shown
+from reconciler.postgres.conninfo import Conninfo
+from reconciler.postgres.dump import Manners
+from reconciler.postgres.failures import first_error
+from reconciler.postgres.flow import Watch, read_blocks
+from reconciler.postgres.session import Session, unlimited
+from reconciler.world.evidence import Fault
+
+WHERE: Final = "pg_amcheck"
+MOST_FAULTS: Final = 20
+"""A disk that goes bad spoils every page; nobody reads more of it."""
+_CHECKED: Final = re.compile(r'((?:heap table|btree index) )"[^."]+\.(.*)"(.*):')
+"""The line over each complaint: what was checked (with its database, which is ours), and the spot."""
+
+
+def allow(admin: Session, tools: client.Client, owner: str) -> bool:
+    """Make the extension, and let the owner use it; False where the program or the extension is not there."""
+    if not os.access(tools.folder / "pg_amcheck", os.X_OK):
+        return False
+    try:
+        admin.execute("CREATE SCHEMA reconciler_amcheck")
+        admin.execute("CREATE EXTENSION amcheck WITH SCHEMA reconciler_amcheck")
+        to = sql.Identifier(owner)
+        admin.execute(sql.SQL("GRANT USAGE ON SCHEMA reconciler_amcheck TO {}").format(to))
+        admin.execute(sql.SQL("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reconciler_amcheck TO {}").format(to))
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error:
+        return False
+    return True
+
+
+def damages(tools: client.Client, owner: Conninfo, manners: Manners, *, name: str, major: int) -> tuple[Fault, ...]:
+    """Heap and index pages, and that every index finds every row: run by the owner, since indexes call functions.
+
+    `major` is the server's. What is damaged has failed; what could not be looked at is unproven, with the reason.
+    """
+    # Its own options name databases by patterns: how to get there is said by variables.
+    argv = [str(tools.folder / "pg_amcheck"), "--no-password", "--heapallindexed", owner.database]
+    child = Child(argv, environment=owner.for_environment(name, unlimited(major)))
+    watch = Watch(manners.clock, manners.stop, None, "checking pages")
+    try:
+        said = b"".join(read_blocks(child.stream, watch)).decode("utf-8", "replace")
+        code = child.finish(watch.check)
+    finally:
+        child.end()
+    found = tuple(_told(said))
+    if code not in (0, 2):
+        why = shown(first_error(child.complaints)) or "it said nothing"
+        found += (Fault(where=WHERE, what=f"could not look (exit code {code}): {why}", result="unproven"),)
+    elif code and not found:
+        found = (Fault(where=WHERE, what=f"exit code {code}, without a word that we know", result="failed"),)
+    return _first(found)
+
+
+def _first(found: Sequence[Fault]) -> tuple[Fault, ...]:
+    """The worst come first."""
+    ordered = sorted(found, key=lambda fault: fault.result != "failed")
+    shown_ones, rest = ordered[:MOST_FAULTS], ordered[MOST_FAULTS:]
+    return (*shown_ones, *(Fault(where=WHERE, what=f"and {len(rest)} more", result=one.result) for one in rest[:1]))
+
+
+def _told(said: str) -> Iterator[Fault]:
+    """One for each thing that it complains of. It exits alike for damage and for a query that could not be run."""
+    checked = ""
+    for line in said.splitlines():
+        if header := _CHECKED.fullmatch(line):
+            checked = "".join(header.groups())
+        elif checked and line.strip():
+            yield _fault(checked, line.strip())
+            checked = ""  # what follows is its detail
+
+
+def _fault(checked: str, line: str) -> Fault:
+    error = line.removeprefix("ERROR:").strip()
+    if error != line and kind_of(error) in ("no room", "forbidden"):
+        return Fault(where=WHERE, what=f"{checked} could not be looked at: {shown(error)}", result="unproven")
+    return Fault(where=WHERE, what=f"{checked}: {shown(error)}", result="failed")
