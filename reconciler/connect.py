@@ -128,7 +128,7 @@ def open_provider(want: DatabasePolicy, means: Means) -> Provider:
     try:
         provider: Provider = make(want.name, want.source, surroundings=means.surroundings, clock=means.clock, stop=means.stop)
     except ReconcilerError as error:
-        return UnusableProvider(error)
+        return UnusableProvider(error, keeps_history=hasattr(want.source, "history_site"))
     return provider
 
 

@@ -31,9 +31,12 @@ T = TypeVar("T")
 def observe(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
     """Never raises for a side that fails: that side is Unknown, with the reason and the cure."""
     source = world.pool.submit(lambda: _look(world, world.provider.source().facts))
+    kept = world.provider.history()
+    history = None if kept is None else world.pool.submit(partial(_look, world, kept.facts))
     catalogues = {name: world.pool.submit(_reader(world, want, watch, name)) for name in sorted(world.targets)}
     ends = world.clock.monotonic() + LIMIT_SECONDS
     seen_source = _gather(world, want, "the source", source, ends)
+    seen_history = None if history is None else _gather(world, want, "the history", history, ends)
     seen = {name: _gather(world, want, name, future, ends) for name, future in catalogues.items()}
     home = seen[want.home]
     return Observation(
@@ -44,6 +47,7 @@ def observe(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
         catalogues=seen,
         domains=world.domains,
         evidence=home if isinstance(home, Unknown) else Known(home.value.evidence, home.at),
+        history=seen_history,
     )
 
 

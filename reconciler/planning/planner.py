@@ -55,7 +55,8 @@ def _violated(condition: Condition) -> Condition:
 
 
 def _unseen(have: Observation) -> list[Finding]:
-    parts = [("source", have.source), *sorted(have.catalogues.items())]
+    kept = [] if have.history is None else [("history", have.history)]
+    parts = [("source", have.source), *kept, *sorted(have.catalogues.items())]
     return [
         Finding(severity="error", where=name, what=seen.reason, cure=seen.cure)
         for name, seen in parts

@@ -13,7 +13,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     The settings are a frozen struct with `tag_field="type"` (a source's: `"provider"`), `tag` equal to `type`, and
     `forbid_unknown_fields`. Every field carries a description and an example in `msgspec.Meta`, of which the
     schema and the reference are made. A field `domain`, where there is one, says what fails together with it; a class's
-    `costly_home` says why such a target had better not be home.
+    `costly_home` says why such a target had better not be home. A source's `history_site`, where its provider keeps a history,
+    is a text that says whose setting the history's window is: two databases with one text have one window.
     """
 
     settings: type[msgspec.Struct]

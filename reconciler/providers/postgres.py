@@ -57,6 +57,10 @@ class PostgresProvider(msgspec.Struct, frozen=True, kw_only=True):
         """The database to protect; nothing is connected before it is asked."""
         return self.opened
 
+    def history(self) -> None:
+        """A bare server keeps none."""
+        return
+
 
 def connect(name: str, settings: PostgresSettings, *, surroundings: Surroundings, clock: Clock, stop: Event) -> PostgresProvider:
     """The provider of the policy's database `name`. Connects to nothing yet.

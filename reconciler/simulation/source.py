@@ -133,3 +133,7 @@ class SimulatedProvider:
 
     def source(self) -> SimulatedSource:
         return self._source
+
+    def history(self) -> None:
+        """None is kept."""
+        return

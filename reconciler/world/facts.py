@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from reconciler.world.evidence import Chain
 from reconciler.world.fingerprint import Summary
+from reconciler.world.history import HistoryFacts
 
 T = TypeVar("T")
 
@@ -294,6 +295,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Target → what fails together with it."""
     evidence: Observed[Chain]
     """As the home target holds it."""
+    history: Observed[HistoryFacts] | None = None
+    """What the provider keeps by itself; None where it keeps nothing."""
 
     def known(self) -> Mapping[str, Catalogue]:
         """The catalogues that could be read, by target's name: what follows from them must not depend on who answered first."""

@@ -16,6 +16,7 @@ from reconciler.world.events import Tell
 from reconciler.world.facts import WHOLE, DumpFacts, Filters, Globals, Identity, LifecycleRule, Owner, SourceFacts
 from reconciler.world.fingerprint import Fingerprint, Level
 from reconciler.world.heart import Heart, in_a_thread
+from reconciler.world.history import BranchFacts, Firing, HistoryFacts, SnapshotFacts
 from reconciler.world.scratch import NoScratch, Scratch
 
 Identities = Callable[[], Sequence[Revealed]]
@@ -256,6 +257,54 @@ class Source(Protocol):
         """End the sessions that a dump of that id left behind; how many there were."""
 
 
+class History(Protocol):
+    """Instants of a database that its provider keeps: what it can return to, and the settings that decide it.
+
+    Raises Unreachable, Refused, Conflict, Absent and nothing else of a library's; Refused names what the account's plan can't
+    have, with the cure. Whatever changes something is safe to meet twice: it looks first, raises Conflict where what is there is
+    not what was expected, and changes nothing then. An answer that was lost is looked for by name before anything is asked
+    again. Each method returns only once the effect is there (the provider's operations have ended), and looking wakes nothing.
+    """
+
+    def facts(self) -> HistoryFacts:
+        """All of it, in few calls; raises rather than being short."""
+
+    def open(self, point: datetime, *, use: str, until: datetime) -> AbstractContextManager["Source"]:
+        """A branch of ours at that instant, named `branch_name(database, use)`, to read from and to write to.
+
+        Made with its annotation and with its end (`until`) in one request, and deleted when the context ends, whatever happened.
+        What is entered is a source of the same database on that branch alone: its identity was asserted, and nothing that goes
+        wrong leads to production. Raises Refused for an instant outside the window, and where one branch more is too many.
+        """
+
+    def set_window(self, window: timedelta, *, expect: timedelta) -> None:
+        """Set the project's window. Raises Conflict where it is neither `expect` nor `window` by now."""
+
+    def set_schedule(self, schedule: Sequence[Firing], *, expect: Sequence[Firing]) -> None:
+        """Put the protected branch's snapshot schedule in place of the expected one; empty turns it off.
+
+        Both are sorted. Raises Conflict where the schedule is neither by now.
+        """
+
+    def take_snapshot(self, name: str, *, until: datetime | None = None) -> SnapshotFacts:
+        """A snapshot of the protected branch as it is now. One that bears the name already is taken for ours and returned.
+
+        `until`: when the provider deletes it by itself.
+        """
+
+    def delete_snapshot(self, snapshot: SnapshotFacts) -> None:
+        """For good. One that is not there any more is fine; raises Conflict where that id has another name or branch by now."""
+
+    def delete_branch(self, branch: BranchFacts) -> None:
+        """With its computes. One that is not there any more is fine.
+
+        Raises Conflict where that id has another name, parent or annotation by now, is the default or protected, or has children.
+        """
+
+    def protect(self, branch: BranchFacts) -> None:
+        """Nobody can delete it by accident from then on. Raises Conflict where that id has another name by now."""
+
+
 class Provider(Protocol):
     """Who hosts the database."""
 
@@ -268,6 +317,9 @@ class Provider(Protocol):
         """Where it is, for people, e.g. `postgres db.internal/hotel`. No secrets."""
 
     def source(self) -> Source: ...
+
+    def history(self) -> History | None:
+        """The instants that it keeps; None where it keeps none. Connects to nothing yet."""
 
 
 class Clock(Protocol):

@@ -160,6 +160,10 @@ class FakeProvider:
     def source(self) -> FakeSource:
         return self._source
 
+    def history(self) -> None:
+        """None is kept."""
+        return
+
 
 class MemoryCache:
     """Forgets nothing."""

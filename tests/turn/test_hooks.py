@@ -241,3 +241,6 @@ class _Hosting(msgspec.Struct, frozen=True):
 
     def source(self) -> FakeSource:
         return self.opened
+
+    def history(self) -> None:
+        return
