@@ -77,6 +77,10 @@ class Conninfo:
         """The same server, as another role in another database."""
         return Conninfo(self._parameters | {"user": user, "password": password, "dbname": database})
 
+    def verified(self, authorities: str) -> "Conninfo":
+        """The same over TLS alone, its certificate held against the authorities in that file and the host's name."""
+        return Conninfo(self._parameters | {"sslmode": "verify-full", "sslrootcert": authorities})
+
     def for_session(self, application_name: str) -> dict[str, str]:
         """The keyword arguments of a session of ours, password included."""
         return DEFAULTS | self._parameters | {"application_name": application_name, "client_encoding": "UTF8"}

@@ -1,0 +1,5 @@
+"""A Neon to protect."""
+
+from tests.servers.neon import neon
+
+__all__ = ["neon"]
