@@ -85,7 +85,7 @@ def test_every_keyword() -> None:
     assert used - STRUCTURE - NOTES <= set(SENTENCES)
 
 
-SECRETS = {"url", "access_key_id", "secret_access_key", "age_identity", "signing_key", "expect_secret"} | {
+SECRETS = {"api_key", "password", "url", "access_key_id", "secret_access_key", "age_identity", "signing_key", "expect_secret"} | {
     "credentials",
     "account_key",
     "sas_token",
