@@ -12,8 +12,8 @@ import httpx
 
 from reconciler.errors import Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.targets.azure_account import Authorise
-from reconciler.targets.wire import Doing, Fault, Wire
 from reconciler.world.ports import Stored
+from reconciler.world.wire import Doing, Fault, Wire
 
 WRITE_ID: Final = "x-ms-meta-writeid"
 

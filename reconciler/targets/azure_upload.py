@@ -18,8 +18,8 @@ import httpx
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused
 from reconciler.targets.azure_container import WRITE_ID, AzureContainer
 from reconciler.targets.parts import cut, take_effect
-from reconciler.targets.retrying import persist
 from reconciler.world.clock import token
+from reconciler.world.persist import persist
 from reconciler.world.pool import ThreadPool
 from reconciler.world.ports import ABSENT, Clock, Stored
 

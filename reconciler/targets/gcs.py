@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
-from reconciler.targets.endpoint import domain_of, host_of, is_loopback, refuse_plain, site_of
+from reconciler.world.endpoint import domain_of, host_of, is_loopback, refuse_plain, site_of
 from reconciler.world.ports import Clock
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import httpx
 
 from reconciler.errors import Absent, ReconcilerError, Refused, Unreachable
 from reconciler.targets.gcs_account import Authorise
-from reconciler.targets.wire import Doing, Fault, Wire, json_of
 from reconciler.world.facts import LifecycleRule
 from reconciler.world.ports import Clock, Custody, Stored
+from reconciler.world.wire import Doing, Fault, Wire, json_of
 
 ASK_AGAIN_SECONDS: Final = 3600.0
 """Settings of a bucket change by hand, now and then; a plan is made several times a minute."""

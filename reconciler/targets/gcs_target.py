@@ -16,8 +16,8 @@ from reconciler.targets.gcs_bucket import GcsBucket, GcsCustody
 from reconciler.targets.gcs_upload import PART_BYTES, write
 from reconciler.targets.keys import check_key
 from reconciler.targets.parts import cut
-from reconciler.targets.wire import json_of
 from reconciler.world.ports import Blob, Clock, Listing, Stored, Upload
+from reconciler.world.wire import json_of
 
 
 class GcsTarget:

@@ -17,10 +17,10 @@ import msgspec
 from reconciler.errors import Absent, Conflict, Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.targets.gcs_bucket import GcsBucket
 from reconciler.targets.parts import take_effect
-from reconciler.targets.retrying import persist
-from reconciler.targets.wire import json_of
 from reconciler.world.clock import token
+from reconciler.world.persist import persist
 from reconciler.world.ports import ABSENT, Clock, Stored
+from reconciler.world.wire import json_of
 
 PART_BYTES: Final = 16 << 20
 """A multiple of 256 KiB, as Google wants it. One part is kept until it has arrived, and one is being filled."""

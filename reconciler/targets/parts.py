@@ -5,7 +5,7 @@ from contextlib import suppress
 from threading import Event
 
 from reconciler.errors import Absent, Conflict, ReconcilerError, Unreachable
-from reconciler.targets.retrying import persist
+from reconciler.world.persist import persist
 from reconciler.world.ports import Clock, Stored
 
 

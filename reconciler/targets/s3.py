@@ -12,7 +12,7 @@ from reconciler.errors import Refused
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.policy.units import Duration
-from reconciler.targets.endpoint import domain_of, host_of, site_of
+from reconciler.world.endpoint import domain_of, host_of, site_of
 from reconciler.world.ports import Clock
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from reconciler.errors import Absent, Corrupt, ReconcilerError, Stopped
 from reconciler.targets.parts import take_effect
-from reconciler.targets.retrying import persist
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_errors import code_of, translated
 from reconciler.targets.s3_upload import MOST_PARTS, WRITE_ID
 from reconciler.world.clock import token
+from reconciler.world.persist import persist
 from reconciler.world.ports import CopyWithin, Hashed, Stored
 
 SHORTEST_PART: Final = 5 << 20

@@ -8,10 +8,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from reconciler.errors import Locked, ReconcilerError
-from reconciler.targets.retrying import PATIENT_SECONDS, persist
+from reconciler.targets.retrying import PATIENT_SECONDS
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_errors import archive_of, code_of, translated
 from reconciler.world.facts import LifecycleRule
+from reconciler.world.persist import persist
 from reconciler.world.ports import Custody
 
 ASK_AGAIN_SECONDS: Final = 3600.0

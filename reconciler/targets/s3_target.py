@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from reconciler.errors import Conflict, Refused
 from reconciler.targets.keys import check_key
-from reconciler.targets.ranges import whole_size
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_copy import copy
 from reconciler.targets.s3_custody import S3Custody, lock_on
 from reconciler.targets.s3_errors import archive_of, code_of, translated
 from reconciler.targets.s3_upload import write
 from reconciler.world.ports import Blob, CopyWithin, Listing, Stored, Target, Upload
+from reconciler.world.ranges import whole_size
 
 CHUNK_BYTES: Final = 1 << 20
 

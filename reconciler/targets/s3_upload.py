@@ -16,10 +16,10 @@ import msgspec
 
 from reconciler.errors import Absent, ReconcilerError, Refused
 from reconciler.targets.parts import cut, take_effect
-from reconciler.targets.retrying import persist
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_errors import Doing, translated
 from reconciler.world.clock import token
+from reconciler.world.persist import persist
 from reconciler.world.pool import ThreadPool
 from reconciler.world.ports import ABSENT, Stored
 

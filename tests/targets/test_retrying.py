@@ -9,7 +9,8 @@ import pytest
 
 from reconciler.errors import Conflict, Corrupt, Refused, Stopped, Unreachable
 from reconciler.targets.local_target import LocalTarget
-from reconciler.targets.retrying import ATTEMPTS, HUNG_SECONDS, LONGEST_WAIT_SECONDS, Patience, Retrying, persist
+from reconciler.targets.retrying import HUNG_SECONDS, Patience, Retrying
+from reconciler.world.persist import ATTEMPTS, LONGEST_WAIT_SECONDS, persist
 from reconciler.world.ports import ABSENT, Blob, Listing, Stored
 from tests.faults.clock import MovedClock
 

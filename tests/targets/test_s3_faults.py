@@ -12,11 +12,12 @@ import pytest
 from reconciler.errors import Absent, Conflict, Corrupt, Refused, Unreachable
 from reconciler.sandbox.patience import wait_for
 from reconciler.targets.conditions import honours_conditions
-from reconciler.targets.retrying import ATTEMPTS, Retrying
+from reconciler.targets.retrying import Retrying
 from reconciler.targets.s3_bucket import Bucket, make_client
 from reconciler.targets.s3_target import S3Target
 from reconciler.targets.s3_upload import MOST_PARTS, part_bytes
 from reconciler.world.clock import SystemClock
+from reconciler.world.persist import ATTEMPTS
 from reconciler.world.ports import ABSENT
 from tests.faults.clock import MovedClock
 from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, Stall

@@ -14,9 +14,9 @@ import msgspec
 
 from reconciler.errors import Conflict, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.policy.secret import Revealed
-from reconciler.targets.retrying import persist
-from reconciler.targets.wire import Doing, Fault, Wire, json_of
+from reconciler.world.persist import persist
 from reconciler.world.ports import Clock
+from reconciler.world.wire import Doing, Fault, Wire, json_of
 
 Json = Mapping[str, Any]
 

@@ -69,7 +69,7 @@ def connect(name: str, settings: NeonSettings, *, surroundings: Surroundings, cl
     from reconciler.postgres.dump import Manners
     from reconciler.providers.neon.api import Api
     from reconciler.providers.neon.source import NeonSource, Where
-    from reconciler.targets.endpoint import host_of, refuse_plain
+    from reconciler.world.endpoint import host_of, refuse_plain
 
     field = f"databases.{name}.source"
     key = settings.api_key.reveal(surroundings, field=f"{field}.api_key")

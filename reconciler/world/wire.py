@@ -11,7 +11,7 @@ import httpx
 import msgspec
 
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
-from reconciler.targets.ranges import whole_size
+from reconciler.world.ranges import whole_size
 
 CHUNK_BYTES: Final = 1 << 20
 
