@@ -1,6 +1,6 @@
 """A database at Neon as a source, against the sandbox's Neon."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -24,6 +24,7 @@ def clean(neon: NeonServer) -> Iterator[None]:
     """No fault is left for the next test."""
     yield
     order_fault(neon.folder, None)
+    neon.wait()
 
 
 def opened(neon: NeonServer, **other: Any) -> NeonSource:
@@ -40,30 +41,38 @@ def opened(neon: NeonServer, **other: Any) -> NeonSource:
     return connect("hotel", settings, surroundings=surroundings, clock=SystemClock(), stop=Event()).source()
 
 
+def rest(neon: NeonServer) -> str:
+    """Suspend the main branch's compute; its id."""
+    (endpoint,) = neon.get(f"/branches/{neon.main}/endpoints")["endpoints"]
+    neon.wait()
+    neon.post(f"/endpoints/{endpoint['id']}/suspend")
+    return str(endpoint["id"])
+
+
+def wake(neon: NeonServer) -> None:
+    """Have it run."""
+    neon.rows("SELECT 1")
+
+
 def names(neon: NeonServer) -> list[str]:
     return [branch["name"] for branch in neon.get("/branches")["branches"]]
 
 
 def test_looking_wakes_no_compute(neon: NeonServer) -> None:
     """A compute that rests is described all the same, and goes on resting."""
-    (endpoint,) = neon.get(f"/branches/{neon.main}/endpoints")["endpoints"]
-    neon.post(f"/endpoints/{endpoint['id']}/suspend")
+    endpoint = rest(neon)
 
     facts = opened(neon).facts()
 
     assert Identity(provider="neon", cluster=f"{neon.project_id}/{neon.main}", database="hotel") == facts.identity
-    assert neon.get(f"/endpoints/{endpoint['id']}")["endpoint"]["current_state"] == "idle"
+    assert neon.get(f"/endpoints/{endpoint}")["endpoint"]["current_state"] == "idle"
 
 
-@pytest.mark.parametrize("resting", [False, True])
-def test_a_dump_goes_through_a_branch_that_is_gone_afterwards(neon: NeonServer, resting: bool) -> None:
+@pytest.mark.parametrize("prepare", [rest, wake])
+def test_a_dump_goes_through_a_branch_that_is_gone_afterwards(neon: NeonServer, prepare: Callable[[NeonServer], object]) -> None:
     """It holds what was committed before, its instant lies at the branch point, and its identity is the source's."""
-    neon.rows("SELECT 1")
-    before = names(neon)
-    if resting:
-        (endpoint,) = neon.get(f"/branches/{neon.main}/endpoints")["endpoints"]
-        neon.post(f"/endpoints/{endpoint['id']}/suspend")
-    source = opened(neon)
+    prepare(neon)
+    before, source = names(neon), opened(neon)
 
     with source.dump("d1", expect=source.facts().identity) as dump:
         during = set(names(neon)) - set(before)
