@@ -1,6 +1,7 @@
 """A policy → the world that it names. The one module that knows which kinds of target and provider there are."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event as StopEvent
@@ -8,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from reconciler.backups.layout import repository_key
+from reconciler.backups.records import read_repository
 from reconciler.errors import NoKey, ReconcilerError, Refused
 from reconciler.hook_program import HookPrograms
 from reconciler.policy.kinds import Kinds
@@ -26,6 +29,7 @@ from reconciler.targets.retrying import Patience, Retrying
 from reconciler.targets.telling import Telling
 from reconciler.targets.unusable import UnusableTarget
 from reconciler.world.events import Tell
+from reconciler.world.facts import Identity
 from reconciler.world.ports import Cache, Clock, Pool, Process, Provider, Signatures, Target, World
 from reconciler.world.scratch import NoScratch, Scratch
 
@@ -140,11 +144,41 @@ def open_scratch(policy: Policy, want: DatabasePolicy, means: Means) -> Scratch:
     make = _kinds(KINDS.scratches)[type(settings)]
     try:
         scratch: Scratch = make(
-            want.name, settings, surroundings=means.surroundings, clock=means.clock, stop=means.stop, client_bin=client_bin
+            want.name,
+            settings,
+            surroundings=means.surroundings,
+            clock=means.clock,
+            stop=means.stop,
+            client_bin=client_bin,
+            sources=partial(known_sources, policy, means),
         )
     except ReconcilerError as error:
         return NoScratch(error)
     return scratch
+
+
+def known_sources(policy: Policy, means: Means) -> tuple[Identity, ...]:
+    """Every source of the policy, as seen now and as its targets remember it: what is never restored into.
+
+    Raises Refused where one of them can't be told: it may be just the place that somebody asks about.
+    """
+    targets = {name: open_target(policy, name, means, writable=False)[0] for name in policy.targets}
+    wants = tuple(policy.databases.values())
+    known = means.pool.map(lambda want: _known_as(want, targets, means), wants)
+    for want in (want for want, found in zip(wants, known, strict=True) if not found):
+        what = f"the source of {want.name} can't be seen, so nobody can tell whether it is what would be restored into"
+        raise Refused(what, cure="see to it that the source or one of its targets answers, or take it out of this policy")
+    return tuple(identity for found in known for identity in found)
+
+
+def _known_as(want: DatabasePolicy, targets: Mapping[str, Target], means: Means) -> list[Identity]:
+    found: list[Identity] = []
+    with suppress(ReconcilerError):
+        found.append(open_provider(want, means).source().facts().identity)
+    for name in in_order(want):
+        with suppress(ReconcilerError):
+            found.append(read_repository(targets[name], repository_key(want.name)).identity)
+    return found
 
 
 def _kinds(kinds: tuple[Any, ...]) -> Mapping[type, Any]:

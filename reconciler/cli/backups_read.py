@@ -14,7 +14,7 @@ from reconciler.cli.files import is_stream, replacing, streaming, write_all
 from reconciler.cli.frame import Call
 from reconciler.cli.progress import progress
 from reconciler.cli.session import Session, open_session
-from reconciler.connect import open_target
+from reconciler.connect import known_sources, open_target
 from reconciler.duties import DUTIES
 from reconciler.duties.dumps import marks_told
 from reconciler.errors import Absent, ReconcilerError, Refused
@@ -23,7 +23,7 @@ from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.secret import Text
 from reconciler.turn import survey
 from reconciler.world.events import Began, Ended, Moved, Tell
-from reconciler.world.facts import Backup, Identity, Known
+from reconciler.world.facts import Backup
 from reconciler.world.ports import Target, World
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def restore(call: Call) -> int:
     session = open_session(call)
     conninfo = parse(_url(call, session), field="--into")
     found = find(call, session)
-    sources = _sources(session)
+    sources = known_sources(session.policy, session.means)
     results: list[Restored] = []
     with progress(call) as tell:
 
@@ -229,20 +229,6 @@ def _url(call: Call, session: Session) -> str:
     url = written.reveal(session.means.surroundings, field="--into")
     call.redactor.learn(url)
     return url
-
-
-def _sources(session: Session) -> tuple[Identity, ...]:
-    """What must never be restored into: every source of the policy, as seen now or as its catalogue remembers it."""
-    found: list[Identity] = []
-    for want in session.policy.databases.values():
-        have = survey(session.world_of(want, writable=False), want, DUTIES).have
-        known = [have.source.value.identity] if isinstance(have.source, Known) else []
-        known += [catalogue.repository.identity for catalogue in have.known().values() if catalogue.repository]
-        if not known:
-            what = f"the source of {want.name} can't be seen, so nobody can tell whether --into is it"
-            raise Refused(what, cure="restore with a policy that names only what can be reached")
-        found += known
-    return tuple(found)
 
 
 def _manners(want: DatabasePolicy, session: Session) -> "Manners":

@@ -5,6 +5,7 @@ as a role that owns its scratch database and may do nothing else, and what acts 
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final, Literal, LiteralString
 
 import psycopg
@@ -17,6 +18,8 @@ from reconciler.world.facts import Globals
 
 Blame = Literal["failed", "unproven"]
 
+SHARED: Final = "made by reconcile for its rehearsals"
+"""The comment of each role that several rehearsals on one server may need."""
 NEEDED_BY_OTHERS: Final = ("FOREIGN DATA WRAPPER", "FOREIGN SERVER", "SERVER", "FOREIGN TABLE")
 """Kinds left out that others may rest on: a view of a foreign table misses it, and that proves nothing against the archive."""
 LEFT_OUT: Final[Mapping[str, str]] = {
@@ -83,16 +86,25 @@ def _about_left_out(entry: Entry) -> str:
     return next((why for kind, why in LEFT_OUT.items() if of.startswith(kind + " ")), "")
 
 
-def make_roles(admin: Session, wanted: Globals) -> tuple[str, ...]:
-    """Every role that rights and policies name, without any right; the names of those that were not there before."""
+def make_roles(admin: Session, wanted: Globals) -> None:
+    """Every role that rights and policies name, without any right, unless it is there.
+
+    Another rehearsal may be making or using the same: they carry the mark `SHARED`, and go when nobody rehearses any more.
+    """
     existing = {row[0] for row in admin.execute("SELECT rolname FROM pg_roles")}
     names = dict.fromkeys((wanted.database_owner, *(role.name for role in wanted.roles)))
-    made = []
     for name in names:
         if name and name not in existing and not name.startswith("pg_"):
-            admin.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name)))
-            made.append(name)
-    return tuple(made)
+            # Somebody may have been quicker.
+            with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+                make_role(admin, sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name)), name, SHARED)
+
+
+def make_role(admin: Session, create: sql.Composed, name: str, mark: str) -> None:
+    """With the mark as its comment, by which it is found when a death leaves it."""
+    with admin.transaction():
+        admin.execute(create)
+        admin.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(sql.Identifier(name), sql.Literal(mark)))
 
 
 def make_extensions(

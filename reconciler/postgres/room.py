@@ -34,7 +34,7 @@ from reconciler.world.scratch import Comparison, Restoration
 
 NAME: Final = "reconciler/rehearsal"
 MADE_FOR: Final = "made by reconcile for "
-"""Begins the comment of each role that a rehearsal made."""
+"""Begins the comment of each role that is a rehearsal's own."""
 INVALID: LiteralString = """
 SELECT indexrelid::regclass::text, relkind = 'I' FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE NOT indisvalid
 """
@@ -264,15 +264,13 @@ def furnished(admin: Conninfo, facts: DumpFacts, globals_: Globals, *, database:
 
 
 def _make_roles(connection: Session, globals_: Globals, owner: tuple[str, str], reader: tuple[str, str], mark: str) -> None:
-    """Each carries the mark, by which those are found that a death left."""
-    made = hostile.make_roles(connection, globals_)
+    """The two of its own carry its mark."""
+    hostile.make_roles(connection, globals_)
     for name, password in (owner, reader):
         create = sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD {}")
-        connection.execute(create.format(sql.Identifier(name), sql.Literal(password)))
+        hostile.make_role(connection, create.format(sql.Identifier(name), sql.Literal(password)), name, mark)
     connection.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(reader[0])))
     connection.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(sql.Identifier(reader[0])))
-    for name in (*made, owner[0], reader[0]):
-        connection.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(sql.Identifier(name), sql.Literal(mark)))
 
 
 def _make_database(connection: Session, facts: DumpFacts, database: str, owner: str, place: str) -> None:

@@ -1,6 +1,6 @@
 """Two ways to a scratch database: a throw-away server of our own, or a database made on a server that the policy names."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, LiteralString
@@ -11,7 +11,7 @@ from psycopg import sql
 from reconciler.errors import Refused
 from reconciler.policy.model import Check
 from reconciler.policy.secret import Surroundings
-from reconciler.postgres import catalog, client
+from reconciler.postgres import catalog, client, hostile
 from reconciler.postgres.conninfo import Conninfo
 from reconciler.postgres.contents import read_through
 from reconciler.postgres.dump import Manners
@@ -20,17 +20,25 @@ from reconciler.postgres.room import MADE_FOR, NAME, PostgresRoom, furnished, to
 from reconciler.postgres.session import Session, apply_settings, session, time_limit, unlimited
 from reconciler.postgres.throwaway import choose, throwaway
 from reconciler.world.clock import token
-from reconciler.world.facts import DumpFacts, Globals
+from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
 from reconciler.world.scratch import Contents
 
 DATABASE: Final = "rehearsal"
 PREFIX: Final = "reconciler_scratch_"
 OURS: LiteralString = "SELECT datname FROM pg_database WHERE datname ~ '^reconciler_scratch_[0-9a-f]+$' ORDER BY 1"
+ANY: Final = "reconciler_scratch"
+"""The lock's name that each rehearsal holds together with the others."""
+MEETING_PLACES: LiteralString = """
+SELECT datname FROM pg_database WHERE datname IN ('postgres', 'template1') AND datallowconn ORDER BY datname
+"""
+IS_SUPERUSER: LiteralString = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 OUR_ROLES: LiteralString = """
 SELECT rolname FROM pg_roles WHERE shobj_description(oid, 'pg_authid') = %s ORDER BY 1
 """
 
 Reveal = Callable[[Check], str | None]
+Sources = Callable[[], Sequence[Identity]]
+"""Every source of the policy. Raises Refused where one can't be told."""
 
 
 def revealing(database: str, surroundings: Surroundings) -> Reveal:
@@ -77,9 +85,9 @@ class EmbeddedScratch:
 class ServerScratch:
     """A database made for each rehearsal on a server that is there for that, and dropped afterwards."""
 
-    def __init__(self, admin: Conninfo, manners: Manners, reveal: Reveal) -> None:
+    def __init__(self, admin: Conninfo, manners: Manners, reveal: Reveal, sources: Sources) -> None:
         self.place = admin.place
-        self._admin, self._manners, self._reveal = admin, manners, reveal
+        self._admin, self._manners, self._reveal, self._sources = admin, manners, reveal, sources
 
     def contents(self, chunks: Iterable[bytes], facts: DumpFacts) -> Contents:
         """Read to its last byte."""
@@ -89,21 +97,13 @@ class ServerScratch:
     def room(self, facts: DumpFacts, globals: Globals) -> Iterator[PostgresRoom]:  # noqa: A002  the port's word
         """A lock held by a session of ours tells that it is in use; what nobody holds is dropped by the next."""
         name = PREFIX + token(6)
-        with session(self._admin, NAME) as connection:
-            with translated(self._admin, "cannot prepare a rehearsal on"), time_limit(connection):
+        meeting = self._admin.in_database(self._meeting_place())
+        with session(meeting, NAME) as connection:
+            with translated(meeting, "cannot prepare a rehearsal on"), time_limit(connection):
                 apply_settings(connection, unlimited(connection.info.server_version // 10000))
                 server = catalog.source_facts(connection)
-                if connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchall() != [(True,)]:
-                    raise Refused(
-                        f"{self.place} needs a superuser, to make extensions and to take every right from what is restored",
-                        cure="name a server of its own under `scratch:`, with its superuser's url",
-                    )
-                _refuse_source(server.identity.cluster, facts, self.place)
-                if server.major < facts.source.major:
-                    raise Refused(
-                        f"{self.place} is PostgreSQL {server.major}, older than the backup's {facts.source.major}",
-                        cure="name a newer server under `scratch:`",
-                    )
+            self._check(connection, server, facts)
+            with translated(meeting, "cannot prepare a rehearsal on"), time_limit(connection):
                 _sweep(connection)
                 _claim(connection, name)
             tools = tools_for(self._manners.client_bin, facts, server.major)
@@ -111,19 +111,49 @@ class ServerScratch:
                 with furnished(self._admin, facts, globals, database=name, place=self.place) as keys:
                     yield PostgresRoom(keys, facts, globals, tools, self._manners, place=self.place, reveal=self._reveal)
             finally:
-                with translated(self._admin, "cannot drop the scratch database on"), time_limit(connection):
+                with translated(meeting, "cannot drop the scratch database on"), time_limit(connection):
                     _drop(connection, name)
+                    _drop_shared(connection)
+
+    def _meeting_place(self) -> str:
+        """The database in which all rehearsals of a server lock, whichever their urls name: a lock belongs to one database."""
+        with session(self._admin, NAME) as connection, translated(self._admin, "cannot look at"), time_limit(connection):
+            found = connection.execute(MEETING_PLACES).fetchall()
+        if not found:
+            what = f"{self.place} has neither of the databases postgres and template1, where rehearsals meet"
+            raise Refused(what, cure="CREATE DATABASE postgres;")
+        place: str = found[0][0]
+        return place
+
+    def _check(self, connection: Session, server: SourceFacts, facts: DumpFacts) -> None:
+        """Raises Refused for a server that no rehearsal may use, and for one that it can't."""
+        with translated(self._admin, "cannot look at"), time_limit(connection):
+            is_superuser = connection.execute(IS_SUPERUSER).fetchall() == [(True,)]
+        if not is_superuser:
+            raise Refused(
+                f"{self.place} needs a superuser, to make extensions and to take every right from what is restored",
+                cure="name a server of its own under `scratch:`, with its superuser's url",
+            )
+        if server.major < facts.source.major:
+            raise Refused(
+                f"{self.place} is PostgreSQL {server.major}, older than the backup's {facts.source.major}",
+                cure="name a newer server under `scratch:`",
+            )
+        # The backup's own first: others must be asked.
+        _refuse_server_of((facts.source.identity,), server, self.place)
+        _refuse_server_of(self._sources(), server, self.place)
 
 
-def _refuse_source(cluster: str, facts: DumpFacts, place: str) -> None:
-    if cluster == facts.source.identity.cluster:
-        raise Refused(
-            f"{place} is the server of the source: nothing is restored there", cure="name another server under `scratch:`"
-        )
+def _refuse_server_of(sources: Sequence[Identity], server: SourceFacts, place: str) -> None:
+    for source in (source for source in sources if source.cluster == server.identity.cluster):
+        what = f"{place} is the server of the source {source.database}: nothing is restored there"
+        raise Refused(what, cure="name another server under `scratch:`")
 
 
 def _claim(connection: Session, name: str) -> None:
+    """And that some rehearsal is going on: whoever drops what they share waits for nobody to say so, and keeps us waiting."""
     connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
+    connection.execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", (ANY,))
 
 
 def _sweep(connection: Session) -> None:
@@ -138,7 +168,19 @@ def _sweep(connection: Session) -> None:
 def _drop(connection: Session, name: str) -> None:
     """The database with whoever is in it, then its roles. Met twice, it is the same."""
     connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-    for (role,) in connection.execute(OUR_ROLES, (MADE_FOR + name,)).fetchall():
-        # One that another rehearsal has come to use meanwhile stays: it has no rights.
+    _drop_roles(connection, MADE_FOR + name)
+
+
+def _drop_shared(connection: Session) -> None:
+    """What rehearsals share, unless another one is going on: the last to end drops it."""
+    connection.execute("SELECT pg_advisory_unlock_shared(hashtextextended(%s, 0))", (ANY,))
+    if connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (ANY,)).fetchall()[0][0]:
+        _drop_roles(connection, hostile.SHARED)
+        connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (ANY,))
+
+
+def _drop_roles(connection: Session, mark: str) -> None:
+    for (role,) in connection.execute(OUR_ROLES, (mark,)).fetchall():
+        # One that somebody else has come to use meanwhile stays: it has no rights.
         with suppress(psycopg.errors.DependentObjectsStillExist):
             connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))

@@ -12,7 +12,7 @@ from reconciler.policy.secret import Surroundings
 from reconciler.world.ports import Clock
 
 if TYPE_CHECKING:
-    from reconciler.postgres.scratch import EmbeddedScratch
+    from reconciler.postgres.scratch import EmbeddedScratch, Sources
 
 
 class EmbeddedSettings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="embedded", forbid_unknown_fields=True):
@@ -44,8 +44,9 @@ def connect(
     clock: Clock,
     stop: Event,
     client_bin: Path | None,
+    sources: "Sources",
 ) -> "EmbeddedScratch":
-    """Nothing is started before a rehearsal asks for it."""
+    """Nothing is started before a rehearsal asks for it. A server of our own is none of the `sources`."""
     # Imported here: they bring psycopg, which costs more than all of a `--help`.
     from reconciler.postgres.dump import Manners
     from reconciler.postgres.scratch import EmbeddedScratch, revealing

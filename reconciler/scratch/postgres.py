@@ -12,16 +12,16 @@ from reconciler.policy.secret import Secret, Surroundings
 from reconciler.world.ports import Clock
 
 if TYPE_CHECKING:
-    from reconciler.postgres.scratch import ServerScratch
+    from reconciler.postgres.scratch import ServerScratch, Sources
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="postgres", forbid_unknown_fields=True):
-    """A PostgreSQL server for rehearsals: a database and its roles come and go there. A source is refused."""
+    """A PostgreSQL server for rehearsals: a database and its roles come and go there. That of a source is refused."""
 
     url: Annotated[
         Secret,
         Meta(
-            description="A superuser's url of that server; any database of it to connect to. A secret: written as a reference.",
+            description="A superuser's url of that server; any database of it. A secret: written as a reference.",
             examples=["${SCRATCH_URL}"],
         ),
     ]
@@ -35,6 +35,7 @@ def connect(
     clock: Clock,
     stop: Event,
     client_bin: Path | None,
+    sources: "Sources",
 ) -> "ServerScratch":
     """Connects to nothing yet. Raises Refused for a url that is not there or can't be used."""
     from reconciler.postgres.dump import Manners
@@ -43,7 +44,8 @@ def connect(
 
     field = "scratch.url"
     admin = parse(settings.url.reveal(surroundings, field=field).expose(), field=field)
-    return ServerScratch(admin, Manners(clock=clock, stop=stop, client_bin=client_bin), revealing(database, surroundings))
+    manners = Manners(clock=clock, stop=stop, client_bin=client_bin)
+    return ServerScratch(admin, manners, revealing(database, surroundings), sources)
 
 
 KIND = Kind(type="postgres", settings=ServerSettings, connect=connect)

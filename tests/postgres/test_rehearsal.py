@@ -5,7 +5,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import IO
@@ -17,6 +17,7 @@ from reconciler.errors import Corrupt, Full, Refused, Unreachable
 from reconciler.policy.expectation import Expectation
 from reconciler.policy.model import Check
 from reconciler.policy.units import Duration
+from reconciler.postgres import hostile
 from reconciler.postgres import room as room_module
 from reconciler.postgres.client import Client
 from reconciler.postgres.contents import read_through
@@ -29,7 +30,9 @@ from reconciler.rehearsal.rehearse import Archive, Reading, Rehearsed, rehearse
 from reconciler.sandbox.postgres import FAST, remove_cluster, start_cluster
 from reconciler.world.clock import SystemClock
 from reconciler.world.evidence import Fault
+from reconciler.world.facts import Identity
 from reconciler.world.fingerprint import Fingerprint
+from reconciler.world.pool import ThreadPool
 from reconciler.world.ports import DumpOptions
 from reconciler.world.scratch import Restoration, Scratch
 from tests.postgres.odd_schema import odd_database
@@ -297,8 +300,8 @@ def elsewhere() -> Iterator[Server]:
             remove_cluster(cluster.folder)
 
 
-def scratch_on(server: Server, manners: Manners, database: str = "postgres") -> ServerScratch:
-    return ServerScratch(parse(server.url(database), field="scratch.url"), manners, no_secret)
+def scratch_on(server: Server, manners: Manners, database: str = "postgres", sources: tuple[Identity, ...] = ()) -> ServerScratch:
+    return ServerScratch(parse(server.url(database), field="scratch.url"), manners, no_secret, lambda: sources)
 
 
 def database_of(room: PostgresRoom) -> str:
@@ -418,8 +421,8 @@ def test_a_server_for_rehearsals(
     source = postgres_servers(16)
     taken = take(open_source(source.url(odd_database(source))))
     before = postgres18.execute("SELECT datname FROM pg_database UNION SELECT rolname FROM pg_roles ORDER BY 1")
-    scratch = ServerScratch(parse(postgres18.url("postgres"), field="scratch.url"), manners, no_secret)
-    at_home = ServerScratch(parse(source.url("postgres"), field="scratch.url"), manners, no_secret)
+    scratch = scratch_on(postgres18, manners)
+    at_home = scratch_on(source, manners)
 
     with restored(scratch, taken) as (room, restoration):
         found = [*restoration.faults, *room.inspect()]
@@ -437,7 +440,7 @@ def test_what_a_death_left_on_a_server(
 ) -> None:
     """The next rehearsal drops it; one that is in use is left alone."""
     taken = take(open_source(postgres_servers(16).url(postgres_servers(16).new_database("CREATE TABLE t (id int)"))))
-    scratch = ServerScratch(parse(postgres18.url("postgres"), field="scratch.url"), manners, no_secret)
+    scratch = scratch_on(postgres18, manners)
     postgres18.execute("CREATE DATABASE reconciler_scratch_00ff00ff00ff")
     postgres18.execute("CREATE ROLE left_by_a_death")
     postgres18.execute("COMMENT ON ROLE left_by_a_death IS 'made by reconcile for reconciler_scratch_00ff00ff00ff'")
@@ -448,6 +451,82 @@ def test_what_a_death_left_on_a_server(
     assert len(names) == 2
     assert "reconciler_scratch_00ff00ff00ff" not in names
     assert postgres18.execute("SELECT FROM pg_roles WHERE rolname = 'left_by_a_death'") == []
+
+
+def scratch_databases(server: Server) -> set[str]:
+    return {row[0] for row in server.execute("SELECT datname FROM pg_database WHERE datname ~ '^reconciler_scratch_'")}
+
+
+def test_urls_of_two_databases_of_one_server(manners: Manners, open_source: Open, postgres18: Server, elsewhere: Server) -> None:
+    """A lock belongs to one database: rehearsals see each other all the same, and none drops another's."""
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t (id int)")
+    other = scratch_on(elsewhere, manners, elsewhere.new_database())
+
+    with restored(scratch_on(elsewhere, manners), taken) as (room, _), restored(other, taken) as (second, _):
+        assert scratch_databases(elsewhere) == {database_of(room), database_of(second)}
+        assert room.check(asked("select count(*) from t", "= 0")) is None
+    assert scratch_databases(elsewhere) == set()
+
+
+def test_a_server_without_the_usual_database(manners: Manners, open_source: Open, postgres18: Server, elsewhere: Server) -> None:
+    """Then they meet in the one that every server has."""
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t (id int)")
+    one, other = elsewhere.new_database(), elsewhere.new_database()
+    elsewhere.execute("ALTER DATABASE postgres RENAME TO unusual", one)
+    try:
+        with (
+            restored(scratch_on(elsewhere, manners, one), taken) as (room, _),
+            restored(scratch_on(elsewhere, manners, other), taken) as (second, _),
+        ):
+            assert elsewhere.execute("SELECT count(*) FROM pg_database WHERE datname ~ '^reconciler_'", one) == [(2,)]
+    finally:
+        elsewhere.execute("ALTER DATABASE unusual RENAME TO postgres", one)
+
+    assert database_of(room) != database_of(second)
+
+
+def test_roles_that_two_rehearsals_need(manners: Manners, open_source: Open, postgres18: Server, elsewhere: Server) -> None:
+    """The last one to end drops them, and not the one that made them."""
+    role = postgres18.new_role()
+    taken = taken_of(postgres18, open_source, f"CREATE TABLE t (id int); GRANT SELECT ON t TO {role}")
+    scratch = scratch_on(elsewhere, manners)
+    with ExitStack() as first:
+        first.enter_context(restored(scratch, taken))
+        with scratch.room(taken.facts, taken.globals) as second:
+            first.close()
+            restoration = second.restore(taken.chunks, raw_bytes=1)
+            there = elsewhere.execute(f"SELECT count(*) FROM pg_roles WHERE rolname = '{role}'")
+
+    assert restoration.faults == ()
+    assert there == [(1,)]
+    assert elsewhere.execute(f"SELECT count(*) FROM pg_roles WHERE rolname = '{role}'") == [(0,)]
+
+
+def test_roles_made_by_two_at_once(postgres18: Server, elsewhere: Server, open_source: Open) -> None:
+    """Who comes second finds it made, and goes on."""
+    role = postgres18.new_role()
+    taken = taken_of(postgres18, open_source, f"CREATE TABLE t (id int); GRANT SELECT ON t TO {role}")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with elsewhere.connect() as one, elsewhere.connect() as other:
+        with one.transaction():
+            hostile.make_roles(one, taken.globals)
+            second = ThreadPool(1).submit(lambda: hostile.make_roles(other, taken.globals))
+            assert comes_true(lambda: elsewhere.execute(waits) == [(1,)])
+        second.result(timeout=30)
+
+    mark = f"SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = '{role}'"
+    assert elsewhere.execute(mark) == [(hostile.SHARED,)]
+    elsewhere.execute(f"DROP ROLE {role}")
+
+
+def test_the_server_of_another_source(manners: Manners, open_source: Open, postgres18: Server, elsewhere: Server) -> None:
+    """Any source of the policy is one, not this backup's own alone; one that can't be told may be."""
+    taken = taken_of(postgres18, open_source, "CREATE TABLE t (id int)")
+    other = open_source(elsewhere.url("postgres")).facts().identity
+
+    with pytest.raises(Refused, match="is the server of the source postgres"):
+        scratch_on(elsewhere, manners, sources=(other,)).room(taken.facts, taken.globals).__enter__()
+    assert scratch_databases(elsewhere) == set()
 
 
 def marked(source: PostgresSource) -> tuple[Taken, Fingerprint]:
