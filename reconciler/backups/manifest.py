@@ -60,6 +60,7 @@ class SourceRecord(msgspec.Struct, frozen=True, kw_only=True):
     collate: str
     ctype: str
     locale_provider: str
+    locale: str = ""
     extensions: Mapping[str, str]
 
 
@@ -128,6 +129,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             collate=source.collate,
             ctype=source.ctype,
             locale_provider=source.locale_provider,
+            locale=source.locale,
             extensions=source.extensions,
             client_version=self.tools.pg_dump,
         )

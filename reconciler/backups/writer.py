@@ -236,6 +236,7 @@ def _manifest(
             collate=facts.collate,
             ctype=facts.ctype,
             locale_provider=facts.locale_provider,
+            locale=facts.locale,
             extensions=facts.extensions,
         ),
         tools=Tools(reconciler=__version__, pg_dump=facts.client_version),

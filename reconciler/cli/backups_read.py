@@ -1,7 +1,7 @@
 """`backups show`, `fetch` and `restore`: all that reads one back."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +58,19 @@ def register(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="an empty database; write '${NAME}' to take the url from the environment, out of sight (restore)",
     )
+    group.add_argument(
+        "--map-role",
+        metavar="OLD=NEW",
+        action="append",
+        default=[],
+        help="give what the backup's role OLD owned and was granted to the server's role NEW; may be repeated (restore)",
+    )
+    group.add_argument(
+        "--no-roles",
+        action="store_true",
+        help="make no roles, leave owners and rights out: everything belongs to whoever restores (restore)",
+    )
+    group.add_argument("--no-tablespaces", action="store_true", help="put everything into the default tablespace (restore)")
 
 
 class Found:
@@ -164,11 +177,16 @@ def restore(call: Call) -> int:
     """Into an empty database, by plain pg_restore, roles first. A source of the policy is refused."""
     if call.arguments.spool is not None and call.arguments.jobs == 1:
         raise Refused("--spool is for a restore by several jobs", cure="add --jobs N, or leave it out")
-    from reconciler.postgres.restore import Restored, restore_into
+    from reconciler.postgres.restore import Choices, Restored, restore_into
     from reconciler.postgres.url import parse
 
     if not call.arguments.into:
         raise Refused("restore needs an empty database to restore into", cure="add --into URL")
+    choices = Choices(
+        roles=_mapped_roles(call.arguments.map_role, no_roles=call.arguments.no_roles),
+        no_roles=call.arguments.no_roles,
+        no_tablespaces=call.arguments.no_tablespaces,
+    )
     session = open_session(call)
     conninfo = parse(_url(call, session), field="--into")
     found = find(call, session)
@@ -186,6 +204,7 @@ def restore(call: Call) -> int:
                     sources=sources,
                     manners=_manners(found.want, session),
                     spool=_spool(call, manifest),
+                    choices=choices,
                 )
             results.append(restored)
 
@@ -210,6 +229,21 @@ def _jobs(text: str) -> int:
     if not 1 <= count <= MOST_JOBS:
         raise ValueError
     return count
+
+
+def _mapped_roles(written: Sequence[str], *, no_roles: bool) -> dict[str, str]:
+    """Of `old=new`, each old one once."""
+    if written and no_roles:
+        raise Refused("--map-role and --no-roles contradict each other", cure="use one of them")
+    mapped: dict[str, str] = {}
+    for pair in written:
+        old, equals, new = pair.partition("=")
+        if not (old and equals and new) or old in mapped:
+            raise Refused(
+                f"--map-role {pair} is not OLD=NEW, or maps a role twice", cure="write e.g. --map-role app=app_restored"
+            )
+        mapped[old] = new
+    return mapped
 
 
 def _restored(found: Found, origin: str, roles: tuple[str, ...], left_out: tuple[str, ...]) -> str:

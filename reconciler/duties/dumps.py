@@ -62,7 +62,8 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
         took = age(manifest.finished - started)
         raw = manifest.object_of("dump").raw_bytes
         done = f"{backup} on {self.target}: {size(manifest.stored_bytes)} stored of {size(raw)} dumped, in {took}"
-        return f"{done}; {marks_told(manifest.fingerprint)}" if manifest.fingerprint is not None else done
+        done += f"; {marks_told(manifest.fingerprint)}" if manifest.fingerprint is not None else ""
+        return f"{done}; passwords left out: the role may not read pg_authid" if dump.globals.unread_passwords else done
 
     def _begin_repository(self, world: World, want: DatabasePolicy, repository: str) -> None:
         """On every target of the policy, so that they never come to hold two."""
@@ -118,7 +119,13 @@ def options_of(want: DatabasePolicy, filters: Filters) -> DumpOptions:
     """How the source is to dump."""
     limits = want.dumps.limits
     level = None if want.dumps.fingerprint == "none" else want.dumps.fingerprint
-    return DumpOptions(max_duration=limits.max_duration, yield_to=limits.yield_to, filters=filters, fingerprint=level)
+    return DumpOptions(
+        max_duration=limits.max_duration,
+        yield_to=limits.yield_to,
+        filters=filters,
+        passwords=want.dumps.roles == "with_passwords",
+        fingerprint=level,
+    )
 
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:

@@ -42,6 +42,7 @@ def _database(written: Node, whole: Node, path: Path, targets: Mapping[str, Node
     chosen = [item for item in _items(child(child(whole, "dumps"), "targets")) if isinstance(item.value, str)]
     yield from _home(child(written, "home"), [str(item.value) for item in chosen], (*path, "home"), targets)
     away = [item.value for item in chosen if _is_away(targets.get(str(item.value)))]
+    yield from _passwords(whole, path, away=bool(away))
     if away and child(whole, "encryption") is None:
         yield Fault(
             place=written.place,
@@ -49,6 +50,14 @@ def _database(written: Node, whole: Node, path: Path, targets: Mapping[str, Node
             what=f"is missing, and {away[0]} is not a local target: whoever reads it reads the dumps",
             cure="name whom to encrypt to, as `reconcile keys new --age` prints it, or say it in words: encryption: none",
         )
+
+
+def _passwords(whole: Node, path: Path, *, away: bool) -> Iterator[Fault]:
+    """Verifiers let one guess at passwords: nobody but whoever holds a key may read them."""
+    roles, encryption = child(child(whole, "dumps"), "roles"), child(whole, "encryption")
+    if roles is not None and roles.value == "with_passwords" and away and child(encryption, "age_recipients") is None:
+        what = "with_passwords keeps what passwords can be guessed from, and these backups leave this machine unencrypted"
+        yield Fault(place=roles.place, path=(*path, "dumps", "roles"), what=what, cure="encrypt them, or write without_passwords")
 
 
 def _unknown_targets(section: Node, path: Path, targets: Mapping[str, Node]) -> Iterator[Fault]:

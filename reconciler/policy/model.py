@@ -363,6 +363,14 @@ class Dumps(Section, frozen=True, kw_only=True):
             extra_json_schema={"uniqueItems": True},
         ),
     ] = ()
+    roles: Annotated[
+        Literal["without_passwords", "with_passwords"],
+        Meta(
+            description="Whether the SCRAM verifiers of roles' passwords are kept beside a dump, so that roles that a restore "
+            "makes can log in as before. Only in encrypted backups, or where every target is local.",
+            examples=["with_passwords"],
+        ),
+    ] = "without_passwords"
     fingerprint: Annotated[
         Literal["none", "counts", "checksums"],
         Meta(

@@ -23,11 +23,13 @@ REPLAYED = "SELECT coalesce(pg_last_xact_replay_timestamp(), (SELECT checkpoint_
 LOCALE = """
 SELECT pg_encoding_to_char(encoding), datcollate, datctype,
        CASE datlocprovider WHEN 'c' THEN 'libc' WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE datlocprovider::text END
+       , coalesce({}, '')
 FROM pg_database WHERE datname = current_database()
 """
-LOCALE_14 = (
-    "SELECT pg_encoding_to_char(encoding), datcollate, datctype, 'libc' FROM pg_database WHERE datname = current_database()"
-)
+"""With the column that holds the locale of ICU or of the builtin provider."""
+LOCALE_14 = """
+SELECT pg_encoding_to_char(encoding), datcollate, datctype, 'libc', '' FROM pg_database WHERE datname = current_database()
+"""
 
 
 class Locale(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,8 @@ class Locale(msgspec.Struct, frozen=True, kw_only=True):
     collate: str
     ctype: str
     provider: str
+    locale: str
+    """Of ICU or of the builtin provider; empty for libc."""
 
 
 def source_facts(connection: Session) -> SourceFacts:
@@ -62,8 +66,21 @@ def replayed_until(connection: Session) -> datetime:
 
 def locale(connection: Session) -> Locale:
     """The current database's encoding and locale."""
-    encoding, collate, ctype, provider = _row(connection, LOCALE if connection.info.server_version >= 150000 else LOCALE_14)
-    return Locale(encoding=encoding, collate=collate, ctype=ctype, provider=provider)
+    version = connection.info.server_version
+    column: LiteralString = "datlocale" if version >= 170000 else "daticulocale"
+    query = LOCALE.replace("{}", column) if version >= 150000 else LOCALE_14
+    encoding, collate, ctype, provider, name = _row(connection, query)
+    return Locale(encoding=encoding, collate=collate, ctype=ctype, provider=provider, locale=name)
+
+
+def available_extensions(connection: Session) -> set[str]:
+    """What the server could install."""
+    return {row[0] for row in connection.execute("SELECT name FROM pg_available_extensions")}
+
+
+def tablespaces(connection: Session) -> set[str]:
+    """All that the server has."""
+    return {row[0] for row in connection.execute("SELECT spcname FROM pg_tablespace")}
 
 
 def extensions(connection: Session) -> dict[str, str]:

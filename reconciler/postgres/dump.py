@@ -167,7 +167,7 @@ def open_dump(
             facts, snapshot = _begin(connection, source, started, program.version)
             left_out = resolve(connection, options.filters, conninfo.place, program.major)
             check_readable(connection, conninfo.place, without=left_out.relations)
-            globals_ = read_globals(connection)
+            globals_ = read_globals(connection, passwords=options.passwords)
         info = connection.info
         pinned = conninfo.pinned(host=info.host, hostaddr=info.hostaddr, port=info.port)
         address = pinned.for_child(name, settings)
@@ -240,6 +240,7 @@ def _begin(connection: Session, source: SourceFacts, started: datetime, client_v
         collate=found.collate,
         ctype=found.ctype,
         locale_provider=found.provider,
+        locale=found.locale,
         extensions=catalog.extensions(connection),
         client_version=client_version,
     )

@@ -33,14 +33,28 @@ WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_
 DATABASE: LiteralString = (
     "SELECT pg_get_userbyid(datdba)::text, datacl::text[] FROM pg_database WHERE datname = current_database()"
 )
+TABLESPACES: LiteralString = """
+SELECT DISTINCT t.spcname FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace
+WHERE t.spcname <> 'pg_global' AND c.relpersistence <> 't' AND c.oid >= 16384 ORDER BY 1
+"""
+MAY_READ: LiteralString = "SELECT has_table_privilege('pg_authid', 'SELECT')"
+VERIFIERS: LiteralString = """
+SELECT rolname, rolpassword FROM pg_authid
+WHERE starts_with(rolpassword, 'SCRAM-SHA-256$') AND NOT starts_with(rolname, 'pg_') ORDER BY rolname
+"""
 
 ROLE_FIELDS = tuple(field.name for field in msgspec.structs.fields(Role))
 MEMBERSHIP_FIELDS = tuple(field.name for field in msgspec.structs.fields(Membership))
 SETTING_FIELDS = tuple(field.name for field in msgspec.structs.fields(Setting))
 
 
-def read_globals(connection: Session) -> Globals:
-    """All that belongs to the current database and lies outside of it; any role may read it, nobody's password is in it."""
+def read_globals(connection: Session, *, passwords: bool = False) -> Globals:
+    """All that belongs to the current database and lies outside of it; any role may read it.
+
+    `passwords`: with the SCRAM verifiers of passwords, where the session's role may read them. An MD5 hash is never read: whoever
+    has it can log in with it.
+    """
+    may_read = passwords and connection.execute(MAY_READ).fetchall() == [(True,)]
     owner, acl = connection.execute(DATABASE).fetchall()[0]
     memberships = MEMBERSHIPS if connection.info.server_version >= 160000 else MEMBERSHIPS_15
     return Globals(
@@ -49,6 +63,9 @@ def read_globals(connection: Session) -> Globals:
             Membership(**dict(zip(MEMBERSHIP_FIELDS, row, strict=True))) for row in connection.execute(memberships)
         ),
         settings=tuple(Setting(**dict(zip(SETTING_FIELDS, row, strict=True))) for row in connection.execute(SETTINGS)),
+        tablespaces=tuple(row[0] for row in connection.execute(TABLESPACES)),
+        verifiers=dict(connection.execute(VERIFIERS).fetchall()) if may_read else {},
+        unread_passwords=passwords and not may_read,
         database_owner=owner,
         database_acl=None if acl is None else tuple(acl),
     )

@@ -1,23 +1,25 @@
 """Puts an archive into an empty database: all of it in one transaction, or nothing; or by several jobs, which is faster."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import LiteralString
 
 import msgspec
 
 from reconciler.errors import Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.postgres import catalog, client
+from reconciler.postgres.archive_roles import with_roles
 from reconciler.postgres.child import Child
 from reconciler.postgres.conninfo import ChildAddress, Conninfo
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import first_error, from_words, translated
 from reconciler.postgres.flow import Watch, feed
-from reconciler.postgres.roles import create_roles, finish_database
+from reconciler.postgres.roles import create_roles, finish_database, rename_roles, without_roles
 from reconciler.postgres.session import Session, session, time_limit, unlimited
 from reconciler.postgres.spool import Spool, spooled
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
 
 NAMED = 5
+NO_ROLES = ("--no-owner", "--no-privileges")
 CONTENTS: LiteralString = """
 SELECT pg_describe_object(o.kind, o.oid, 0) FROM (
     SELECT 'pg_namespace'::regclass, oid FROM pg_namespace
@@ -36,6 +38,20 @@ WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.kind AND d.objid =
 ORDER BY 1
 """
 """All that no new database has (16384 is the first oid that is not PostgreSQL's own), but for extensions and what is theirs."""
+
+
+class Choices(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a backup is restored otherwise than it was."""
+
+    roles: Mapping[str, str] = {}
+    """Old name → that of a role that the server has: it gets what the old one owned and was granted."""
+    no_roles: bool = False
+    """No role is made, and everything belongs to whoever restores; rights are left out."""
+    no_tablespaces: bool = False
+    """Everything goes into the default one."""
+
+
+AS_IT_WAS = Choices()
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,10 +73,12 @@ def restore_into(
     sources: Sequence[Identity],
     manners: Manners,
     spool: Spool | None = None,
+    choices: Choices = AS_IT_WAS,
 ) -> Restored:
     """Restore the archive in `chunks`, which came with `facts` and `globals`; roles first, the database's settings last.
 
-    Raises Refused, before a byte is read, if the database is not empty, is one of `sources`, or differs in encoding or locale.
+    Raises Refused, before a byte is read, if the database is not empty, is one of `sources`, or differs in encoding or locale,
+    or if the server lacks an extension, a tablespace or a role that is mapped to.
     Whatever is raised later (what `chunks` raises goes through), nothing of the archive stays; roles that were created do.
     With a `spool`, the archive is kept on disk and found sound first, and several jobs restore it: then a failure of
     pg_restore's own leaves part of it in the database.
@@ -71,21 +89,28 @@ def restore_into(
             _check_target(target, facts, sources, conninfo)
             _check_empty(connection, conninfo)
             _check_locale(catalog.locale(connection), facts, conninfo)
+            _check_extensions(connection, facts, conninfo)
+            _check_tablespaces(connection, globals, choices, conninfo)
+            _check_roles(connection, globals, choices, conninfo)
             program = client.for_restore(
                 client.find("pg_restore", manners.client_bin), archive=client.major_of(facts.client_version), server=target.major
             )
-            created, left_out = create_roles(connection, globals)
+            wanted = rename_roles(globals, choices.roles)
+            created, left_out = ((), []) if choices.no_roles else create_roles(connection, wanted)
         info = connection.info
         pinned = conninfo.pinned(host=info.host, hostaddr=info.hostaddr, port=info.port)
         settings = unlimited(target.major) | {"default_transaction_read_only": "off"}
         address = pinned.for_child("reconciler/restore", settings)
+    words = [*(NO_ROLES if choices.no_roles else ()), *(("--no-tablespaces",) if choices.no_tablespaces else ())]
+    run = Run(program=program, address=address, conninfo=pinned, manners=manners, words=tuple(words))
+    mapped = with_roles(chunks, choices.roles)
     if spool is None:
-        _restore(program, address, chunks, pinned, manners)
+        _restore(run, mapped)
     else:
-        _restore_by_jobs(program, address, chunks, pinned, manners, spool=spool)
+        _restore_by_jobs(run, mapped, spool)
     finishing = translated(conninfo, "cannot finish the restore into")
     with session(pinned, "reconciler/restore") as connection, finishing, time_limit(connection):
-        left_out += finish_database(connection, globals)
+        left_out += finish_database(connection, without_roles(wanted) if choices.no_roles else wanted)
     return Restored(target=target, client_version=program.version, roles_created=created, left_out=tuple(left_out))
 
 
@@ -118,14 +143,64 @@ def _check_locale(found: catalog.Locale, facts: DumpFacts, conninfo: Conninfo) -
     """Text would be refused, or sorted otherwise than the indexes' owners expect."""
     if not facts.encoding:
         return  # An adopted orphan: what its manifest knew of the locale is lost.
-    has = (found.encoding, _plain(found.collate), _plain(found.ctype))
-    if has != (facts.encoding, _plain(facts.collate), _plain(facts.ctype)):
+    had = catalog.Locale(
+        encoding=facts.encoding,
+        collate=facts.collate,
+        ctype=facts.ctype,
+        provider=facts.locale_provider,
+        locale=facts.locale,
+    )
+    if _comparable(found) == _comparable(had):
+        return
+    provider = PROVIDERS.get(had.provider, "").replace("{}", had.locale)
+    raise Refused(
+        f"{conninfo.place} has encoding {found.encoding} and locale {_said(found)}, "
+        f"the backup has {had.encoding} and {_said(had)}",
+        cure=f"CREATE DATABASE … TEMPLATE template0 ENCODING '{had.encoding}' "
+        f"LC_COLLATE '{had.collate}' LC_CTYPE '{had.ctype}'{provider};",
+    )
+
+
+PROVIDERS = {"icu": " LOCALE_PROVIDER icu ICU_LOCALE '{}'", "builtin": " LOCALE_PROVIDER builtin BUILTIN_LOCALE '{}'"}
+
+
+def _comparable(one: catalog.Locale) -> tuple[str, ...]:
+    # ICU's own way to write a locale came with PostgreSQL 16: en_US became en-US.
+    name = one.locale.replace("_", "-").lower() if one.provider == "icu" else one.locale
+    return one.encoding, _plain(one.collate), _plain(one.ctype), one.provider, name
+
+
+def _said(one: catalog.Locale) -> str:
+    return one.collate if one.provider == "libc" else f"{one.collate}, ordered by {one.provider} {one.locale}"
+
+
+def _check_extensions(connection: Session, facts: DumpFacts, conninfo: Conninfo) -> None:
+    missing = sorted(set(facts.extensions) - catalog.available_extensions(connection) - set(catalog.extensions(connection)))
+    if missing:
+        named = ", ".join(f"{name} ({facts.extensions[name]})" for name in missing)
         raise Refused(
-            f"{conninfo.place} has encoding {found.encoding} and locale {found.collate}, "
-            f"the backup has {facts.encoding} and {facts.collate}",
-            cure=f"CREATE DATABASE … TEMPLATE template0 ENCODING '{facts.encoding}' "
-            f"LC_COLLATE '{facts.collate}' LC_CTYPE '{facts.ctype}';",
+            f"the server of {conninfo.place} has not the extensions that the backup needs: {named}",
+            cure="install them on the server, or restore into one that has them",
         )
+
+
+def _check_tablespaces(connection: Session, wanted: Globals, choices: Choices, conninfo: Conninfo) -> None:
+    missing = sorted(set(wanted.tablespaces) - catalog.tablespaces(connection))
+    if missing and not choices.no_tablespaces:
+        raise Refused(
+            f"the server of {conninfo.place} has not the tablespaces that the backup names: {', '.join(missing)}",
+            cure="make them there, or add --no-tablespaces to put everything into the default one",
+        )
+
+
+def _check_roles(connection: Session, wanted: Globals, choices: Choices, conninfo: Conninfo) -> None:
+    known = {role.name for role in wanted.roles} | {wanted.database_owner}
+    there = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
+    for old, new in choices.roles.items():
+        if old not in known:
+            raise Refused(f"the backup has no role {old} to map", cure=f"it has {', '.join(sorted(known))}")
+        if new not in there:
+            raise Refused(f"the server of {conninfo.place} has no role {new} to map {old} to", cure="make it there first")
 
 
 def _plain(locale: str) -> str:
@@ -134,51 +209,54 @@ def _plain(locale: str) -> str:
     return language + dot + codeset.lower().replace("-", "")
 
 
-def _restore(
-    program: client.Client, address: ChildAddress, chunks: Iterable[bytes], conninfo: Conninfo, manners: Manners
-) -> None:
-    child = Child(_argv(program, address, "--single-transaction"), environment=address.environment, fed=True)
-    doing = f"restoring into {conninfo.place}"
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A pg_restore to be run."""
+
+    program: client.Client
+    address: ChildAddress
+    conninfo: Conninfo
+    manners: Manners
+    words: tuple[str, ...]
+    """What it is told beside where to."""
+
+    def argv(self, *more: str) -> list[str]:
+        """All that it is told."""
+        program = str(self.program.folder / "pg_restore")
+        return [program, "--exit-on-error", "--no-password", *self.words, f"--dbname={self.address.conninfo}", *more]
+
+
+def _restore(run: Run, chunks: Iterable[bytes]) -> None:
+    child = Child(run.argv("--single-transaction"), environment=run.address.environment, fed=True)
+    doing = f"restoring into {run.conninfo.place}"
     try:
-        was_fed = feed(child, _but_last_late(chunks), Watch(manners.clock, manners.stop, manners.patience, doing))
+        was_fed = feed(child, _but_last_late(chunks), Watch(run.manners.clock, run.manners.stop, run.manners.patience, doing))
         # The indexes are built from now on, and take as long as they take.
-        code = child.finish(Watch(manners.clock, manners.stop, None, doing).check)
+        code = child.finish(Watch(run.manners.clock, run.manners.stop, None, doing).check)
     finally:
         # Never an end of file first: a program that is still fed must not take what it has for the whole.
         child.end()
-    _refuse_failure(code, child, conninfo)
+    _refuse_failure(code, child, run.conninfo)
     if not was_fed:
         raise Corrupt(
-            f"pg_restore into {conninfo.place} was done before the archive ended",
+            f"pg_restore into {run.conninfo.place} was done before the archive ended",
             cure="don't trust it; drop it, check the backup",
         )
 
 
-def _restore_by_jobs(
-    program: client.Client,
-    address: ChildAddress,
-    chunks: Iterable[bytes],
-    conninfo: Conninfo,
-    manners: Manners,
-    *,
-    spool: Spool,
-) -> None:
-    doing = f"restoring into {conninfo.place}"
-    with spooled(chunks, spool, Watch(manners.clock, manners.stop, manners.patience, f"reading what is {doing}")) as path:
-        child = Child(_argv(program, address, f"--jobs={spool.jobs}", str(path)), environment=address.environment)
+def _restore_by_jobs(run: Run, chunks: Iterable[bytes], spool: Spool) -> None:
+    doing = f"restoring into {run.conninfo.place}"
+    reading = Watch(run.manners.clock, run.manners.stop, run.manners.patience, f"reading what is {doing}")
+    with spooled(chunks, spool, reading) as path:
+        child = Child(run.argv(f"--jobs={spool.jobs}", str(path)), environment=run.address.environment)
         try:
-            code = child.finish(Watch(manners.clock, manners.stop, None, doing).check)
+            code = child.finish(Watch(run.manners.clock, run.manners.stop, None, doing).check)
         finally:
             child.end()
     try:
-        _refuse_failure(code, child, conninfo)
+        _refuse_failure(code, child, run.conninfo)
     except ReconcilerError as error:
-        error.cure = f"{error.cure or 'see what failed'}; part of it was restored: drop {conninfo.place} before trying again"
+        error.cure = f"{error.cure or 'see what failed'}; part of it was restored: drop {run.conninfo.place} before trying again"
         raise
-
-
-def _argv(program: client.Client, address: ChildAddress, *words: str) -> list[str]:
-    return [str(program.folder / "pg_restore"), "--exit-on-error", "--no-password", f"--dbname={address.conninfo}", *words]
 
 
 def _refuse_failure(code: int, child: Child, conninfo: Conninfo) -> None:

@@ -1,8 +1,9 @@
 """Puts roles, memberships, settings and rights back. What exists is never overwritten; what can't be done is named."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import msgspec
 import psycopg
 from psycopg import sql
 
@@ -12,6 +13,7 @@ from reconciler.world.facts import Globals, Membership, Role, Setting
 LISTS = ("local_preload_libraries", "search_path", "session_preload_libraries", "temp_tablespaces", "unix_socket_directories")
 """Settings whose stored value is a list of quoted names; each is a literal in ALTER … SET (PostgreSQL: GUC_LIST_QUOTE)."""
 ITEM = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,\s]+))\s*(?:,|$)')
+ACL_ITEM = re.compile(r'("(?:[^"]|"")*"|[^"=]*)=([A-Za-z*]*)/("(?:[^"]|"")*"|.*)')
 GRANTS = """
 SELECT CASE grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(grantee)::text END, privilege_type, is_grantable
 FROM aclexplode(%s::text[]::aclitem[])
@@ -25,10 +27,13 @@ def create_roles(connection: Session, wanted: Globals) -> tuple[tuple[str, ...],
     left_out: list[str] = []
     created = []
     for role in wanted.roles:
-        if role.name in existing or not _try(connection, _create(role, superuser=superuser), f"role {role.name}", left_out):
+        if role.name in existing:
+            continue
+        statement = _create(role, wanted.verifiers.get(role.name), superuser=superuser)
+        if not _try(connection, statement, f"role {role.name}", left_out):
             continue
         created.append(role.name)
-        left_out += _lost(role, superuser=superuser)
+        left_out += _lost(role, superuser=superuser, has_password=role.name in wanted.verifiers)
         if role.comment is not None:
             comment = sql.SQL("COMMENT ON ROLE {} IS {}").format(sql.Identifier(role.name), sql.Literal(role.comment))
             _try(connection, comment, f"comment of role {role.name}", left_out)
@@ -38,6 +43,48 @@ def create_roles(connection: Session, wanted: Globals) -> tuple[tuple[str, ...],
             _try(connection, _grant_role(connection, membership), f"{membership.member} as member of {membership.role}", left_out)
     _set_all(connection, [setting for setting in wanted.settings if setting.role in created and not setting.database], left_out)
     return tuple(created), left_out
+
+
+def rename_roles(wanted: Globals, names: Mapping[str, str]) -> Globals:
+    """Under their new names. A role that gets another's name is not made anew from what the old one was: it must be there."""
+
+    def named(name: str) -> str:
+        return names.get(name, name)
+
+    acl = wanted.database_acl
+    return msgspec.structs.replace(
+        wanted,
+        roles=tuple(role for role in wanted.roles if role.name not in names),
+        memberships=tuple(
+            msgspec.structs.replace(one, role=named(one.role), member=named(one.member)) for one in wanted.memberships
+        ),
+        settings=tuple(one for one in wanted.settings if one.role not in names),
+        verifiers={name: verifier for name, verifier in wanted.verifiers.items() if name not in names},
+        database_owner=named(wanted.database_owner),
+        database_acl=None if acl is None else tuple(_renamed_item(item, names) for item in acl),
+    )
+
+
+def without_roles(wanted: Globals) -> Globals:
+    """What concerns the database alone."""
+    settings = tuple(one for one in wanted.settings if one.role is None)
+    return msgspec.structs.replace(
+        wanted, roles=(), memberships=(), settings=settings, verifiers={}, database_owner="", database_acl=None
+    )
+
+
+def _renamed_item(item: str, names: Mapping[str, str]) -> str:
+    """`grantee=rights/grantor`, where either may be in quotes."""
+    found = ACL_ITEM.fullmatch(item)
+    if found is None:
+        return item
+    grantee, rights, grantor = found.groups()
+    return f"{_renamed(grantee, names)}={rights}/{_renamed(grantor, names)}"
+
+
+def _renamed(written: str, names: Mapping[str, str]) -> str:
+    bare = written[1:-1].replace('""', '"') if written.startswith('"') else written
+    return '"' + names[bare].replace('"', '""') + '"' if bare in names else written
 
 
 def finish_database(connection: Session, wanted: Globals) -> list[str]:
@@ -51,6 +98,8 @@ def finish_database(connection: Session, wanted: Globals) -> list[str]:
     if wanted.database_acl is not None:
         for statement in _grants(connection, database, wanted.database_acl, left_out):
             _try(connection, statement, "a grant on the database", left_out)
+    if not wanted.database_owner:
+        return left_out
     owner = sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, sql.Identifier(wanted.database_owner))
     _try(connection, owner, f"owner {wanted.database_owner} of the database", left_out)
     return left_out
@@ -68,7 +117,7 @@ def _try(connection: Session, statement: sql.Composed, what: str, left_out: list
     return True
 
 
-def _create(role: Role, *, superuser: bool) -> sql.Composed:
+def _create(role: Role, verifier: str | None, *, superuser: bool) -> sql.Composed:
     flags = {
         "SUPERUSER": role.superuser and superuser,
         "INHERIT": role.inherit,
@@ -80,14 +129,16 @@ def _create(role: Role, *, superuser: bool) -> sql.Composed:
     }
     options: list[sql.Composable] = [sql.SQL(name if value else f"NO{name}") for name, value in flags.items()]
     options.append(sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(role.connection_limit)))
+    if verifier is not None:
+        options.append(sql.SQL("PASSWORD {}").format(sql.Literal(verifier)))
     if role.valid_until is not None:
         options.append(sql.SQL("VALID UNTIL {}").format(sql.Literal(role.valid_until)))
     return sql.SQL("CREATE ROLE {} WITH ").format(sql.Identifier(role.name)) + sql.SQL(" ").join(options)
 
 
-def _lost(role: Role, *, superuser: bool) -> Iterator[str]:
+def _lost(role: Role, *, superuser: bool, has_password: bool) -> Iterator[str]:
     """What a new role lacks that the old one had."""
-    if role.login:
+    if role.login and not has_password:
         yield f"password of role {role.name}: it is in no backup, set a new one"
     rights = {"SUPERUSER": role.superuser, "REPLICATION": role.replication, "BYPASSRLS": role.bypass_rls}
     for name in (name for name, had in rights.items() if had and not superuser):

@@ -148,6 +148,12 @@ class Globals(msgspec.Struct, frozen=True, kw_only=True):
     database_owner: str
     database_acl: tuple[str, ...] | None
     """ACL items in PostgreSQL's own notation; None: the default one."""
+    tablespaces: tuple[str, ...] = ()
+    """Those that something of the database lies in, but for the default ones."""
+    verifiers: Mapping[str, str] = {}
+    """Role → SCRAM verifier of its password, where the policy keeps them: who reads them can guess at passwords."""
+    unread_passwords: bool = False
+    """Whether the policy keeps verifiers, and the dump's role may not read them."""
     filters: Filters = WHOLE
     """What of the database the dump beside it holds: should the manifest be lost, this still tells a partial one."""
 
@@ -163,6 +169,8 @@ class DumpFacts(msgspec.Struct, frozen=True, kw_only=True):
     collate: str
     ctype: str
     locale_provider: str
+    locale: str = ""
+    """ICU's, or the builtin provider's; empty for libc."""
     extensions: Mapping[str, str]
     client_version: str
     """What `pg_dump --version` says."""

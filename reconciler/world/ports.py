@@ -168,6 +168,8 @@ class DumpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """It is ended when somebody waits behind its locks for longer."""
     filters: Filters = WHOLE
     """What of the database is dumped."""
+    passwords: bool = False
+    """Whether SCRAM verifiers of the roles' passwords are read, where the server lets us."""
     fingerprint: Level | None = None
     """What is taken of the data beside it."""
 

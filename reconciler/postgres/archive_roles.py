@@ -1,0 +1,147 @@
+"""Gives the roles in an archive other names, on its way to pg_restore: in its table of contents, which comes first.
+
+So every owner, right, default right, policy and user mapping is mapped at once, and a role of the old name that the server
+may have gets nothing. Data is passed on as it is. PostgreSQL's src/bin/pg_dump/pg_backup_archiver.c, WriteToc, is the format.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from reconciler.errors import Corrupt
+
+LARGEST_CONTENTS = 256 << 20
+"""A table of contents is held in memory; ten thousand tables have some ten MiB of it."""
+HEADERS = ("ACL", "DEFAULT ACL", "POLICY", "USER MAPPING")
+"""Entries whose SQL names roles; owners stand beside the SQL."""
+TOKEN = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'|[A-Za-z_\x80-\U0010ffff][\w$]*|\s+|.', re.DOTALL)
+TWO_WORDS = (("FOR", "ROLE"), ("SESSION", "AUTHORIZATION"), ("MAPPING", "FOR"))
+"""After these, as after TO and FROM, comes a role."""
+OFFSET_IS_SET = 2
+NOT_ROLES = ("PUBLIC", "CURRENT_ROLE", "CURRENT_USER", "SESSION_USER", "DEFAULT")
+
+
+def with_roles(chunks: Iterable[bytes], names: Mapping[str, str]) -> Iterator[bytes]:
+    """The archive with its roles called by their new names; what is not among the names stays. Raises Corrupt."""
+    if not names:
+        yield from chunks
+        return
+    source, start = iter(chunks), b""
+    for chunk in source:
+        start += chunk
+        try:
+            contents = _Contents(start, names)
+            changed = contents.changed()
+        except IndexError as error:
+            if len(start) > LARGEST_CONTENTS:
+                raise Corrupt("the archive's table of contents has no end") from error
+            continue
+        yield changed
+        yield start[contents.at :]
+        yield from source
+        return
+    raise Corrupt("this is no archive that pg_dump wrote with --format=custom")
+
+
+def map_roles(statement: str, desc: str, names: Mapping[str, str]) -> str:
+    """The SQL of one entry with its roles mapped. Names of other things are not touched, however they are called."""
+    made: list[str] = []
+    recent: tuple[str, ...] = ()
+    expects = listed = False
+    for match in TOKEN.finditer(statement):
+        piece = match[0]
+        if not piece.isspace():
+            if desc == "POLICY" and piece in ("USING", "WITH"):
+                # What follows is an expression, in which the same words mean other things.
+                return "".join(made) + statement[match.start() :]
+            is_name = piece[0] in '"_' or piece[0].isalpha()
+            if expects and is_name:
+                piece, expects, listed, recent = _mapped(piece, names), False, True, ()
+            else:
+                recent = (*recent, piece)[-2:]
+                expects = recent[-1] in ("TO", "FROM") or recent in TWO_WORDS or (listed and piece == ",")
+                listed = expects and listed
+        made.append(piece)
+    return "".join(made)
+
+
+def _mapped(token: str, names: Mapping[str, str]) -> str:
+    bare = token[1:-1].replace('""', '"') if token[0] == '"' else token
+    if bare not in names or (token[0] != '"' and token in NOT_ROLES):
+        return token
+    # A reserved word would read as something else.
+    return '"' + names[bare].replace('"', '""') + '"'
+
+
+class _Contents:
+    """A header and a table of contents, read entry by entry. IndexError: more bytes are needed."""
+
+    def __init__(self, data: bytes, names: Mapping[str, str]) -> None:
+        self._data, self.at, self._names = data, 0, names
+        self._made = bytearray()
+        self._copied = 0
+
+    def changed(self) -> bytes:
+        """All of it, with other names."""
+        if self._take(5) != b"PGDMP":
+            raise Corrupt("this is no archive that pg_dump wrote with --format=custom")
+        major, minor, _, self._int_size, self._offset_size, kind = self._take(6)
+        if (major, kind) != (1, 1) or not 14 <= minor <= 16:
+            raise Corrupt(f"archives of version {major}.{minor} are not known here, so roles in it can't be mapped")
+        self._minor = minor
+        self._take(1 if minor >= 15 else 1 + self._int_size)
+        for _ in range(7):
+            self._integer()
+        for _ in range(3):
+            self._text()
+        for _ in range(self._integer()):
+            self._entry()
+        return bytes(self._made) + self._data[self._copied : self.at]
+
+    def _entry(self) -> None:
+        self._integer()
+        self._integer()
+        self._text()
+        self._text()
+        self._text()
+        desc = (self._text() or b"").decode()
+        self._integer()
+        self._replaced(lambda text: map_roles(text, desc, self._names) if desc in HEADERS else text)
+        for _ in range(5):  # drop, copy, namespace, tablespace, access method
+            self._text()
+        if self._minor >= 16:
+            self._integer()
+        self._replaced(lambda owner: self._names.get(owner, owner))
+        self._text()
+        while self._text() is not None:
+            pass
+        if self._take(1 + self._offset_size)[0] == OFFSET_IS_SET:
+            # Written to a file, not to a pipe as ours are: what is longer now would be looked for where it was.
+            raise Corrupt("this archive tells where its data lie, so roles in it can't be mapped")
+
+    def _replaced(self, change: Callable[[str], str]) -> None:
+        begin = self.at
+        found = self._text()
+        if found is None:
+            return
+        old = found.decode("utf-8", "surrogateescape")
+        new = change(old)
+        if new != old:
+            encoded = new.encode("utf-8", "surrogateescape")
+            self._made += self._data[self._copied : begin] + b"\0" + len(encoded).to_bytes(self._int_size, "little") + encoded
+            self._copied = self.at
+
+    def _take(self, count: int) -> bytes:
+        taken = self._data[self.at : self.at + count]
+        if len(taken) < count:
+            raise IndexError
+        self.at += count
+        return taken
+
+    def _integer(self) -> int:
+        sign, *rest = self._take(1 + self._int_size)
+        value = int.from_bytes(bytes(rest), "little")
+        return -value if sign else value
+
+    def _text(self) -> bytes | None:
+        size = self._integer()
+        return None if size < 0 else self._take(size)
