@@ -1,9 +1,11 @@
-"""What is left out by name, and what is taken of the data, as a user meets them."""
+"""What is left out by name, what is taken of the data, and under whose name it comes back, as a user meets them."""
 
 from collections.abc import Iterator
+from secrets import token_hex
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.end_to_end.conftest import Stand
 
@@ -81,3 +83,30 @@ def test_the_fingerprint_is_told(stand: Stand) -> None:
     assert f"checksums of {count} table" in applied.stdout
     assert f"fingerprint: checksums of {count} table" in shown.stderr
     assert 2 == sum(key.endswith("/fingerprint.json.zst") for key in stored)
+
+
+def test_another_role_owns_what_is_restored(stand: Stand) -> None:
+    """What one role owned and was granted is the other's; a slip is told before anything is done."""
+    stand.run("apply", "--yes")
+    (backup,) = stand.backups()
+    base = stand.admin_url.rpartition("/")[0]
+    name = f"mapped_{token_hex(4)}"
+    with psycopg.connect(base + "/hotel", autocommit=True) as admin:
+        query = "SELECT pg_get_userbyid(relowner)::text FROM pg_class WHERE relkind = 'r' AND oid >= 16384 LIMIT 1"
+        owner = admin.execute(query).fetchall()[0][0]
+        admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    into = ("--into", f"{base}/{name}")
+    slip = stand.run("backups", "restore", backup["id"], *into, "--map-role", f"{owner}={name}x", expect=1)
+    stand.run("backups", "restore", backup["id"], *into, "--map-role", f"{owner}={name}", "--no-roles", expect=1)
+    stand.run("backups", "restore", backup["id"], *into, "--map-role", f"{owner}={name}")
+    with psycopg.connect(f"{base}/{name}", autocommit=True) as admin:
+        query = "SELECT DISTINCT pg_get_userbyid(relowner)::text FROM pg_class WHERE relkind = 'r' AND oid >= 16384"
+        owners = {row[0] for row in admin.execute(query)}
+    with psycopg.connect(base + "/hotel", autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+    assert f"no role {name}x to map {owner} to" in slip.stderr
+    assert name in owners
+    assert owner not in owners

@@ -1,6 +1,7 @@
 """Roles in an archive under other names: in the SQL that names them, and in whole archives of each major."""
 
 from collections.abc import Callable
+from pathlib import Path
 from secrets import token_hex
 from threading import Event
 
@@ -14,6 +15,7 @@ from reconciler.postgres.fingerprint import take as take_fingerprint
 from reconciler.postgres.restore import Choices, restore_into
 from reconciler.postgres.roles import rename_roles
 from reconciler.postgres.source import PostgresSource
+from reconciler.postgres.spool import Spool
 from reconciler.postgres.url import parse
 from reconciler.world.clock import SystemClock
 from reconciler.world.facts import Globals, Membership, Role
@@ -116,7 +118,10 @@ def granted(server: Server, database: str) -> set[str]:
     return {row[0] for row in rows}
 
 
-def test_a_whole_database_under_other_roles(postgres: Server, open_source: Open, manners: Manners) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_whole_database_under_other_roles(
+    postgres: Server, open_source: Open, manners: Manners, tmp_path: Path, jobs: int
+) -> None:
     """Owners, rights, default rights and policies are the new roles'; the old ones, which are there too, get nothing."""
     original, copy = odd_database(postgres), postgres.new_database(options="TEMPLATE template0")
     taken = take(open_source(postgres.url(original)))
@@ -130,6 +135,7 @@ def test_a_whole_database_under_other_roles(postgres: Server, open_source: Open,
         globals=taken.globals,
         sources=(),
         manners=manners,
+        spool=Spool(jobs=jobs, folder=tmp_path, raw_bytes=1) if jobs > 1 else None,
         choices=Choices(roles=roles),
     )
 
