@@ -1,5 +1,6 @@
 """What a database says of itself: identity, version, clock, encoding, extensions. Each function is one query."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
@@ -30,6 +31,13 @@ FROM pg_database WHERE datname = current_database()
 LOCALE_14 = """
 SELECT pg_encoding_to_char(encoding), datcollate, datctype, 'libc', '' FROM pg_database WHERE datname = current_database()
 """
+
+
+PROVIDER_OPTIONS: Mapping[str, LiteralString] = {
+    "icu": " LOCALE_PROVIDER icu ICU_LOCALE {}",
+    "builtin": " LOCALE_PROVIDER builtin BUILTIN_LOCALE {}",
+}
+"""What CREATE DATABASE is told for a locale that is not libc's."""
 
 
 class Locale(msgspec.Struct, frozen=True, kw_only=True):

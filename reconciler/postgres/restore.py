@@ -152,16 +152,13 @@ def _check_locale(found: catalog.Locale, facts: DumpFacts, conninfo: Conninfo) -
     )
     if _comparable(found) == _comparable(had):
         return
-    provider = PROVIDERS.get(had.provider, "").replace("{}", had.locale)
+    provider = catalog.PROVIDER_OPTIONS.get(had.provider, "").replace("{}", f"'{had.locale}'")
     raise Refused(
         f"{conninfo.place} has encoding {found.encoding} and locale {_said(found)}, "
         f"the backup has {had.encoding} and {_said(had)}",
         cure=f"CREATE DATABASE … TEMPLATE template0 ENCODING '{had.encoding}' "
         f"LC_COLLATE '{had.collate}' LC_CTYPE '{had.ctype}'{provider};",
     )
-
-
-PROVIDERS = {"icu": " LOCALE_PROVIDER icu ICU_LOCALE '{}'", "builtin": " LOCALE_PROVIDER builtin BUILTIN_LOCALE '{}'"}
 
 
 def _comparable(one: catalog.Locale) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from reconciler.errors import Refused, Unreachable
 from reconciler.policy.model import Check
-from reconciler.postgres import amcheck, client, hostile
+from reconciler.postgres import amcheck, catalog, client, hostile
 from reconciler.postgres.checks import run_check
 from reconciler.postgres.child import Child
 from reconciler.postgres.complaints import Complaints
@@ -281,12 +281,15 @@ def _make_database(connection: Session, facts: DumpFacts, database: str, owner: 
         sql.Literal(facts.collate or "C"),
         sql.Literal(facts.ctype or "C"),
     )
+    # What orders text decides whether indexes and constraints on it hold.
+    create += sql.SQL(catalog.PROVIDER_OPTIONS.get(facts.locale_provider, "")).format(sql.Literal(facts.locale))
     try:
         connection.execute(create)
     except (
         psycopg.errors.WrongObjectType,
         psycopg.errors.InvalidParameterValue,
         psycopg.errors.ObjectNotInPrerequisiteState,
+        psycopg.errors.FeatureNotSupported,  # built without ICU
     ) as error:
         raise Refused(
             f"{place} can't have a database like the source's, with encoding {facts.encoding} and locale {facts.collate}: "

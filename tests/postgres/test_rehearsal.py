@@ -38,7 +38,7 @@ from reconciler.world.scratch import Restoration, Scratch
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.processes import comes_true
 from tests.postgres.taking import Taken, take
-from tests.servers.postgres import BINARIES, Server
+from tests.servers.postgres import BINARIES, MAJORS, Server, Servers
 from tests.servers.scratch import left_in, scratch_base
 
 __all__ = ["scratch_base"]
@@ -85,6 +85,29 @@ def test_everything_comes_back(postgres: Server, open_source: Open, scratch: Emb
         assert {"PUBLICATION some_of_it", "EVENT TRIGGER watch_ddl", "DEFAULT ACL"} <= kinds
         assert postgres.major == int(room.place.split("PostgreSQL ")[1].split(".")[0])
     assert left_in(scratch_base) == []
+
+
+@pytest.mark.parametrize(
+    ("major", "options"),
+    [
+        pytest.param(
+            15,
+            "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'",
+            marks=pytest.mark.skipif(15 not in MAJORS, reason="no ICU elsewhere"),
+        ),
+        (18, "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"),
+    ],
+)
+def test_text_is_ordered_as_in_the_source(major: int, postgres_servers: Servers, scratch: EmbeddedScratch, options: str) -> None:
+    """The scratch database has the source's provider of locales, and its locale."""
+    server = postgres_servers(major)
+    database = server.new_database("CREATE TABLE t (id int)", options=f"TEMPLATE template0 LOCALE 'C' ENCODING UTF8 {options}")
+    taken = take(PostgresSource(parse(server.url(database), field="url"), scratch._manners))
+
+    with restored(scratch, taken) as (room, restoration):
+        assert restoration.faults == ()
+        query = "select datlocprovider::text from pg_database where datname = current_database()"
+        assert room.check(asked(query, f"= {options.split()[1][0]}")) is None
 
 
 def test_reading_an_archive_through(postgres18: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
