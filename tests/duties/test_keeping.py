@@ -1,5 +1,6 @@
 """Holds, freezes, pins, deletion by name and back, adoption: what stays, and what a person may let go."""
 
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from secrets import token_bytes
@@ -47,7 +48,8 @@ from tests.backups.faking import (
     stranger,
     take,
 )
-from tests.building import HOUR, policy, retention
+from tests.building import HOUR, NOW, copy, observation, policy, retention
+from tests.building import catalogue as catalogue_of
 
 WANT = policy("0 * * * *", ("primary",), retention(grace="7d", keep_last=2))
 WEEK = timedelta(days=7)
@@ -466,3 +468,16 @@ def test_manifests_are_untouched_by_all_of_this(world: World, clock: MovedClock)
 
     assert before == after
     assert middle == decode(after, backup=middle).id
+
+
+@pytest.mark.parametrize(("partial", "refused"), [(False, True), (True, False)])
+def test_partial_backups_do_not_stand_in_for_whole_ones(partial: bool, refused: bool) -> None:
+    """However many there are, the last whole ones are not deleted by name; a partial one may go while others are left."""
+    copies = [copy(NOW - number * HOUR, partial=True) for number in range(5)] + [
+        copy(NOW - (9 + number) * HOUR) for number in (0, 1)
+    ]
+    have = observation(primary=catalogue_of(copies))
+    backup = next(one for one in have.backups() if one.partial == partial)
+
+    with pytest.raises(Refused, match="one of the last 2") if refused else nullcontext():
+        plan_delete(backup, have, who="ana", grace=WEEK, min_verified=1)

@@ -97,6 +97,16 @@ def test_deletion_when_few_are_left(whole: int, steps: list[str]) -> None:
     assert ([] if steps else ["error"]) == severities(due)
 
 
+@pytest.mark.parametrize(("partial", "steps"), [(False, []), (True, ["finish_deletion"])])
+def test_deletion_when_partial_ones_are_left(partial: bool, steps: list[str]) -> None:
+    """They do not stand in for one that holds the whole; for a partial one they do."""
+    lost = copy(OLD, "being_deleted", partial=partial)
+    others = [copy(TODAY - number * DAY, partial=True) for number in range(3)]
+    have = observation(primary=catalogue([*others, lost], [tombstone(lost, OLD)]))
+
+    assert steps == kinds(leftovers.due(policy(), have, NOW))
+
+
 def test_half_swept_debris_of_the_first_dump() -> None:
     """What never was a backup is none of the last good ones: its sweep goes on though nothing else is there."""
     half = copy(OLD, "being_deleted")
