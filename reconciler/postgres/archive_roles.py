@@ -7,7 +7,7 @@ may have gets nothing. Data is passed on as it is. PostgreSQL's src/bin/pg_dump/
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from reconciler.errors import Corrupt
+from reconciler.errors import Corrupt, Refused
 
 LARGEST_CONTENTS = 256 << 20
 """A table of contents is held in memory; ten thousand tables have some ten MiB of it."""
@@ -16,7 +16,7 @@ HEADERS = ("ACL", "DEFAULT ACL", "POLICY", "USER MAPPING")
 TOKEN = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'|[A-Za-z_\x80-\U0010ffff][\w$]*|\s+|.', re.DOTALL)
 TWO_WORDS = (("FOR", "ROLE"), ("SESSION", "AUTHORIZATION"), ("MAPPING", "FOR"))
 """After these, as after TO and FROM, comes a role."""
-OFFSET_IS_SET = 2
+OFFSET_IS_SET, OFFSET_IS_NOT_SET = 2, 1
 NOT_ROLES = ("PUBLIC", "CURRENT_ROLE", "CURRENT_USER", "SESSION_USER", "DEFAULT")
 
 
@@ -25,21 +25,32 @@ def with_roles(chunks: Iterable[bytes], names: Mapping[str, str]) -> Iterator[by
     if not names:
         yield from chunks
         return
-    source, start = iter(chunks), b""
+    source, start, worth = iter(chunks), bytearray(), 0
     for chunk in source:
         start += chunk
-        try:
-            contents = _Contents(start, names)
-            changed = contents.changed()
-        except IndexError as error:
-            if len(start) > LARGEST_CONTENTS:
-                raise Corrupt("the archive's table of contents has no end") from error
+        if len(start) < worth:
             continue
-        yield changed
-        yield start[contents.at :]
-        yield from source
-        return
-    raise Corrupt("this is no archive that pg_dump wrote with --format=custom")
+        made = _changed(start, names)
+        if made is not None:
+            yield from made
+            yield from source
+            return
+        worth = len(start) * 3 // 2  # Reading it again for each chunk would take the square of its size.
+    made = _changed(start, names)
+    if made is None:
+        raise Corrupt("the archive ends within its table of contents", cure="check the backup")
+    yield from made
+
+
+def _changed(start: bytearray, names: Mapping[str, str]) -> tuple[bytes, bytes] | None:
+    """The table of contents under other names, and what followed it; None where more bytes are needed."""
+    contents = _Contents(bytes(start), names)
+    try:
+        return contents.changed(), bytes(start[contents.at :])
+    except IndexError as error:
+        if len(start) > LARGEST_CONTENTS:
+            raise Corrupt("the archive's table of contents has no end", cure="check the backup") from error
+        return None
 
 
 def map_roles(statement: str, desc: str, names: Mapping[str, str]) -> str:
@@ -83,10 +94,13 @@ class _Contents:
     def changed(self) -> bytes:
         """All of it, with other names."""
         if self._take(5) != b"PGDMP":
-            raise Corrupt("this is no archive that pg_dump wrote with --format=custom")
+            raise Corrupt("this is no archive that pg_dump wrote with --format=custom", cure="check the backup")
         major, minor, _, self._int_size, self._offset_size, kind = self._take(6)
         if (major, kind) != (1, 1) or not 14 <= minor <= 16:
-            raise Corrupt(f"archives of version {major}.{minor} are not known here, so roles in it can't be mapped")
+            raise Refused(
+                f"roles in an archive of version {major}.{minor} can't be mapped here",
+                cure="restore it as it is, or with --no-roles, and REASSIGN OWNED",
+            )
         self._minor = minor
         self._take(1 if minor >= 15 else 1 + self._int_size)
         for _ in range(7):
@@ -103,7 +117,7 @@ class _Contents:
         self._text()
         self._text()
         self._text()
-        desc = (self._text() or b"").decode()
+        desc = (self._text() or b"").decode("utf-8", "replace")
         self._integer()
         self._replaced(lambda text: map_roles(text, desc, self._names) if desc in HEADERS else text)
         for _ in range(5):  # drop, copy, namespace, tablespace, access method
@@ -114,9 +128,10 @@ class _Contents:
         self._text()
         while self._text() is not None:
             pass
+        flag = self.at
         if self._take(1 + self._offset_size)[0] == OFFSET_IS_SET:
-            # Written to a file, not to a pipe as ours are: what is longer now would be looked for where it was.
-            raise Corrupt("this archive tells where its data lie, so roles in it can't be mapped")
+            # Written to a file, not to a pipe as ours are: what moves now would be looked for where it was.
+            self._replace(flag, flag + 1, bytes([OFFSET_IS_NOT_SET]))
 
     def _replaced(self, change: Callable[[str], str]) -> None:
         begin = self.at
@@ -127,8 +142,11 @@ class _Contents:
         new = change(old)
         if new != old:
             encoded = new.encode("utf-8", "surrogateescape")
-            self._made += self._data[self._copied : begin] + b"\0" + len(encoded).to_bytes(self._int_size, "little") + encoded
-            self._copied = self.at
+            self._replace(begin, self.at, b"\0" + len(encoded).to_bytes(self._int_size, "little") + encoded)
+
+    def _replace(self, begin: int, end: int, new: bytes) -> None:
+        self._made += self._data[self._copied : begin] + new
+        self._copied = end
 
     def _take(self, count: int) -> bytes:
         taken = self._data[self.at : self.at + count]

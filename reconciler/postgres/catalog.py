@@ -23,8 +23,8 @@ REPLAYED = "SELECT coalesce(pg_last_xact_replay_timestamp(), (SELECT checkpoint_
 """A standby that replayed no commit since its start is at least as new as its last checkpoint."""
 LOCALE = """
 SELECT pg_encoding_to_char(encoding), datcollate, datctype,
-       CASE datlocprovider WHEN 'c' THEN 'libc' WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE datlocprovider::text END
-       , coalesce({}, '')
+       CASE datlocprovider WHEN 'c' THEN 'libc' WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE datlocprovider::text END,
+       coalesce({}, '')
 FROM pg_database WHERE datname = current_database()
 """
 """With the column that holds the locale of ICU or of the builtin provider."""
@@ -81,9 +81,9 @@ def locale(connection: Session) -> Locale:
     return Locale(encoding=encoding, collate=collate, ctype=ctype, provider=provider, locale=name)
 
 
-def available_extensions(connection: Session) -> set[str]:
-    """What the server could install."""
-    return {row[0] for row in connection.execute("SELECT name FROM pg_available_extensions")}
+def available_extensions(connection: Session) -> dict[str, str]:
+    """What the server could install, and which version that would be."""
+    return dict(connection.execute("SELECT name, default_version FROM pg_available_extensions").fetchall())
 
 
 def tablespaces(connection: Session) -> set[str]:

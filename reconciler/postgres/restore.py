@@ -89,14 +89,15 @@ def restore_into(
             _check_target(target, facts, sources, conninfo)
             _check_empty(connection, conninfo)
             _check_locale(catalog.locale(connection), facts, conninfo)
-            _check_extensions(connection, facts, conninfo)
+            versions = _check_extensions(connection, facts, conninfo)
             _check_tablespaces(connection, globals, choices, conninfo)
-            _check_roles(connection, globals, choices, conninfo)
+            _check_roles(connection, globals, choices, conninfo, facts.encoding)
             program = client.for_restore(
                 client.find("pg_restore", manners.client_bin), archive=client.major_of(facts.client_version), server=target.major
             )
             wanted = rename_roles(globals, choices.roles)
-            created, left_out = ((), []) if choices.no_roles else create_roles(connection, wanted)
+            created, roles_left_out = ((), []) if choices.no_roles else create_roles(connection, wanted)
+            left_out = [*versions, *roles_left_out]
         info = connection.info
         pinned = conninfo.pinned(host=info.host, hostaddr=info.hostaddr, port=info.port)
         settings = unlimited(target.major) | {"default_transaction_read_only": "off"}
@@ -171,14 +172,21 @@ def _said(one: catalog.Locale) -> str:
     return one.collate if one.provider == "libc" else f"{one.collate}, ordered by {one.provider} {one.locale}"
 
 
-def _check_extensions(connection: Session, facts: DumpFacts, conninfo: Conninfo) -> None:
-    missing = sorted(set(facts.extensions) - catalog.available_extensions(connection) - set(catalog.extensions(connection)))
+def _check_extensions(connection: Session, facts: DumpFacts, conninfo: Conninfo) -> list[str]:
+    """Returns what is told of other versions."""
+    # One that a template brought is there already, in the version that it has.
+    there = catalog.available_extensions(connection) | catalog.extensions(connection)
+    missing = [f"{name} ({version})" for name, version in sorted(facts.extensions.items()) if name not in there]
     if missing:
-        named = ", ".join(f"{name} ({facts.extensions[name]})" for name in missing)
         raise Refused(
-            f"the server of {conninfo.place} has not the extensions that the backup needs: {named}",
+            f"the server of {conninfo.place} has not the extensions that the backup needs: {', '.join(missing)}",
             cure="install them on the server, or restore into one that has them",
         )
+    return [
+        f"extension {name}: the server has {there[name]}, the backup was of {version}"
+        for name, version in sorted(facts.extensions.items())
+        if there[name] != version
+    ]
 
 
 def _check_tablespaces(connection: Session, wanted: Globals, choices: Choices, conninfo: Conninfo) -> None:
@@ -190,7 +198,12 @@ def _check_tablespaces(connection: Session, wanted: Globals, choices: Choices, c
         )
 
 
-def _check_roles(connection: Session, wanted: Globals, choices: Choices, conninfo: Conninfo) -> None:
+def _check_roles(connection: Session, wanted: Globals, choices: Choices, conninfo: Conninfo, encoding: str) -> None:
+    if encoding != "UTF8" and not all(name.isascii() for pair in choices.roles.items() for name in pair):
+        raise Refused(
+            f"the archive is in {encoding or 'an unknown encoding'}, in which only names of ASCII letters can be mapped",
+            cure="rename the role before, or restore with --no-roles",
+        )
     known = {role.name for role in wanted.roles} | {wanted.database_owner}
     there = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
     for old, new in choices.roles.items():

@@ -291,10 +291,12 @@ def _make_database(connection: Session, facts: DumpFacts, database: str, owner: 
         psycopg.errors.ObjectNotInPrerequisiteState,
         psycopg.errors.FeatureNotSupported,  # built without ICU
     ) as error:
+        locale = facts.collate + (f", ordered by {facts.locale_provider} {facts.locale}" if facts.locale else "")
+        locale_gen = f"make the locale on that machine, e.g. `locale-gen {facts.collate}`"
         raise Refused(
-            f"{place} can't have a database like the source's, with encoding {facts.encoding} and locale {facts.collate}: "
+            f"{place} can't have a database like the source's, with encoding {facts.encoding} and locale {locale}: "
             f"{error.diag.message_primary}",
-            cure=f"make the locale on that machine, e.g. `locale-gen {facts.collate}`",
+            cure="name a server that was built with ICU under `scratch:`" if facts.locale_provider == "icu" else locale_gen,
         ) from error
     # What goes wrong is told apart by the server's words, and those we know in English.
     connection.execute(sql.SQL("ALTER DATABASE {} SET lc_messages = 'C'").format(sql.Identifier(database)))

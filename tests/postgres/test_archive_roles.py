@@ -1,5 +1,6 @@
 """Roles in an archive under other names: in the SQL that names them, and in whole archives of each major."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
@@ -11,6 +12,7 @@ import pytest
 from reconciler.errors import Corrupt, Refused
 from reconciler.postgres.archive_roles import map_roles, with_roles
 from reconciler.postgres.dump import Manners
+from reconciler.postgres.environment import child_environment
 from reconciler.postgres.fingerprint import take as take_fingerprint
 from reconciler.postgres.restore import Choices, restore_into
 from reconciler.postgres.roles import rename_roles
@@ -22,7 +24,7 @@ from reconciler.world.facts import Globals, Membership, Role
 from reconciler.world.ports import DumpOptions
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.taking import take
-from tests.servers.postgres import MAJORS, Server, Servers
+from tests.servers.postgres import BINARIES, MAJORS, Server, Servers
 
 Open = Callable[[str], PostgresSource]
 NAMES = {"app": "new app", "Odd Role": "plain"}
@@ -143,6 +145,69 @@ def test_a_whole_database_under_other_roles(
     assert {roles[old] for old in old_owners} == owners(postgres, copy) - {"postgres"}
     assert {roles[old] for old in old_granted} == granted(postgres, copy)
     assert [(100,)] == postgres.execute("SELECT count(*) FROM serials", copy)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_archive_that_tells_where_its_data_lie(
+    postgres: Server, open_source: Open, manners: Manners, tmp_path: Path, jobs: int
+) -> None:
+    """As pg_dump writes it into a file: nothing is looked for where it lay before a longer name moved it."""
+    role, longer = postgres.new_role(), f"longer_{token_hex(20)}"
+    postgres.execute(f"CREATE ROLE {longer}")
+    database, copy = postgres.new_database(), postgres.new_database()
+    postgres.execute(
+        f"CREATE TABLE a AS SELECT generate_series(1, 5) AS v; CREATE TABLE b AS TABLE a; ALTER TABLE a OWNER TO {role}", database
+    )
+    taken, path = take(open_source(postgres.url(database))), tmp_path / "dump"
+    subprocess.run(
+        [str(BINARIES[postgres.major] / "pg_dump"), "-Fc", "-f", str(path), postgres.url(database)],
+        env=child_environment(password=None),
+        check=True,
+    )
+
+    restore_into(
+        parse(postgres.url(copy), field="url"),
+        [path.read_bytes()],
+        facts=taken.facts,
+        globals=taken.globals,
+        sources=(),
+        manners=manners,
+        spool=Spool(jobs=jobs, folder=tmp_path, raw_bytes=1) if jobs > 1 else None,
+        choices=Choices(roles={role: longer}),
+    )
+
+    assert {longer, "postgres"} == owners(postgres, copy)
+    assert [(10,)] == postgres.execute("SELECT count(*) FROM (TABLE a UNION ALL TABLE b) x", copy)
+
+
+@pytest.mark.parametrize("cut", [30, 1500])
+def test_an_archive_that_ends_too_early(postgres18: Server, open_source: Open, cut: int) -> None:
+    """Within its table of contents: it is told as damaged, and nothing of it passes."""
+    whole = b"".join(take(open_source(postgres18.url(odd_database(postgres18)))).chunks)
+
+    with pytest.raises(Corrupt, match="ends within"):
+        next(with_roles([whole[:cut]], NAMES))
+
+
+def test_a_name_in_another_encoding(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """What the archive calls by other bytes is not passed over: it is refused."""
+    database = postgres18.new_database(options="TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'")
+    copy = postgres18.new_database(options="TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'")
+    role, new = f"müller_{token_hex(4)}", postgres18.new_role()
+    postgres18.execute(f'CREATE ROLE "{role}"')
+    postgres18.execute(f'CREATE TABLE t AS SELECT 1 AS v; ALTER TABLE t OWNER TO "{role}"', database)
+    taken = take(open_source(postgres18.url(database)))
+
+    with pytest.raises(Refused, match="the archive is in LATIN1"):
+        restore_into(
+            parse(postgres18.url(copy), field="url"),
+            taken.chunks,
+            facts=taken.facts,
+            globals=taken.globals,
+            sources=(),
+            manners=manners,
+            choices=Choices(roles={role: new}),
+        )
 
 
 def test_an_archive_in_small_pieces(postgres18: Server, open_source: Open) -> None:
@@ -269,6 +334,23 @@ def test_a_missing_extension_is_named_first(postgres18: Server, open_source: Ope
             sources=(),
             manners=manners,
         )
+
+
+def test_another_version_of_an_extension_is_told(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """The archive does not say which version it needs: the server's is taken, and people read that it is another one."""
+    taken = take(open_source(postgres18.url(postgres18.new_database("CREATE EXTENSION citext"))))
+    copy = postgres18.new_database()
+
+    restored = restore_into(
+        parse(postgres18.url(copy), field="url"),
+        taken.chunks,
+        facts=msgspec.structs.replace(taken.facts, extensions={**taken.facts.extensions, "citext": "0.9"}),
+        globals=taken.globals,
+        sources=(),
+        manners=manners,
+    )
+
+    assert [said for said in restored.left_out if "extension citext" in said and "the backup was of 0.9" in said]
 
 
 def test_a_missing_tablespace(postgres18: Server, open_source: Open, manners: Manners) -> None:
