@@ -62,6 +62,10 @@ class NeonProvider(msgspec.Struct, frozen=True, kw_only=True):
         """The database to protect; nothing is asked before it is."""
         return self.opened
 
+    def history(self) -> None:
+        """Not looked at yet."""
+        return
+
 
 def connect(name: str, settings: NeonSettings, *, surroundings: Surroundings, clock: Clock, stop: Event) -> NeonProvider:
     """The provider of the policy's database `name`. Asks nothing yet. Raises Refused where a reference leads nowhere."""
