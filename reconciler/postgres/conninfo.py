@@ -46,12 +46,16 @@ class Conninfo:
         return tuple((self._parameters.get("host") or self._parameters["hostaddr"]).split(","))
 
     @property
-    def place(self) -> str:
-        """Where it is, for people: no user and no password."""
+    def addresses(self) -> tuple[str, ...]:
+        """The hosts, each with its port where the url names one."""
         ports = self._parameters.get("port", "").split(",")
         ports = ports * len(self.hosts) if len(ports) == 1 else ports
-        where = ",".join(f"{host}:{port}" if port else host for host, port in zip(self.hosts, ports, strict=False))
-        return f"postgres {where}/{self.database}"
+        return tuple(f"{host}:{port}" if port else host for host, port in zip(self.hosts, ports, strict=False))
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people: no user and no password."""
+        return f"postgres {','.join(self.addresses)}/{self.database}"
 
     @property
     def domain(self) -> str:

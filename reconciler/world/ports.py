@@ -172,6 +172,8 @@ class DumpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Whether SCRAM verifiers of the roles' passwords are read, where the server lets us."""
     fingerprint: Level | None = None
     """What is taken of the data beside it."""
+    through: Literal["branch", "source"] | None = None
+    """What is read, where the provider has branches; None: as it does by itself."""
 
 
 AS_USUAL: Final = DumpOptions()

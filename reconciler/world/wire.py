@@ -37,6 +37,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     code: str = ""
     message: str = ""
+    retry_after: timedelta | None = None
+    """How long the store asks to be left alone."""
 
 
 Explain = Callable[[Fault, Doing], ReconcilerError | None]
@@ -123,8 +125,8 @@ class Wire:
         raise self._error(response, doing)
 
     def _error(self, response: httpx.Response, doing: Doing) -> ReconcilerError:
-        fault = self._read_fault(response)
-        return self._explain(fault, doing) or _usual(fault, doing, response)
+        fault = msgspec.structs.replace(self._read_fault(response), retry_after=_retry_after(response))
+        return self._explain(fault, doing) or _usual(fault, doing)
 
     @contextmanager
     def _translated(self, doing: Doing) -> Iterator[None]:
@@ -138,7 +140,7 @@ class Wire:
             raise Unreachable(f"{doing}: {self.endpoint} {_reason(error)}", cure=cure) from error
 
 
-def _usual(fault: Fault, doing: Doing, response: httpx.Response) -> ReconcilerError:
+def _usual(fault: Fault, doing: Doing) -> ReconcilerError:
     """What a status means where the store's own word does not say more."""
     said = f"{doing}: {fault.status}" + (f" {fault.code}" if fault.code else "")
     if fault.status == 404:
@@ -147,7 +149,7 @@ def _usual(fault: Fault, doing: Doing, response: httpx.Response) -> ReconcilerEr
         return Conflict(f"{doing}: it is there already, or has changed since it was looked at; nothing was written")
     if fault.status in _BUSY:
         cure = "wait: the store is busy or has a fault of its own"
-        return Unreachable(said, cure=cure, retry_after=_retry_after(response))
+        return Unreachable(said, cure=cure, retry_after=fault.retry_after)
     if fault.status == 401:
         return Refused(said, cure="correct the credentials: the store does not take them")
     if fault.status == 403:

@@ -7,16 +7,21 @@ from typing import Any
 
 import pytest
 
-from reconciler.errors import Conflict, Refused
+from reconciler.errors import Conflict, Refused, Unreachable
 from reconciler.policy.redaction import Redactor
 from reconciler.policy.secret import Secret, Surroundings, Text
+from reconciler.providers.neon import api
 from reconciler.providers.neon.settings import NeonSettings, connect
 from reconciler.providers.neon.source import NeonSource
 from reconciler.sandbox.neon.asking import order_fault
 from reconciler.sandbox.neon.faults import Fault
 from reconciler.world.clock import SystemClock
 from reconciler.world.facts import Identity
+from reconciler.world.history import MARK
 from tests.servers.neon import NeonServer
+
+ID = "20250101T000000Z-0000ab"
+NAME = f"reconciler-hotel-{ID}"
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +59,12 @@ def wake(neon: NeonServer) -> None:
     neon.rows("SELECT 1")
 
 
+def left(neon: NeonServer, name: str, **note: str) -> str:
+    """A branch as we make them, by whoever died since; its id."""
+    body = {"branch": {"name": name}, "annotation_value": {MARK: "hotel"} | note}
+    return str(neon.post("/branches", body)["branch"]["id"])
+
+
 def names(neon: NeonServer) -> list[str]:
     return [branch["name"] for branch in neon.get("/branches")["branches"]]
 
@@ -74,11 +85,11 @@ def test_a_dump_goes_through_a_branch_that_is_gone_afterwards(neon: NeonServer, 
     prepare(neon)
     before, source = names(neon), opened(neon)
 
-    with source.dump("d1", expect=source.facts().identity) as dump:
+    with source.dump(ID, expect=source.facts().identity) as dump:
         during = set(names(neon)) - set(before)
         archive = b"".join(dump.chunks())
 
-    assert during == {"reconciler-hotel-d1"}
+    assert during == {NAME}
     assert archive.startswith(b"PGDMP")
     assert source.facts().identity == dump.facts.source.identity
     assert before == names(neon)
@@ -90,8 +101,10 @@ def test_a_dump_goes_through_a_branch_that_is_gone_afterwards(neon: NeonServer, 
         {"kind": "locked", "times": 2},
         {"kind": "limited", "seconds": 1},
         {"kind": "broken", "status": 500, "method": "GET"},
+        {"kind": "limited", "seconds": 1, "method": "POST"},
         {"kind": "dropped", "method": "POST", "path": "/branches"},
         {"kind": "broken", "status": 500, "method": "POST", "path": "/branches"},
+        {"kind": "dropped", "method": "GET", "path": "/operations"},
         {"kind": "dropped", "method": "DELETE", "path": "/branches"},
         {"kind": "operation_fails", "path": "create_branch"},
     ],
@@ -102,7 +115,7 @@ def test_short_troubles_are_borne(neon: NeonServer, fault: dict[str, Any]) -> No
     before, source = names(neon), opened(neon)
     order_fault(neon.folder, Fault(**fault))
 
-    with source.dump("d2", expect=None) as dump:
+    with source.dump(ID, expect=None) as dump:
         archive = b"".join(dump.chunks())
 
     order_fault(neon.folder, None)
@@ -111,11 +124,37 @@ def test_short_troubles_are_borne(neon: NeonServer, fault: dict[str, Any]) -> No
     assert before == names(neon)
 
 
+def test_an_operation_that_fails_for_good_fails_the_dump_and_leaves_nothing(
+    neon: NeonServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "GIVEN_UP_SECONDS", 1.0)
+    before = names(neon)
+    order_fault(neon.folder, Fault(kind="operation_errors", path="create_branch"))
+
+    with pytest.raises(Unreachable, match="create_branch failed: made to fail"), opened(neon).dump(ID, expect=None):
+        pass
+
+    assert before == names(neon)
+
+
+def test_what_an_earlier_request_began_is_waited_for(neon: NeonServer) -> None:
+    """Somebody else's change keeps the project busy: ours comes after it, and is not refused."""
+    before, source = names(neon), opened(neon)
+    answer = neon.send("POST", "/branches", {"branch": {"name": "theirs"}})
+
+    with source.dump(ID, expect=None) as dump:
+        archive = b"".join(dump.chunks())
+
+    assert archive.startswith(b"PGDMP")
+    assert {*before, "theirs"} == {*names(neon)}
+    neon.discard(answer.json()["branch"]["id"])
+
+
 def test_another_identity_makes_no_branch(neon: NeonServer) -> None:
     before = names(neon)
     other = Identity(provider="neon", cluster="other/br-x", database="hotel")
 
-    with pytest.raises(Conflict, match="expected was"), opened(neon).dump("d3", expect=other):
+    with pytest.raises(Conflict, match="expected was"), opened(neon).dump(ID, expect=other):
         pass
 
     assert before == names(neon)
@@ -123,15 +162,28 @@ def test_another_identity_makes_no_branch(neon: NeonServer) -> None:
 
 def test_a_branch_that_was_left_is_swept_and_no_other(neon: NeonServer) -> None:
     """By its exact name; a longer one is somebody else's."""
-    neon.branch(name="reconciler-hotel-d4", with_compute=False)
-    other = neon.branch(name="reconciler-hotel-d4-mine", with_compute=False)["branch"]["id"]
+    left(neon, NAME)
+    other = left(neon, f"{NAME}-mine")
 
-    swept = [opened(neon).end_sessions("d4"), opened(neon).end_sessions("d4")]
+    swept = [opened(neon).end_sessions(ID), opened(neon).end_sessions(ID)]
 
     neon.wait()
     assert swept == [1, 0]
-    assert "reconciler-hotel-d4" not in names(neon)
-    assert "reconciler-hotel-d4-mine" in names(neon)
+    assert NAME not in names(neon)
+    assert f"{NAME}-mine" in names(neon)
+    neon.discard(other)
+
+
+def test_a_branch_that_somebody_else_made_is_left_alone(neon: NeonServer) -> None:
+    """Though it has the name, it has not our mark."""
+    other = left(neon, NAME, **{MARK: "another"})
+
+    with pytest.raises(Refused, match="not ours"):
+        opened(neon).end_sessions(ID)
+    with pytest.raises(Conflict, match="not ours"), opened(neon).dump(ID, expect=None):
+        pass
+
+    assert NAME in names(neon)
     neon.discard(other)
 
 

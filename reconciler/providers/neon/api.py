@@ -1,78 +1,77 @@
 """Neon's API, one project of it: paced, patient where that can't do harm, and in our own errors."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from hashlib import sha256
-from threading import Event, Lock
-from typing import Any, Final
+from threading import Event
+from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import httpx
 import msgspec
 
-from reconciler.errors import Conflict, ReconcilerError, Refused, Stopped, Unreachable
+from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.policy.secret import Revealed
+from reconciler.providers.neon.answers import Operation, OperationAnswer, OperationsAnswer, read
+from reconciler.providers.neon.pace import gate_of, pace_of
 from reconciler.world.persist import persist
 from reconciler.world.ports import Clock
-from reconciler.world.wire import Doing, Fault, Wire, json_of
+from reconciler.world.wire import Doing, Fault, Wire
 
+T = TypeVar("T")
 Json = Mapping[str, Any]
+"""A body, on its way to the encoder."""
 
-REQUESTS_A_MINUTE: Final = 600
-"""Neon takes 700 of one key; the rest is for who else uses it."""
 BUSY_SECONDS: Final = 300.0
-"""How long a project that is busy with something else is waited for."""
-POLL_SECONDS: Final = 0.5
-PAGE: Final = 400
-_BUSY: Final = {423, 429, 503}
+"""The usual patience."""
+OPERATION_SECONDS: Final = 600.0
+"""How long an operation of ours is waited for."""
+GIVEN_UP_SECONDS: Final = 20.0
+"""An operation that failed, and of which Neon does not say when it is tried again, may finish all the same: for so long."""
+FIRST_POLL_SECONDS: Final = 0.1
+LONGEST_POLL_SECONDS: Final = 5.0
+"""Which Neon recommends. Most operations take a second: the first looks come sooner."""
+WITHOUT_A_WORD: Final = timedelta(seconds=1)
+"""How long a key rests that asked too often, where Neon doesn't say."""
+GATE_SECONDS: Final = 0.5
+"""How often a thread that waits for its turn looks whether it is to stop."""
+RECENT: Final = 100
+_BUSY: Final = {423, 503}
 """Statuses that say for certain that nothing was done."""
 _LOST: Final = {408, 500, 502, 504, 524}
+_DONE: Final = {"finished", "skipped"}
+_OVER: Final = _DONE | {"cancelled"}
 
 
 class Busy(Unreachable):
-    """Nothing was done: the project is at work on something else, or we ask too often."""
+    """Nothing was done: the project is at work on something else."""
 
 
-class Pace:
-    """Requests of one key in this process, whatever project they are for."""
-
-    def __init__(self) -> None:
-        self._sent: deque[float] = deque()
-        self._lock = Lock()
-
-    def take(self, clock: Clock, stop: Event) -> None:
-        """Wait for a place in the last minute. Raises Stopped."""
-        while True:
-            with self._lock:
-                now = clock.monotonic()
-                while self._sent and self._sent[0] <= now - 60:
-                    self._sent.popleft()
-                if len(self._sent) < REQUESTS_A_MINUTE:
-                    self._sent.append(now)
-                    return
-                seconds = self._sent[0] + 60 - now
-            if clock.wait(seconds, stop):
-                raise Stopped("asked to stop while waiting for Neon's rate limit")
+class TooOften(Busy):
+    """Nothing was done, and nobody with this key should ask for a while."""
 
 
-_PACES: dict[str, Pace] = {}
-_GATES: dict[tuple[str, str], Lock] = {}
-_SHARED: Final = Lock()
+class OperationFailed(Unreachable):
+    """Neon gave it up. Asking for the same again at once is no use; the next turn may."""
+
+    def __init__(self, what: str, *, cure: str) -> None:
+        super().__init__(what, cure=cure)
+        self.was_persisted = True
 
 
 class Api:
     """One project. Safe to use from several threads; what changes the project goes through one gate."""
 
-    def __init__(self, host: str, key: Revealed, project: str, *, clock: Clock, stop: Event) -> None:
+    def __init__(
+        self, host: str, key: Revealed, project: str, *, clock: Clock, stop: Event, patience: float = BUSY_SECONDS
+    ) -> None:
+        """`patience`: how many seconds a project that is busy with something else is waited for."""
         self.project: Final = project
-        self._clock = clock
+        self.clock: Final = clock
         self._stop = stop
-        digest = sha256(key.expose().encode()).hexdigest()
-        with _SHARED:
-            self._pace = _PACES.setdefault(digest, Pace())
-            self._gate = _GATES.setdefault((host, project), Lock())
+        self._patience = patience
+        self._pace = pace_of(key)
+        self._gate = gate_of(host, project)
 
         def authorise(request: httpx.Request) -> None:
             request.headers["Authorization"] = f"Bearer {key.expose()}"
@@ -80,76 +79,138 @@ class Api:
         self._wire = Wire(host.rstrip("/"), authorise=authorise, read_fault=_read_fault, explain=_explain)
 
     def get(self, path: str, what: str, **query: str) -> httpx.Response:
-        """Asked again as often as is worth it. `what`: for messages. Raises Absent, Refused, Unreachable, Stopped."""
-        return persist(lambda: self._once("GET", path, what, query=query), clock=self._clock, stop=self._stop)
+        """Asked again as often as is worth it. `path`: below the project. `what`: for messages.
 
-    def read(self, path: str, what: str, **query: str) -> Json:
-        """The same, as an object."""
-        return json_of(self.get(path, what, **query), "neon")
+        Raises Absent, Refused, Unreachable, Stopped.
+        """
+        return self.persist(lambda: self._once("GET", f"/projects/{self.project}{path}", what, query=query))
+
+    def read(self, path: str, kind: type[T], what: str, **query: str) -> T:
+        """The same, as that kind of answer."""
+        return read(self.get(path, what, **query), kind, f"neon {self.project}: cannot {what}")
+
+    def read_at(self, path: str, kind: type[T], what: str, **query: str) -> T:
+        """The same of a path from the API's root on: of the account, not of the project."""
+        answer = self.persist(lambda: self._once("GET", path, what, query=query))
+        return read(answer, kind, f"neon: cannot {what}")
 
     def change(self, method: str, path: str, what: str, *, body: Json | None = None, **query: str) -> None:
-        """Once, after whatever keeps the project busy. Raises Unreachable where the answer was lost: it may have happened."""
-        deadline = self._clock.monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                with self._gate:
-                    self._once(method, path, what, body=body, query=query)
-            except Busy as busy:
-                asked = busy.retry_after.total_seconds() if busy.retry_after else POLL_SECONDS
-                if self._clock.monotonic() + asked > deadline:
-                    raise
-                self.wait(asked)
-            else:
-                return
+        """Once, after whatever keeps the project busy; returns when all that Neon does for it has been done.
 
-    def branches(self, search: str) -> list[Json]:
-        """All whose name or id holds that, every page of them."""
-        found: list[Json] = []
-        cursor = ""
-        while True:
-            more = {"cursor": cursor} if cursor else {}
-            answer = self.read("/branches", "list branches", search=search, limit=str(PAGE), **more)
-            found += answer["branches"]
-            cursor = (answer.get("pagination") or {}).get("next") or ""
-            if not cursor or not answer["branches"]:
-                return found
+        Raises Unreachable where the answer was lost: it may have happened, and whoever asks again must look first.
+        """
+        with self._turn():
+            answer = self._when_free(method, path, what, body, query)
+            if answer.content:
+                self._settle(read(answer, OperationsAnswer, f"neon {self.project}: cannot {what}").operations, what)
 
-    def named(self, name: str) -> Json | None:
-        """The branch of exactly that name."""
-        return next((branch for branch in self.branches(name) if branch["name"] == name), None)
+    def settle(self, branch: str, what: str) -> None:
+        """Wait for what is being done with a branch by requests whose answers were lost."""
+        found = self.read("/operations", OperationsAnswer, "look at operations", limit=str(RECENT)).operations
+        self._settle([operation for operation in found if operation.branch_id == branch], what)
 
-    def until(self, look: Callable[[], Json | None], what: str) -> Json:
+    def until(self, look: Callable[[], T | None], what: str) -> T:
         """What it finds at last. Raises Unreachable where that takes too long."""
-        deadline = self._clock.monotonic() + BUSY_SECONDS
-        while (found := look()) is None:
-            if self._clock.monotonic() > deadline:
-                raise Unreachable(
-                    f"neon {self.project}: {what} is not through after {BUSY_SECONDS:.0f} s", cure="it is tried again"
-                )
-            self.wait(POLL_SECONDS)
-        return found
+        for found in self._looks(look, self._patience):
+            if found is not None:
+                return found
+        raise Unreachable(
+            f"neon {self.project}: {what} is not through after {self._patience:.0f} s", cure="the next turn looks again"
+        )
 
     def wait(self, seconds: float) -> None:
         """Raises Stopped."""
-        if self._clock.wait(seconds, self._stop):
+        if self.clock.wait(seconds, self._stop):
             raise Stopped("asked to stop while waiting for Neon")
 
-    def persist(self, work: Callable[[], Json]) -> Json:
+    def persist(self, work: Callable[[], T]) -> T:
         """Do it again where an answer was lost: it must look first whether it is done."""
-        return persist(work, clock=self._clock, stop=self._stop)
+        return persist(work, clock=self.clock, stop=self._stop)
 
-    def _once(self, method: str, path: str, what: str, *, body: Json | None = None, query: Mapping[str, str]) -> httpx.Response:
-        self._pace.take(self._clock, self._stop)
-        doing = Doing(target=f"neon {self.project}", what=what, right="the API key of a member of this project")
-        url = f"{self._wire.endpoint}/projects/{self.project}{path}" + (f"?{urlencode(query)}" if query else "")
-        content = msgspec.json.encode(body) if body is not None else b""
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        with _in_neons_words():
-            return self._wire.ask(doing, method, url, headers=headers, content=content)
-
-    def clock_of(self, response: httpx.Response) -> datetime:
+    def time_of(self, response: httpx.Response) -> datetime:
         """Neon's own clock, in whole seconds."""
         return self._wire.time_of(response, "neon")
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        while not self._gate.acquire(timeout=GATE_SECONDS):
+            if self._stop.is_set():
+                raise Stopped("asked to stop while waiting for another change of the project at Neon")
+        try:
+            yield
+        finally:
+            self._gate.release()
+
+    def _when_free(self, method: str, path: str, what: str, body: Json | None, query: Mapping[str, str]) -> httpx.Response:
+        """Others use the project too: their operations are waited for."""
+
+        def look() -> httpx.Response | Busy:
+            try:
+                return self._once(method, f"/projects/{self.project}{path}", what, body=body, query=query)
+            except Busy as busy:
+                return busy
+
+        answer: httpx.Response | Busy | None = None
+        for answer in self._looks(look, self._patience):
+            if not isinstance(answer, Busy):
+                return answer
+            if answer.retry_after is not None:
+                self.wait(min(answer.retry_after.total_seconds(), self._patience))
+        raise answer if isinstance(answer, Busy) else Unreachable(f"neon {self.project}: cannot {what}")
+
+    def _settle(self, operations: Iterable[Operation], what: str) -> None:
+        """Every one, not just the last: an early connection would reach what was there before."""
+        for operation in operations:
+            if operation.status not in _DONE:
+                self._settle_one(operation, what)
+
+    def _settle_one(self, operation: Operation, what: str) -> None:
+        ends, given_up = self.clock.monotonic() + OPERATION_SECONDS, None
+        for now in self._looks(lambda: self._operation(operation), OPERATION_SECONDS):
+            if now.status in _DONE:
+                return
+            # "failed" is not the end: Neon may try again, and finish.
+            failed = now.status in ("failed", "error") and now.retry_at is None
+            given_up = None if not failed else given_up or min(ends, self.clock.monotonic() + GIVEN_UP_SECONDS)
+            if now.status == "cancelled" or (given_up is not None and self.clock.monotonic() >= given_up):
+                said = f"{operation.action} {now.status}" + (f": {now.error[:200]}" if now.error else "")
+                raise OperationFailed(
+                    f"neon {self.project}: cannot {what}: {said}", cure="look at the project's operations at Neon"
+                )
+        cure = "look at the project's operations at Neon; the next turn looks again"
+        raise OperationFailed(
+            f"neon {self.project}: cannot {what}: {operation.action} is not through after {OPERATION_SECONDS:.0f} s", cure=cure
+        )
+
+    def _operation(self, operation: Operation) -> Operation:
+        """As it is now. Just after it was begun, it need not be found yet."""
+        with suppress(Absent):
+            return self.read(f"/operations/{operation.id}", OperationAnswer, "look at an operation").operation
+        return operation
+
+    def _looks(self, look: Callable[[], T], seconds: float) -> Iterator[T]:
+        """What it finds, again and again, more and more seldom, until the time is over."""
+        ends, pause = self.clock.monotonic() + seconds, FIRST_POLL_SECONDS
+        while True:
+            yield look()
+            if self.clock.monotonic() + pause > ends:
+                return
+            self.wait(pause)
+            pause = min(pause * 1.5, LONGEST_POLL_SECONDS)
+
+    def _once(self, method: str, path: str, what: str, *, body: Json | None = None, query: Mapping[str, str]) -> httpx.Response:
+        self._pace.take(self.clock, self._stop)
+        doing = Doing(target=f"neon {self.project}", what=what, right="the API key of a member of this project")
+        url = f"{self._wire.endpoint}{path}" + (f"?{urlencode(query)}" if query else "")
+        content = msgspec.json.encode(body) if body is not None else b""
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        try:
+            with _in_neons_words():
+                return self._wire.ask(doing, method, url, headers=headers, content=content)
+        except TooOften as error:
+            asked = error.retry_after or WITHOUT_A_WORD
+            self._pace.close(self.clock, min(asked.total_seconds(), BUSY_SECONDS))
+            raise
 
 
 @contextmanager
@@ -163,28 +224,29 @@ def _in_neons_words() -> Iterator[None]:
 
 
 def _read_fault(response: httpx.Response) -> Fault:
+    """Some failures are a proxy's page, and no JSON."""
     try:
         body = response.json()
     except ValueError:
         body = None
     body = body if isinstance(body, dict) else {}
-    after = response.headers.get("retry-after", "")
-    said = Fault(status=response.status_code, code=str(body.get("code") or ""), message=str(body.get("message") or ""))
-    return msgspec.structs.replace(said, message=f"{said.message}\n{after}") if response.status_code in _BUSY else said
+    return Fault(status=response.status_code, code=str(body.get("code") or ""), message=str(body.get("message") or ""))
 
 
 def _explain(fault: Fault, doing: Doing) -> ReconcilerError | None:
-    message, _, after = fault.message.partition("\n")
-    said = f"{doing}: {fault.status} {fault.code or message[:200]}".rstrip()
-    if fault.status in _BUSY or "not ready yet" in message:
-        asked = timedelta(seconds=int(after)) if after.isascii() and after.isdigit() and len(after) < 7 else None
-        return Busy(said, cure="wait: the project is busy, or Neon is", retry_after=asked)
+    said = f"{doing}: {fault.status} {fault.code or fault.message[:200]}".rstrip()
+    if fault.status == 429:
+        return TooOften(said, cure="wait: this key asks too often, here or elsewhere", retry_after=fault.retry_after)
+    if fault.status in _BUSY or (fault.status == 422 and "not ready yet" in fault.message):
+        return Busy(said, cure="wait: the project is busy, or Neon is", retry_after=fault.retry_after)
     if fault.status in _LOST:
         return Unreachable(said, cure="wait: Neon has a fault of its own")
     if fault.status == 401:
         return Refused(said, cure="make a new API key in Neon's console, and put it where source.api_key refers to")
+    if fault.status == 412:
+        return Refused(said, cure="Neon stores no passwords of this project: name the role's as source.password")
     if fault.status == 409:
         return Conflict(said)
-    if fault.code.endswith("_LIMIT_EXCEEDED"):
+    if "LIMIT_EXCEEDED" in fault.code:
         return Refused(said, cure="the limit of Neon's plan is reached: delete what is not needed there, or choose a larger plan")
     return None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from reconciler.providers.neon.source import NeonSource
 
 API_HOST: Final = "https://console.neon.tech/api/v2"
+TIDYING_SECONDS: Final = 30.0
+"""So long a busy project may keep us after we were asked to stop."""
 
 
 class NeonSettings(msgspec.Struct, frozen=True, kw_only=True, tag_field="provider", tag="neon", forbid_unknown_fields=True):
@@ -72,6 +74,7 @@ def connect(name: str, settings: NeonSettings, *, surroundings: Surroundings, cl
     # Imported here: they bring psycopg and httpx, which cost more than all of a `--help`.
     from reconciler.postgres.dump import Manners
     from reconciler.providers.neon.api import Api
+    from reconciler.providers.neon.project import Login, NeonProject
     from reconciler.providers.neon.source import NeonSource, Where
     from reconciler.world.endpoint import host_of, refuse_plain
 
@@ -80,12 +83,13 @@ def connect(name: str, settings: NeonSettings, *, surroundings: Surroundings, cl
     host = settings.api_host.reveal(surroundings, field=f"{field}.api_host") if settings.api_host else API_HOST
     refuse_plain(host, host_of(host, f"{field}.api_host"), f"{field}.api_host")
     password = settings.password.reveal(surroundings, field=f"{field}.password") if settings.password else None
-    where = Where(name=name, branch=settings.branch, database=settings.database, role=settings.role, password=password)
+    login = Login(role=settings.role, database=settings.database, password=password)
     client_bin = surroundings.base / Path(settings.client_bin).expanduser() if settings.client_bin else None
+    learn = surroundings.redactor.learn
     source = NeonSource(
-        Api(host, key, settings.project, clock=clock, stop=stop),
-        Api(host, key, settings.project, clock=clock, stop=Event()),
-        where,
+        NeonProject(Api(host, key, settings.project, clock=clock, stop=stop), learn=learn),
+        NeonProject(Api(host, key, settings.project, clock=clock, stop=Event(), patience=TIDYING_SECONDS), learn=learn),
+        Where(name=name, branch=settings.branch, login=login),
         Manners(clock=clock, stop=stop, client_bin=client_bin),
     )
     place = f"neon {settings.project}/{settings.branch}/{settings.database}"
