@@ -17,6 +17,7 @@ from reconciler.errors import Finding, ReconcilerError
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.events import Waiting
 from reconciler.world.facts import Catalogue, Known, Observation, Observed, Unknown
+from reconciler.world.history import HistoryFacts
 from reconciler.world.ports import Pool, Target, World
 
 LIMIT_SECONDS = 120.0
@@ -47,7 +48,7 @@ def observe(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
         catalogues=seen,
         domains=world.domains,
         evidence=home if isinstance(home, Unknown) else Known(home.value.evidence, home.at),
-        history=seen_history,
+        history=None if seen_history is None else _history_with_memory(world, want, seen_history),
     )
 
 
@@ -78,11 +79,23 @@ def _reader(world: World, want: DatabasePolicy, watch: Watch, name: str) -> Call
 
 def _with_memory(world: World, want: DatabasePolicy, name: str, seen: Observed[Catalogue]) -> Observed[Catalogue]:
     """What can't be seen now is judged by what was seen last, as long as the cache remembers. Nothing else rests on that."""
-    key = f"newest restore point\n{world.targets[name].place}\n{want.name}"
-    last = _instant(world.cache.get(key))
+    newest = seen.at
     if isinstance(seen, Known):
         whole = (copy.instant for copy in seen.value.copies if copy.state == "whole" and not copy.partial)
         newest = max(whole, default=seen.at)
+    return _remembering(world, f"newest restore point\n{world.targets[name].place}\n{want.name}", seen, newest)
+
+
+def _history_with_memory(world: World, want: DatabasePolicy, seen: Observed[HistoryFacts]) -> Observed[HistoryFacts]:
+    """The same of what the provider keeps."""
+    newest = seen.value.latest if isinstance(seen, Known) else seen.at
+    return _remembering(world, f"newest restore point\n{world.provider.place}\n{want.name}", seen, newest)
+
+
+def _remembering(world: World, key: str, seen: Observed[T], newest: datetime) -> Observed[T]:
+    """An Unknown with what was seen last, or when it was first looked for in vain. `newest`: of what is Known."""
+    last = _instant(world.cache.get(key))
+    if isinstance(seen, Known):
         if newest != last:
             world.cache.put(key, newest.isoformat().encode())
         return seen

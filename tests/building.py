@@ -10,7 +10,7 @@ import msgspec
 from reconciler.duties import DUTIES
 from reconciler.planning.plan import Plan
 from reconciler.planning.planner import plan
-from reconciler.policy.model import DatabasePolicy, Disaster, Dumps, Encryption, Objectives, Retention
+from reconciler.policy.model import DatabasePolicy, Disaster, Dumps, Encryption, Objectives, Pitr, Retention
 from reconciler.policy.timing import Timing, Window
 from reconciler.policy.units import Duration, Span, parse_span
 from reconciler.world.evidence import Chain, Evidence
@@ -27,6 +27,7 @@ from reconciler.world.facts import (
     Tombstone,
     Unknown,
 )
+from reconciler.world.history import BranchFacts, Change, HistoryFacts, Limits
 
 NOW = datetime(2025, 10, 25, 11, 12, tzinfo=UTC)
 HOTEL = Identity(provider="postgres", cluster="7423905183641200011", database="hotel")
@@ -38,6 +39,12 @@ MINUTE = timedelta(minutes=1)
 
 class NoSettings(msgspec.Struct, frozen=True):
     """Of a source that nobody connects to."""
+
+
+class KeptSettings(msgspec.Struct, frozen=True):
+    """Of one whose provider keeps a history."""
+
+    history_site: str = "hosted quiet-hotel"
 
 
 def utc(text: str) -> datetime:
@@ -72,18 +79,45 @@ def policy(
     name: str = "hotel",
     never: Sequence[str] = (),
     encryption: Encryption | None = None,
+    pitr: Pitr | None = None,
 ) -> DatabasePolicy:
-    """What is wanted of one database."""
+    """What is wanted of one database; with a window, of one whose provider keeps a history."""
     objectives = Objectives(rpo=duration(rpo) if rpo else None, disaster=Disaster(rpo=duration(disaster)) if disaster else None)
     dumps = Dumps(schedule=Timing.parse(schedule), targets=tuple(targets), retention=keep, never=tuple(map(Window.parse, never)))
     return DatabasePolicy(
         name=name,
-        source=NoSettings(),
+        source=NoSettings() if pitr is None else KeptSettings(),
         home=targets[0],
         timezone=timezone,
         encryption=encryption,
         objectives=objectives,
         dumps=dumps,
+        pitr=pitr,
+    )
+
+
+def window(text: str, *, manage: bool = True) -> Pitr:
+    """As the policy writes it."""
+    return Pitr(window=duration(text), manage=manage)
+
+
+def history(at: datetime = NOW, **fields: Any) -> Known[HistoryFacts]:
+    """A project of sixty days with a window of one, and one branch."""
+    main = BranchFacts(id="br-main", name="main", parent=None, created=at - 60 * DAY, is_default=True)
+    kept = fields.get("window", DAY)
+    given: dict[str, Any] = {
+        "project": "quiet-hotel", "branch": "br-main", "clock": at, "window": kept, "begins": at - kept, "latest": at,
+        "branches": (main,), "snapshots": (), "schedule": (),
+        "limits": Limits(plan="launch", window=7 * DAY, branches=20, roots=5, snapshots=100, protected=2, has_schedules=True),
+    }  # fmt: skip
+    return Known(HistoryFacts(**(given | fields)), at)
+
+
+def change(was: timedelta, to: timedelta, ago: timedelta, *, done: bool = True, sequence: int = 1) -> Change:
+    """The record of a window that was set."""
+    said = (str(span // timedelta(seconds=1)) for span in (was, to))
+    return Change(
+        sequence=sequence, at=NOW - ago, what="window", where="quiet-hotel", done=done, was=next(said), now=next(said), policy="0"
     )
 
 
@@ -123,6 +157,7 @@ def catalogue(
     begun: bool = True,
     frozen: str = "",
     strays: Sequence[str] = (),
+    changes: Sequence[Change] = (),
 ) -> Known[Catalogue]:
     """What a target was seen to hold. `begun` False: it has no repository.json."""
     ordered = tuple(sorted(copies, key=lambda item: (item.instant, item.id), reverse=True))
@@ -133,6 +168,7 @@ def catalogue(
         store_time=at + skew,
         strays=tuple(strays),
         frozen=frozen,
+        changes=tuple(changes),
     )
     return Known(seen, at)
 
@@ -152,11 +188,12 @@ def observation(
     domains: Mapping[str, str] | None = None,
     database: str = "hotel",
     evidence: Sequence[Evidence] = (),
+    kept: Observed[HistoryFacts] | None = None,
     **catalogues: Observed[Catalogue],
 ) -> Observation:
-    """One database, target by target; each target fails on its own unless `domains` says otherwise."""
+    """One database, target by target; each target fails on its own unless `domains` says otherwise. `kept`: its history."""
     seen = observation_of(catalogues, source_seen, database=database, evidence=evidence)
-    return msgspec.structs.replace(seen, source_domain=domain, domains={**seen.domains, **(domains or {})})
+    return msgspec.structs.replace(seen, source_domain=domain, domains={**seen.domains, **(domains or {})}, history=kept)
 
 
 def observation_of(

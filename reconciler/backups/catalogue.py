@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from reconciler.backups import layout
+from reconciler.backups.changes import read_changes
 from reconciler.backups.claim import ClaimRecord, Watch, describe, read_claim
 from reconciler.backups.evidence import content_of, read_chain
 from reconciler.backups.keeping import NO_FREEZE, read_freeze, read_hold
@@ -80,6 +81,7 @@ class Reader:
             frozen=freeze.says(now),
             acknowledged=freeze.acknowledged,
             evidence=read_chain(self._target, order.evidence, self._cache),
+            changes=read_changes(self._target, order.changes, self._cache),
             append_only=custody_of(self._target).append_only,
             rules=self._rules(),
         )

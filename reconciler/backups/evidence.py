@@ -5,14 +5,11 @@ from hashlib import sha256
 
 from reconciler.backups import layout
 from reconciler.backups.layout import Held
-from reconciler.backups.manifest import Manifest, decode_record, encode
-from reconciler.backups.records import read_whole
-from reconciler.errors import Absent, Conflict, Corrupt
+from reconciler.backups.manifest import Manifest, decode_record
+from reconciler.backups.sequence import append_record, read_once
+from reconciler.errors import Absent, Corrupt
 from reconciler.world.evidence import Chain, Evidence
-from reconciler.world.ports import ABSENT, Cache, Stored, Target, custody_of
-
-TRIES = 10
-"""So many others may be first in a row."""
+from reconciler.world.ports import Cache, Stored, Target, custody_of
 
 
 def content_of(manifest: Manifest, held: Held) -> str:
@@ -35,7 +32,7 @@ def read_chain(target: Target, items: Iterable[Stored], cache: Cache) -> Chain:
     for item in sorted(items, key=lambda item: item.key):
         sequence = layout.sequence_of(item.key)
         try:
-            text = _read(target, item, cache)
+            text = read_once(target, item, cache)
         except Absent:
             faults.append(f"{item.key} went away while we looked")
             continue
@@ -56,33 +53,5 @@ def append(target: Target, database: str, make: Callable[[int, str | None], Evid
 
     Raises Conflict where others are first again and again. Met twice (a lost answer) it is one record.
     """
-    for _ in range(TRIES):
-        items = [item for item in target.list(layout.evidence_root(database)).items if layout.sequence_of(item.key) is not None]
-        last = max(items, key=lambda item: item.key, default=None)
-        before = sha256(read_whole(target, last.key)[0]).hexdigest() if last else None
-        record = make((layout.sequence_of(last.key) or 0) + 1 if last else 1, before)
-        if _put(target, layout.evidence_key(database, record.sequence), record):
-            return record
-    raise Conflict(f"{target.name}: others were first to write evidence {TRIES} times in a row", cure="try again")
-
-
-def _put(target: Target, key: str, record: Evidence) -> bool:
-    """Whether it is there; False where another record was first."""
     retain = custody_of(target).retain
-    text = encode(record)
-    try:
-        target.write(key, [text], expect=ABSENT, keep_until=record.finished + retain if retain else None)
-    except Conflict:
-        return read_whole(target, key)[0] == text
-    return True
-
-
-def _read(target: Target, item: Stored, cache: Cache) -> bytes:
-    """They never change, so what was read once under an ETag is read no more."""
-    name = f"{target.place}\n{item.key}\n{item.etag}\n{item.version}"
-    text = cache.get(name)
-    if text is None:
-        text, read = read_whole(target, item.key)
-        if read.etag == item.etag:
-            cache.put(name, text)
-    return text
+    return append_record(target, layout.evidence_root(database), make, lambda one: one.finished + retain if retain else None)

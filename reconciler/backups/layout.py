@@ -56,6 +56,8 @@ class Sorted(msgspec.Struct, frozen=True, kw_only=True):
     pins: tuple[Stored, ...]
     evidence: tuple[Stored, ...]
     """By sequence."""
+    changes: tuple[Stored, ...]
+    """By sequence."""
     backups: tuple[Held, ...]
     strays: tuple[str, ...]
 
@@ -148,11 +150,20 @@ def evidence_root(database: str) -> str:
 
 
 def evidence_key(database: str, sequence: int) -> str:
-    return f"{evidence_root(database)}{sequence:08d}.json"
+    return sequence_key(evidence_root(database), sequence)
+
+
+def changes_root(database: str) -> str:
+    return f"{database}/changes/"
+
+
+def sequence_key(root: str, sequence: int) -> str:
+    """Of a record in a folder of records that follow one another."""
+    return f"{root}{sequence:08d}.json"
 
 
 def sequence_of(key: str) -> int | None:
-    """Of a record of evidence, by its key; None for what is none."""
+    """Of a record of evidence or of a change, by its key; None for what is none."""
     match = _EVIDENCE.fullmatch(key.rpartition("/")[2])
     return int(match[1]) if match else None
 
@@ -165,7 +176,7 @@ def registered_key(database: str) -> str:
     return f"{REGISTER}{database}.json"
 
 
-_KNOWN_FOLDERS = ("changes/", "recoveries/", "scratch/")
+_KNOWN_FOLDERS = ("recoveries/", "scratch/")
 
 
 def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
@@ -175,6 +186,7 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
     strays: list[str] = []
     pins: list[Stored] = []
     evidence: list[Stored] = []
+    changes: list[Stored] = []
     found: dict[str, dict[str, Stored]] = {}
     hidden: dict[str, list[str]] = {}
     items = tuple(items)
@@ -201,6 +213,8 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
             pins.append(item)
         elif folder == "evidence" and sequence_of(item.key) is not None:
             evidence.append(item)
+        elif folder == "changes" and sequence_of(item.key) is not None:
+            changes.append(item)
         elif not (rest.startswith(_KNOWN_FOLDERS) or (rest.startswith("lease-") and rest.endswith(".json"))):
             strays.append(item.key)
     held = (
@@ -212,6 +226,7 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
         freeze=freeze,
         pins=tuple(pins),
         evidence=tuple(evidence),
+        changes=tuple(changes),
         backups=tuple(held),
         strays=tuple(strays),
     )

@@ -39,14 +39,19 @@ def hold_back(steps: Iterable[Step], have: Observation, now: datetime) -> tuple[
     """The steps that may be done, and those that a rule blocks. Creations are never blocked here."""
     steps = tuple(steps)
     deletions = [step for step in steps if step.action.effect == "delete"]
-    reason = _nothing_may_go(have, now)
-    held = deletions if reason else [step for step in deletions if step.action.loses is not None]
-    reason = reason or _losing(held, have, now)
-    if reason is None:
-        return steps, ()
-    ids = {step.action.id for step in held}
-    blocked = tuple(Blocked(step=step, by=reason.by, why=reason.why, cure=reason.cure) for step in held)
-    return tuple(step for step in steps if step.action.id not in ids), blocked
+    if reason := _nothing_may_go(have, now):
+        blocked = [_blocked(step, reason) for step in deletions]
+    else:
+        blocked = [_blocked(step, _FOR_GOOD) for step in deletions if step.action.destroys]
+        losses = [step for step in deletions if step.action.loses is not None]
+        if reason := _losing(losses, have, now):
+            blocked += [_blocked(step, reason) for step in losses]
+    ids = {held.step.action.id for held in blocked}
+    return tuple(step for step in steps if step.action.id not in ids), tuple(blocked)
+
+
+def _blocked(step: Step, reason: Reason) -> Blocked:
+    return Blocked(step=step, by=reason.by, why=reason.why, cure=reason.cure)
 
 
 def findings(have: Observation, now: datetime) -> tuple[Finding, ...]:
@@ -57,6 +62,8 @@ def findings(have: Observation, now: datetime) -> tuple[Finding, ...]:
     others = (Finding(severity="warning", where=have.database, what=moved, cure=MOVED_CURE),) if moved else ()
     return (*clocks, *freezes, *others)
 
+
+_FOR_GOOD = Reason(by="guard", why="what goes by it never comes back", cure="check the policy")
 
 IMPOSSIBLE_CURE = "find out whose clock was wrong; nothing is deleted while it is there"
 _CLOCK_CURE = "set the clock of this machine (NTP); nothing is deleted meanwhile"
@@ -86,7 +93,8 @@ def _nothing_may_go(have: Observation, now: datetime) -> Reason | None:
 
 
 def _stale(have: Observation, now: datetime) -> Iterator[tuple[str, str]]:
-    for name, seen in [*sorted(have.catalogues.items()), ("the source", have.source)]:
+    kept = [] if have.history is None else [("the history", have.history)]
+    for name, seen in [*sorted(have.catalogues.items()), ("the source", have.source), *kept]:
         if now - seen.at > FRESH:
             yield name, f"seen {age(now - seen.at)} ago"
 

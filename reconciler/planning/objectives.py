@@ -3,28 +3,79 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+import msgspec
+
+from reconciler.planning.past import past, seen_history
+from reconciler.planning.past import says as past_says
 from reconciler.planning.plan import Condition, Status
 from reconciler.planning.proof import last_verified, sound
 from reconciler.planning.text import age, instant
 from reconciler.planning.timing import usual_duration
 from reconciler.policy.model import DatabasePolicy, Verify
+from reconciler.policy.units import format_duration
 from reconciler.world.facts import Backup, Copy, Observation, Unknown
+
+SLACK = timedelta(minutes=5)
+"""So much less is as good: clocks differ a little, and what is looked at was reckoned a moment ago."""
 
 
 def judge(want: DatabasePolicy, have: Observation, now: datetime) -> tuple[Condition, ...]:
     """One condition an objective of the policy, in the policy's order."""
     conditions = []
     if want.objectives.rpo is not None:
-        conditions.append(_judge_rpo("rpo", want.objectives.rpo, want, have, now, within=set(have.catalogues)))
+        by_dumps = _judge_rpo("rpo", want.objectives.rpo, want, have, now, within=set(have.catalogues))
+        conditions.append(_or_history(by_dumps, want, have, now))
     if want.objectives.disaster is not None and have.source_domain is None:
         says = "the source is unknown, and so is what fails together with it"
         conditions.append(Condition(name="disaster_rpo", status="unproven", objective=want.objectives.disaster.rpo, says=says))
     elif want.objectives.disaster is not None:
         outside = {name for name in have.catalogues if have.domains[name] != have.source_domain}
         conditions.append(_judge_rpo("disaster_rpo", want.objectives.disaster.rpo, want, have, now, within=outside))
+    if want.pitr is not None:
+        conditions.append(_judge_window(want.pitr.window, want, have, now))
     if want.dumps.verify is not None:
         conditions.append(_judge_verified(want.dumps.verify, want, have, now))
     return tuple(conditions)
+
+
+def _or_history(by_dumps: Condition, want: DatabasePolicy, have: Observation, now: datetime) -> Condition:
+    """Any instant that the provider keeps is a restore point too: the better of both holds."""
+    rpo = by_dumps.objective
+    if isinstance(have.history, Unknown):
+        if by_dumps.status != "violated":
+            return by_dumps
+        # It was seen to reach that far, and what it holds does not go so soon. Silence pages after one RPO.
+        last = have.history.last
+        status: Status = "unproven" if last is not None and now - last <= rpo else "violated"
+        return msgspec.structs.replace(by_dumps, status=status, says=f"{by_dumps.says}; the history is unknown")
+    facts, reach = seen_history(have), past(want, have)
+    if facts is None:
+        return by_dumps
+    if reach is None or reach.is_empty or now - reach.latest > rpo:
+        why = facts.refuses or ("it keeps no instant" if reach is None or reach.is_empty else f"it ends {instant(reach.latest)}")
+        return msgspec.structs.replace(by_dumps, says=f"{by_dumps.says}; the history does not help: {why}")
+    by_history = Condition(name="rpo", status="met", objective=rpo, says=past_says(facts, reach), restore_point=reach.latest)
+    newest = by_dumps.restore_point
+    return by_dumps if by_dumps.status == "met" and newest is not None and newest > reach.latest else by_history
+
+
+def _judge_window(window: timedelta, want: DatabasePolicy, have: Observation, now: datetime) -> Condition:
+    """The setting must be as large, and must have been for as long. A younger one only has to wait."""
+    facts, reach = seen_history(have), past(want, have)
+    status: Status
+    if facts is None:
+        status = "unproven" if have.history is not None else "violated"
+        said = "the history is unknown" if have.history is not None else "the provider keeps no history"
+    elif reach is None or reach.is_empty:
+        status, said = "violated", facts.refuses or "no instant can be returned to"
+    elif facts.window < window:
+        status, said = "violated", past_says(facts, reach)
+    elif reach.begins > facts.clock - window + SLACK:
+        status = "at_risk"
+        said = f"{past_says(facts, reach)}; reaches back {format_duration(window)} from {instant(reach.begins + window)} on"
+    else:
+        status, said = "met", past_says(facts, reach)
+    return Condition(name="pitr", status=status, objective=window, says=said)
 
 
 def _judge_verified(rule: Verify, want: DatabasePolicy, have: Observation, now: datetime) -> Condition:

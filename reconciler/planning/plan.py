@@ -33,6 +33,8 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     database: str
     frees: ClassVar[bool] = False
     """Whether all that it removes was given up earlier: it goes on although something failed in the same turn."""
+    destroys: ClassVar[bool] = False
+    """Whether it takes away what no grace brings back: never done without a person's digest."""
     hooked: ClassVar[Occurrence | None] = None
     """As what hooks of the policy know it; None: none runs beside it."""
 
@@ -96,7 +98,7 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """How one objective stands."""
 
-    name: Literal["rpo", "disaster_rpo", "verified"]
+    name: Literal["rpo", "disaster_rpo", "pitr", "verified"]
     status: Status
     objective: timedelta
     says: str

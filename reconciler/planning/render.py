@@ -12,7 +12,7 @@ from reconciler.planning.text import counted, instant, plain, size
 from reconciler.policy.units import format_duration
 
 SIGNS: Mapping[Effect, str] = {"change": "~", "create": "+", "delete": "-"}
-_NAMES = {"rpo": "rpo", "disaster_rpo": "disaster rpo", "verified": "verified"}
+_NAMES = {"rpo": "rpo", "disaster_rpo": "disaster rpo", "pitr": "pitr", "verified": "verified"}
 
 _SEVERITIES = ("error", "warning", "note")
 ALIKE = 3

@@ -75,7 +75,8 @@ def _objectives(database: DatabasePolicy, now: datetime) -> Iterator[_Row]:
 
 
 def _rpos(database: DatabasePolicy) -> Iterator[tuple[timedelta, Path]]:
-    if database.objectives.rpo is not None:
+    # Where the provider keeps a history, its instants meet that one, and not the schedule of dumps.
+    if database.objectives.rpo is not None and database.history_site is None:
         yield database.objectives.rpo, _path(database, "objectives", "rpo")
     if database.objectives.disaster is not None:
         yield database.objectives.disaster.rpo, _path(database, "objectives", "disaster", "rpo")
@@ -127,11 +128,31 @@ def _retention(database: DatabasePolicy) -> Iterator[_Row]:
 
 def _outside(database: DatabasePolicy, policy: Policy) -> Iterator[_Row]:
     source = getattr(database.source, "domain", None)
+    if database.history_site is not None:
+        # All that a provider keeps fails together with it, whatever else of it is said.
+        source = source or str(database.source.__struct_config__.tag)
+        yield from _only_inside(database, policy, source)
     if database.objectives.disaster is None or not isinstance(source, str):
         return
     if all(getattr(policy.targets[name], "domain", None) == source for name in database.dumps.targets):
         what = f"every target fails together with the source ({source}): no copy would be left"
         yield "error", _path(database, "objectives", "disaster"), what, "add a target in another domain to dumps.targets"
+
+
+def _only_inside(database: DatabasePolicy, policy: Policy, source: str) -> Iterator[_Row]:
+    if database.objectives.disaster is not None:
+        return
+    if all(getattr(policy.targets[name], "domain", None) == source for name in database.dumps.targets):
+        what = f"when {source} is lost, nothing is left: the history and every target fail together with it"
+        yield "warning", _path(database, "dumps", "targets"), what, "add a target in another domain"
+    elif database.objectives.rpo is not None:
+        what = f"the history meets the RPO, and fails together with {source}: nothing is promised for that day"
+        yield (
+            "warning",
+            _path(database, "objectives"),
+            what,
+            "add objectives.disaster: {rpo: …}, which copies elsewhere must meet",
+        )
 
 
 def _within_reach(policy: Policy) -> Iterator[_Row]:

@@ -12,8 +12,9 @@ from reconciler.errors import BadPolicy, Finding
 from reconciler.policy.agreement import disagreements, merged
 from reconciler.policy.document import LARGEST_BYTES, parse
 from reconciler.policy.fields import decode
+from reconciler.policy.histories import history_faults
 from reconciler.policy.kinds import Kind, Kinds
-from reconciler.policy.model import Age, Check, DatabasePolicy, Dumps, Encryption, Metadata, Objectives, Policy, SignedBy
+from reconciler.policy.model import Age, Check, DatabasePolicy, Dumps, Encryption, Metadata, Objectives, Pitr, Policy, SignedBy
 from reconciler.policy.nodes import Node, Places, child, findings, plain
 from reconciler.policy.schema import schema
 from reconciler.policy.units import TimeZone
@@ -56,6 +57,17 @@ def load(text: bytes, kinds: Kinds, *, path: Path) -> Policy:
         if len(faults) >= MOST_FAULTS:
             found.append(Finding(severity="error", where=str(path), what="has more faults than these", cure="mend these first"))
         raise BadPolicy(found)
+    policy = _policy(root, text, kinds, path)
+    contradictions = [
+        Finding(severity="error", where=places(text, path).of(where), what=what, cure=cure)
+        for where, what, cure in islice(history_faults(policy), MOST_FAULTS)
+    ]
+    if contradictions:
+        raise BadPolicy(contradictions)
+    return policy
+
+
+def _policy(root: Node, text: bytes, kinds: Kinds, path: Path) -> Policy:
     document = plain(root)
     databases = child(root, "databases")
     return Policy(
@@ -96,6 +108,7 @@ def _database(name: str, written: Mapping[str, Any], kinds: Kinds) -> DatabasePo
         objectives=_convert(written.get("objectives", {}), Objectives),
         dumps=dumps,
         checks=_convert(written.get("checks", []), tuple[Check, ...]),
+        pitr=_convert(written["pitr"], Pitr) if "pitr" in written else None,
     )
 
 

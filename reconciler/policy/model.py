@@ -392,6 +392,23 @@ class Dumps(Section, frozen=True, kw_only=True):
     ] = None
 
 
+class Pitr(Section, frozen=True, kw_only=True):
+    """How far back the provider's own history reaches."""
+
+    window: Annotated[
+        Duration,
+        Meta(
+            description="Any instant of this long can be returned to. At Neon it is a setting of the whole project: databases of "
+            "one project say the same.",
+            examples=["7d"],
+        ),
+    ]
+    manage: Annotated[
+        bool,
+        Meta(description="false: the window is only looked at, and a difference is reported.", examples=[False]),
+    ] = True
+
+
 class DatabasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """All that the policy says of one database, defaults merged."""
 
@@ -408,13 +425,22 @@ class DatabasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     dumps: Dumps
     signatures: SignedBy | None = None
     checks: tuple[Check, ...] = ()
+    pitr: Pitr | None = None
+
+    @property
+    def history_site(self) -> str | None:
+        """Whose setting the window of its history is; None where its provider keeps none."""
+        site: str | None = getattr(self.source, "history_site", None)
+        return site
 
     def slots(self, usual: timedelta | None = None) -> Slots:
         """When dumps are due. `usual`: how long one takes, which `auto` allows for; None where that is not known yet."""
         if self.dumps.schedule.cron is not None:
             return self.dumps.schedule.cron
         disaster = self.objectives.disaster
-        wanted = [rpo for rpo in (self.objectives.rpo, disaster.rpo if disaster else None) if rpo is not None]
+        # Where the provider's history meets the one, dumps are for the other.
+        rpo = None if disaster is not None and self.history_site is not None else self.objectives.rpo
+        wanted = [one for one in (rpo, disaster.rpo if disaster else None) if one is not None]
         # A policy that says `auto` and no RPO does not load.
         return steps_for(min(wanted, default=timedelta(days=1)), usual)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from reconciler.policy.model import Check, Dumps, Encryption, Metadata, Name, Objectives, Section, SignedBy
+from reconciler.policy.model import Check, Dumps, Encryption, Metadata, Name, Objectives, Pitr, Section, SignedBy
 from reconciler.policy.units import TimeZone
 
 _Zone = Annotated[
@@ -43,6 +43,15 @@ _Dumps = Annotated[
 ]
 
 
+_Pitr = Annotated[
+    Pitr | None,
+    Meta(
+        description="The window of the history that the provider keeps (Neon); left out, it is left alone.",
+        examples=[{"window": "7d"}],
+    ),
+]
+
+
 class Defaults(Section, frozen=True, kw_only=True):
     """What holds for every database that doesn't say otherwise; merged key by key, lists as a whole."""
 
@@ -51,6 +60,7 @@ class Defaults(Section, frozen=True, kw_only=True):
     signatures: _Signed = None
     objectives: _Objectives = None
     dumps: _Dumps = None
+    pitr: _Pitr = None
 
 
 class Database(Section, frozen=True, kw_only=True):
@@ -72,6 +82,7 @@ class Database(Section, frozen=True, kw_only=True):
     signatures: _Signed = None
     objectives: _Objectives = None
     dumps: _Dumps = None
+    pitr: _Pitr = None
     checks: Annotated[
         tuple[Check, ...],
         Meta(

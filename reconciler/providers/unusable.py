@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 
 from reconciler.errors import ReconcilerError
+from reconciler.policy.firing import Firing
 from reconciler.world.facts import Identity, SourceFacts
-from reconciler.world.history import BranchFacts, Firing, HistoryFacts, SnapshotFacts
+from reconciler.world.history import BranchFacts, HistoryFacts, SnapshotFacts
 from reconciler.world.ports import AS_USUAL, Dump, DumpOptions, Source
 
 

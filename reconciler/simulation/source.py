@@ -12,7 +12,7 @@ from reconciler.simulation.reach import Reach
 from reconciler.simulation.timeline import Timeline
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
 from reconciler.world.fingerprint import Fingerprint, TableMark
-from reconciler.world.ports import AS_USUAL, DumpOptions
+from reconciler.world.ports import AS_USUAL, DumpOptions, History
 
 T = TypeVar("T")
 
@@ -24,14 +24,18 @@ HOTEL = Identity(provider="postgres", cluster="7423905183641200011", database="h
 class Database:
     """What the server holds, and who is connected to it."""
 
-    def __init__(self, timeline: Timeline, identity: Identity = HOTEL) -> None:
+    def __init__(self, timeline: Timeline, identity: Identity = HOTEL, *, until: datetime | None = None) -> None:
+        """`until`: it is a branch, which holds what was committed by then."""
         self.timeline, self.identity = timeline, identity
+        self._until = until
         self.sessions: dict[str, str] = {}
         """Of dumps, by backup id: the process that opened it."""
 
     def commits(self) -> int:
         """So far."""
-        return int(self.timeline.seconds // COMMIT_SECONDS)
+        timeline = self.timeline
+        seconds = timeline.seconds if self._until is None else (self._until - timeline.began).total_seconds()
+        return int(seconds // COMMIT_SECONDS)
 
 
 def archive_of(identity: Identity, commits: int) -> list[bytes]:
@@ -76,6 +80,10 @@ class SimulatedSource:
     def ask(self, verb: str, work: Callable[[], T]) -> T:
         """Through the process's reach."""
         return self._reach.call(verb, "source", "", work)
+
+    def commits(self) -> int:
+        """What the database, or the branch, holds."""
+        return self._database.commits()
 
     def facts(self) -> SourceFacts:
         """Raises Unreachable or Refused."""
@@ -128,12 +136,12 @@ class SimulatedProvider:
     domain = "host:db.internal"
     place = "simulated db.internal/hotel"
 
-    def __init__(self, database: Database, reach: Reach) -> None:
-        self._source = SimulatedSource(database, reach)
+    def __init__(self, database: Database, reach: Reach, history: History | None = None) -> None:
+        self._source, self._history = SimulatedSource(database, reach), history
 
     def source(self) -> SimulatedSource:
         return self._source
 
-    def history(self) -> None:
-        """None is kept."""
-        return
+    def history(self) -> History | None:
+        """If there is one."""
+        return self._history

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from reconciler.world.evidence import Chain
 from reconciler.world.fingerprint import Summary
-from reconciler.world.history import HistoryFacts
+from reconciler.world.history import Change, HistoryFacts
 
 T = TypeVar("T")
 
@@ -283,6 +283,8 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     """Backups whose shrinking a person has looked at."""
     evidence: Chain = Chain()
     """What verifications and drills found out."""
+    changes: tuple[Change, ...] = ()
+    """What we changed at the provider, the newest few, by sequence. On the home target alone."""
     append_only: bool = False
     """Nothing is ever deleted there by us."""
     rules: tuple[LifecycleRule, ...] = ()

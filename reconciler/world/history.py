@@ -5,9 +5,12 @@ All instants are aware and in UTC. What is listed is complete, or the facts were
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
+
+from reconciler.policy.firing import Firing
 
 _ID = r"\d{8}T\d{6}Z-[0-9a-f]{6}"
 _BRANCH = re.compile(rf"reconciler-(?P<database>[a-z][a-z0-9_-]{{0,62}})-(?P<use>{_ID})")
@@ -60,24 +63,6 @@ class SnapshotFacts(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int | None = None
 
 
-Frequency = Literal["daily", "weekly", "monthly"]
-
-
-class Firing(msgspec.Struct, frozen=True, kw_only=True, order=True):
-    """One line of the provider's own snapshot schedule. Whole hours, in UTC.
-
-    `frequency` is one of `Frequency` in what we write; what is read may hold a word that we don't know.
-    """
-
-    frequency: str
-    hour: int | None = None
-    day: int | None = None
-    """Of the week, 1 is Monday; of the month."""
-    month: int | None = None
-    retention: timedelta | None = None
-    """None: what the provider takes for long enough."""
-
-
 class Quota(msgspec.Struct, frozen=True, kw_only=True):
     """Something that runs out."""
 
@@ -128,7 +113,7 @@ class HistoryFacts(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: tuple[SnapshotFacts, ...]
     """All of the project, oldest first."""
     schedule: tuple[Firing, ...]
-    """Of the protected branch, sorted; empty: none."""
+    """Of the protected branch, sorted as `order_of` has it; empty: none."""
     limits: Limits = Limits()
     maintenance: datetime | None = None
     """When the provider will restart what runs, where it says so: a dump dies with it."""
@@ -170,3 +155,29 @@ def slot_of(database: str, repository: str, snapshot: SnapshotFacts) -> datetime
         return datetime.strptime(found["slot"], _COMPACT).replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+What = Literal["window", "schedule", "protection", "snapshot", "branch"]
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of one setting that we changed, or of one thing that we destroyed, at a provider.
+
+    Written once before it is done and once after, so that neither a death nor a lost answer hides that it may have happened.
+    """
+
+    format: int = 1
+    sequence: int
+    at: Annotated[datetime, Meta(tz=True)]
+    """By our clock."""
+    what: What
+    where: str
+    """The project, for people."""
+    done: bool
+    """False: it is about to be done."""
+    was: str
+    """What it was: a window in seconds, a schedule's or a branch's words."""
+    now: str
+    """What it is from then on; empty where it is gone."""
+    policy: str
+    """The policy's digest."""

@@ -10,13 +10,14 @@ from typing import Final, Literal, Protocol, TypeVar, runtime_checkable
 import msgspec
 
 from reconciler.errors import Refused
+from reconciler.policy.firing import Firing
 from reconciler.policy.model import Hook
 from reconciler.policy.secret import Revealed
 from reconciler.world.events import Tell
 from reconciler.world.facts import WHOLE, DumpFacts, Filters, Globals, Identity, LifecycleRule, Owner, SourceFacts
 from reconciler.world.fingerprint import Fingerprint, Level
 from reconciler.world.heart import Heart, in_a_thread
-from reconciler.world.history import BranchFacts, Firing, HistoryFacts, SnapshotFacts
+from reconciler.world.history import BranchFacts, HistoryFacts, SnapshotFacts
 from reconciler.world.scratch import NoScratch, Scratch
 
 Identities = Callable[[], Sequence[Revealed]]

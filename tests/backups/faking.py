@@ -31,6 +31,7 @@ from reconciler.world.ports import (
     Cache,
     Clock,
     DumpOptions,
+    History,
     Listing,
     Pool,
     Process,
@@ -154,15 +155,15 @@ class FakeProvider:
     domain = "host:db.internal"
     place = "postgres db.internal/hotel"
 
-    def __init__(self, source: FakeSource) -> None:
-        self._source = source
+    def __init__(self, source: FakeSource, history: History | None = None) -> None:
+        self._source, self._history = source, history
 
     def source(self) -> FakeSource:
         return self._source
 
-    def history(self) -> None:
-        """None is kept."""
-        return
+    def history(self) -> History | None:
+        """None is kept, unless one was given."""
+        return self._history
 
 
 class MemoryCache:
@@ -277,6 +278,7 @@ def make_world(
     process: Process | None = None,
     pool: Pool | None = None,
     cache: Cache | None = None,
+    history: History | None = None,
 ) -> World:
     """Local targets below `folder`, unless others are given; all effects are told."""
     source = source or FakeSource(clock)
@@ -284,7 +286,7 @@ def make_world(
     return World(
         targets={name: Telling(target, tell) for name, target in given.items()},
         domains={name: f"place:{name}" for name in given},
-        provider=FakeProvider(source),
+        provider=FakeProvider(source, history),
         clock=clock,
         process=process or SystemProcess(),
         pool=pool or InlinePool(),

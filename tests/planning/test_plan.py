@@ -20,6 +20,7 @@ from reconciler.duties.keeping import (
     UndeleteBackup,
 )
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, RemoveIntent, SweepDebris
+from reconciler.duties.pitr import ShortenWindow, WidenWindow
 from reconciler.duties.retention import PruneBackup
 from reconciler.duties.verification import VerifyBackup
 from reconciler.planning.plan import Action, Agreed, Consent, Plan, Shown, Step, agree, blocked_digest, digest_of, in_order
@@ -70,6 +71,8 @@ ONE_OF_EACH: dict[str, Action] = {
     "delete_backup": DeleteBackup(database="hotel", backup=BACKUP, targets=("primary",), who="ana", grace_seconds=604800),
     "undelete_backup": UndeleteBackup(database="hotel", backup=BACKUP, targets=("primary",)),
     "verify_backup": VerifyBackup(database="hotel", backup=BACKUP, target="primary", level="restore"),
+    "widen_window": WidenWindow(database="hotel", project="quiet-hotel", was_seconds=86400, now_seconds=604800),
+    "shorten_window": ShortenWindow(database="hotel", project="quiet-hotel", was_seconds=604800, now_seconds=86400),
     "remove_pin": RemovePin(database="hotel", key=f"hotel/pins/{BACKUP}-00ff.json", target="primary"),
 }
 

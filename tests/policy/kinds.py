@@ -43,6 +43,11 @@ class Hosted(msgspec.Struct, frozen=True, kw_only=True, tag_field="provider", ta
 
     project: Annotated[str, Meta(description="Its project.", examples=["hotel"], pattern="^[a-z]+$")]
 
+    @property
+    def history_site(self) -> str:
+        """It keeps a history."""
+        return self.project
+
 
 class Anywhere(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="embedded", forbid_unknown_fields=True):
     """A scratch server."""

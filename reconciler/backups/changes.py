@@ -1,0 +1,50 @@
+"""changes/: what we changed or destroyed at a provider. Written before and after, on the home target."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from reconciler.backups import layout
+from reconciler.backups.manifest import decode_record
+from reconciler.backups.sequence import append_record, read_once
+from reconciler.errors import Absent, Corrupt
+from reconciler.policy.model import DatabasePolicy
+from reconciler.world.history import Change, What
+from reconciler.world.ports import Cache, Stored, Target, World
+
+NEWEST = 200
+"""So many are read: who sets something back does it these days, and a window that was widened is whole after a month."""
+
+
+def read_changes(target: Target, items: Iterable[Stored], cache: Cache) -> tuple[Change, ...]:
+    """The newest, by sequence. One that is torn or went away tells nothing, and takes nothing else away."""
+    found: list[Change] = []
+    for item in sorted(items, key=lambda item: item.key)[-NEWEST:]:
+        try:
+            record = decode_record(read_once(target, item, cache), Change, f"{target.name}: {item.key}")
+        except (Absent, Corrupt):
+            continue
+        if record.sequence == layout.sequence_of(item.key):
+            found.append(record)
+    return tuple(found)
+
+
+@contextmanager
+def recorded(world: World, want: DatabasePolicy, *, what: What, where: str, was: str, now: str) -> Iterator[None]:
+    """Around a change: no change without a record of it, whatever dies or is lost; what failed stays recorded as begun."""
+    change = Change(
+        sequence=0, at=world.clock.now(), what=what, where=where, done=False, was=was, now=now, policy=world.policy_digest
+    )
+    _append(world, want, change)
+    yield
+    _append(world, want, msgspec.structs.replace(change, done=True, at=world.clock.now()))
+
+
+def _append(world: World, want: DatabasePolicy, change: Change) -> None:
+    append_record(
+        world.targets[want.home],
+        layout.changes_root(want.name),
+        lambda sequence, _: msgspec.structs.replace(change, sequence=sequence),
+        lambda _: None,
+    )

@@ -1,0 +1,116 @@
+"""PITR: the window of the provider's own history is what the policy says, and reaches back as far as it can."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from reconciler.backups.changes import recorded
+from reconciler.errors import Finding, Refused
+from reconciler.planning.past import Past, fight, past, seen_history, setbacks, window_changes
+from reconciler.planning.plan import Action, Due, Duty, Shown, Step
+from reconciler.planning.text import instant
+from reconciler.policy.model import DatabasePolicy, Pitr
+from reconciler.policy.units import format_duration
+from reconciler.world.facts import Observation
+from reconciler.world.history import HistoryFacts
+from reconciler.world.ports import History, World
+
+
+class _SetWindow(Action, frozen=True, kw_only=True):
+    """Set a project's window from what it was seen to be."""
+
+    project: str
+    was_seconds: int
+    now_seconds: int
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """Recorded before and after: since when a widened window reaches back, nobody else remembers."""
+        was, wanted = timedelta(seconds=self.was_seconds), timedelta(seconds=self.now_seconds)
+        history = history_of(world)
+        with recorded(world, want, what="window", where=self.project, was=str(self.was_seconds), now=str(self.now_seconds)):
+            history.set_window(wanted, expect=was)
+        return f"PITR window of {self.project}: {format_duration(was)} → {format_duration(wanted)}"
+
+
+class WidenWindow(_SetWindow, frozen=True, kw_only=True, tag="widen_window"):
+    """Keep more history from now on. What is gone already does not come back."""
+
+    effect = "change"
+    first = True
+
+
+class ShortenWindow(_SetWindow, frozen=True, kw_only=True, tag="shorten_window"):
+    """Keep less history: what is older goes at once, and for good."""
+
+    effect = "delete"
+    destroys = True
+
+
+def history_of(world: World) -> History:
+    """Of the provider. Raises Refused where it keeps none."""
+    history = world.provider.history()
+    if history is None:
+        raise Refused("the provider keeps no history")
+    return history
+
+
+def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
+    """One step at most. An Unknown history is another's finding, and nothing rests on it."""
+    facts, reach = seen_history(have), past(want, have)
+    if want.pitr is None or facts is None:
+        return Due()
+    return Due(
+        steps=_steps(want.pitr, have, facts, reach) if want.pitr.manage else (),
+        findings=tuple(_findings(want.pitr, want, have, facts, now)),
+        next_at=_whole_at(want.pitr, facts, reach, now),
+    )
+
+
+def _steps(pitr: Pitr, have: Observation, facts: HistoryFacts, reach: Past | None) -> tuple[Step, ...]:
+    """As much as the account's plan gives, where it does not give all."""
+    to = min(pitr.window, facts.limits.window or pitr.window) if facts.window < pitr.window else pitr.window
+    if to == facts.window or (to < facts.window < pitr.window):
+        return ()
+    kind = WidenWindow if to > facts.window else ShortenWindow
+    action = kind(
+        database=have.database,
+        project=facts.project,
+        was_seconds=_seconds(facts.window),
+        now_seconds=_seconds(to),
+    )
+    why = f"policy wants {format_duration(pitr.window)}"
+    if kind is WidenWindow and reach is not None:
+        why += f"; reaches back {format_duration(to)} from {instant(reach.begins + to)} on"
+    elif kind is ShortenWindow:
+        why += f"; instants before {instant(facts.clock - to)} are lost for good"
+    to_says = f"{format_duration(facts.window)} → {format_duration(to)}"
+    return (Step(action=action, shown=Shown(does="PITR window", to=to_says, why=why)),)
+
+
+def _findings(pitr: Pitr, want: DatabasePolicy, have: Observation, facts: HistoryFacts, now: datetime) -> Iterator[Finding]:
+    wanted, limit = format_duration(pitr.window), facts.limits.window
+    if limit is not None and pitr.window > limit:
+        plan = f"the plan {facts.limits.plan}" if facts.limits.plan else "this account's plan"
+        what = f"the policy wants a PITR window of {wanted}, and {plan} has {format_duration(limit)} at most"
+        yield Finding(severity="error", where=facts.project, what=what, cure="change the plan at the provider, or want less")
+    if not pitr.manage and facts.window != pitr.window:
+        what = f"the PITR window is {format_duration(facts.window)}, and the policy wants {wanted}; it is not ours to set"
+        yield Finding(severity="warning", where=facts.project, what=what, cure="set it there, or say manage: true")
+    changes = window_changes(want, have, facts)
+    if said := fight(setbacks(changes, str(_seconds(facts.window)), now), "the PITR window"):
+        cure = "find out who (Terraform, a script, another policy), and let one of the two decide; manage: false only looks"
+        yield Finding(severity="error", where=facts.project, what=f"{said}, now it is {format_duration(facts.window)}", cure=cure)
+
+
+def _whole_at(pitr: Pitr, facts: HistoryFacts, reach: Past | None, now: datetime) -> datetime | None:
+    """When the clock alone makes a young window whole."""
+    if reach is None or facts.window < pitr.window:
+        return None
+    whole = reach.begins + pitr.window
+    return whole if whole > now else None
+
+
+def _seconds(span: timedelta) -> int:
+    return span // timedelta(seconds=1)
+
+
+DUTY = Duty(name="pitr", lane="keep", due=due, actions=(WidenWindow, ShortenWindow))

@@ -1,0 +1,70 @@
+"""What a provider's history is worth: since when it reaches back, who else sets it, and what threatens it. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import msgspec
+
+from reconciler.planning.text import age, counted, instant
+from reconciler.policy.model import DatabasePolicy
+from reconciler.policy.units import format_duration
+from reconciler.world.facts import Known, Observation
+from reconciler.world.history import Change, HistoryFacts
+
+LATELY = timedelta(days=7)
+"""Who sets something back does it these days."""
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """The instants that can be returned to. None at all where `begins` is not before `latest`."""
+
+    begins: datetime
+    latest: datetime
+
+    @property
+    def is_empty(self) -> bool:
+        return self.begins >= self.latest
+
+
+def seen_history(have: Observation) -> HistoryFacts | None:
+    """As far as it is Known."""
+    return have.history.value if isinstance(have.history, Known) else None
+
+
+def past(want: DatabasePolicy, have: Observation) -> Past | None:
+    """What can be returned to now; None where the provider keeps nothing, or it is Unknown, or it refuses."""
+    facts = seen_history(have)
+    if facts is None or facts.refuses:
+        return None
+    # Widening brings nothing back, and nobody at the provider tells when it was done: our own records do.
+    ends = [change.at - min(_window(change.was), _window(change.now)) for change in window_changes(want, have, facts)]
+    return Past(begins=max([facts.begins, *ends]), latest=facts.latest)
+
+
+def window_changes(want: DatabasePolicy, have: Observation, facts: HistoryFacts) -> tuple[Change, ...]:
+    """Of this project's window: those that were done, and those that may have been."""
+    home = have.known().get(want.home)
+    changes = () if home is None else home.changes
+    return tuple(change for change in changes if change.what == "window" and change.where == facts.project)
+
+
+def _window(seconds: str) -> timedelta:
+    return timedelta(seconds=int(seconds)) if seconds.isdecimal() else timedelta(0)
+
+
+def setbacks(changes: Sequence[Change], seen: str, now: datetime) -> int:
+    """How often in the last days somebody else changed what we had set. `seen`: what it is now, in the records' words."""
+    done = [change for change in changes if change.done and change.at > now - LATELY]
+    times = sum(one.now != other.was for one, other in pairwise(done))
+    return times + (1 if done and done[-1].now != seen else 0)
+
+
+def says(facts: HistoryFacts, reach: Past) -> str:
+    """For people."""
+    return f"any instant since {instant(reach.begins)} (window {format_duration(facts.window)})"
+
+
+def fight(times: int, what: str) -> str:
+    """What is said of a value that somebody else keeps setting; empty where nobody does."""
+    return f"somebody keeps setting {what} back: {counted(times, 'time')} within {age(LATELY)}" if times > 1 else ""

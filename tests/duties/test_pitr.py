@@ -1,0 +1,316 @@
+"""The window of the provider's history: raised when asked, never shortened unasked, and honest about how far it reaches."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from reconciler.duties.pitr import ShortenWindow, WidenWindow, due
+from reconciler.errors import Conflict, ReconcilerError
+from reconciler.planning.plan import Condition, Consent, Plan, agree, blocked_digest
+from reconciler.planning.render import text
+from reconciler.policy.model import Pitr
+from reconciler.simulation.chance import Chance
+from reconciler.simulation.faults import Fault, Faults
+from reconciler.simulation.history import SimulatedHistory
+from reconciler.simulation.host import Death, Host
+from reconciler.simulation.project import Project
+from reconciler.simulation.reach import Reach
+from reconciler.simulation.source import Database
+from reconciler.simulation.timeline import Timeline
+from reconciler.world.facts import Known
+from reconciler.world.history import Change, HistoryFacts, Limits
+from reconciler.world.ports import World
+from tests.backups.faking import MovedClock, make_world
+from tests.backups.faking import catalogue as seen_catalogue
+from tests.building import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NOW,
+    catalogue,
+    change,
+    copy,
+    history,
+    observation,
+    planned,
+    policy,
+    unknown,
+    window,
+)
+
+TODAY = NOW - 9 * HOUR
+WEEK = window("7d")
+
+
+def plan_of(pitr: Pitr, kept: Known[HistoryFacts], *changes: Change) -> Plan:
+    return planned(policy(pitr=pitr), observation(kept=kept, primary=catalogue([copy(TODAY)], changes=changes)))
+
+
+def condition(plan: Plan) -> Condition:
+    (found,) = (one for one in plan.conditions if one.name == "pitr")
+    return found
+
+
+class TestPlan:
+    def test_a_window_that_is_too_small(self) -> None:
+        """It is raised, and from when on it really reaches back is said."""
+        plan = plan_of(WEEK, history())
+
+        assert [WidenWindow(database="hotel", project="quiet-hotel", was_seconds=86400, now_seconds=604800)] == [
+            step.action for step in plan.steps
+        ]
+        assert "  ~ PITR window  1d → 7d  policy wants 7d; reaches back 7d from 2025-10-31 11:12Z on" in text([plan]).splitlines()
+        assert condition(plan).status == "violated"
+
+    def test_a_window_that_is_as_it_should_be(self) -> None:
+        """Nothing is done, and what can be returned to is said."""
+        plan = plan_of(WEEK, history(window=7 * DAY))
+
+        assert plan.steps == ()
+        assert ("met", "any instant since 2025-10-18 11:12Z (window 7d)") == (condition(plan).status, condition(plan).says)
+
+    def test_a_window_that_is_too_large(self) -> None:
+        """It destroys to shorten one: only with the digest of just that."""
+        plan = plan_of(WEEK, history(window=30 * DAY))
+        (held,) = plan.blocked
+
+        assert plan.steps == ()
+        assert isinstance(held.step.action, ShortenWindow)
+        assert ("guard", "what goes by it never comes back") == (held.by, held.why)
+        assert agree(Consent(), plan).steps == ()
+        assert [held.step] == list(agree(Consent(allow_destructive=blocked_digest(plan)), plan).steps)
+        assert f"--allow-destructive={blocked_digest(plan)}" in text([plan])
+
+    @pytest.mark.parametrize("kept", ["1d", "30d"])
+    def test_one_that_is_only_looked_at(self, kept: str) -> None:
+        """The difference is reported, and nothing else."""
+        plan = plan_of(window("7d", manage=False), history(window=window(kept).window))
+
+        assert (plan.steps, plan.blocked) == ((), ())
+        assert [f"the PITR window is {kept}, and the policy wants 7d; it is not ours to set"] == [
+            finding.what for finding in plan.findings
+        ]
+
+    def test_one_that_the_account_can_not_have(self) -> None:
+        """As much as there is is taken, and that it is not all is an error that says so."""
+        plan = plan_of(window("30d"), history())
+        after = plan_of(window("30d"), history(window=7 * DAY))
+
+        assert ["1d → 7d"] == [step.shown.to for step in plan.steps]
+        assert after.steps == ()
+        for one in (plan, after):
+            assert ["the policy wants a PITR window of 30d, and the plan launch has 7d at most"] == [
+                finding.what for finding in one.findings if finding.severity == "error"
+            ]
+            assert condition(one).status == "violated"
+
+    def test_one_larger_than_the_account_may_have(self) -> None:
+        """Whoever has more than the plan gives (an old account) keeps it: it is less than wanted."""
+        assert plan_of(window("30d"), history(window=14 * DAY)).blocked == ()
+
+    def test_an_account_whose_limits_are_unknown(self) -> None:
+        """It is asked for, and the provider has its say."""
+        plan = plan_of(window("30d"), history(limits=Limits()))
+
+        assert ["1d → 30d"] == [step.shown.to for step in plan.steps]
+
+    def test_an_unknown_history(self) -> None:
+        """Nothing is set, and the objective is unproven."""
+        plan = planned(policy(pitr=WEEK), observation(kept=unknown("503"), primary=catalogue([copy(TODAY)])))
+
+        assert plan.steps == ()
+        assert ("unproven", "the history is unknown") == (condition(plan).status, condition(plan).says)
+        assert ["history"] == [finding.where for finding in plan.findings]
+
+    def test_no_history_at_all(self) -> None:
+        """Violated, though such a policy does not load."""
+        plan = planned(policy(pitr=WEEK), observation(primary=catalogue([copy(TODAY)])))
+
+        assert (plan.steps, condition(plan).status) == ((), "violated")
+
+
+class TestReach:
+    @pytest.mark.parametrize(
+        ("changes", "since", "status"),
+        [
+            ([], "2025-10-18 11:12Z", "met"),
+            ([change(DAY, 7 * DAY, 2 * DAY)], "2025-10-22 11:12Z", "at_risk"),
+            ([change(DAY, 7 * DAY, 6 * DAY)], "2025-10-18 11:12Z", "met"),
+            ([change(DAY, 7 * DAY, 2 * DAY, done=False)], "2025-10-22 11:12Z", "at_risk"),
+            ([change(7 * DAY, DAY, 3 * DAY), change(DAY, 7 * DAY, 2 * DAY, sequence=2)], "2025-10-22 11:12Z", "at_risk"),
+            ([change(7 * DAY, HOUR, DAY), change(HOUR, 7 * DAY, DAY, sequence=2)], "2025-10-24 10:12Z", "at_risk"),
+        ],
+    )
+    def test_a_window_that_was_widened(self, changes: list[Change], since: str, status: str) -> None:
+        """Widening brings nothing back: it reaches as far as the old one did then, which only our records tell."""
+        plan = plan_of(WEEK, history(window=7 * DAY), *changes)
+
+        assert (status, f"any instant since {since} (window 7d)") == (
+            condition(plan).status,
+            condition(plan).says.partition(";")[0],
+        )
+
+    def test_a_young_branch(self) -> None:
+        """It reaches back to its birth, and the plan is made again when it is whole."""
+        born = NOW - DAY
+        plan = plan_of(WEEK, history(window=7 * DAY, begins=born))
+
+        assert "at_risk" == condition(plan).status
+        assert condition(plan).says.endswith("reaches back 7d from 2025-10-31 11:12Z on")
+        assert born + 7 * DAY == due(policy(pitr=WEEK), observation(kept=history(window=7 * DAY, begins=born)), NOW).next_at
+
+    def test_a_branch_that_can_not_be_restored(self) -> None:
+        """What the provider refuses is no history."""
+        refusal = "restore from snapshot on target branch is still ongoing"
+        plan = plan_of(WEEK, history(window=7 * DAY, refuses=refusal))
+
+        assert ("violated", refusal) == (condition(plan).status, condition(plan).says)
+
+    def test_another_projects_records(self) -> None:
+        """They say nothing of this one."""
+        other = msgspec.structs.replace(change(DAY, 7 * DAY, HOUR), where="another")
+
+        assert condition(plan_of(WEEK, history(window=7 * DAY), other)).status == "met"
+
+
+class TestFight:
+    def set_back(self, times: int) -> list[Change]:
+        return [change(DAY, 7 * DAY, DAY - number * HOUR, sequence=number + 1) for number in range(times)]
+
+    @pytest.mark.parametrize(("times", "said"), [(0, 0), (1, 0), (2, 2), (5, 5)])
+    def test_somebody_who_keeps_setting_it_back(self, times: int, said: int) -> None:
+        """Once is drift, and mended; again and again is a fight, and reported. It is set all the same."""
+        plan = plan_of(WEEK, history(), *self.set_back(times))
+        told = [finding.what for finding in plan.findings if "setting the PITR window back" in finding.what]
+
+        assert ["1d → 7d"] == [step.shown.to for step in plan.steps]
+        assert [f"somebody keeps setting the PITR window back: {said} times within 7d, now it is 1d"] * (said > 0) == told
+
+    def test_a_policy_that_changes_its_mind(self) -> None:
+        """Our own changes follow one another: nobody set anything back."""
+        ours = [change(DAY, 7 * DAY, 3 * DAY), change(7 * DAY, 2 * DAY, 2 * DAY, sequence=2)]
+        ours.append(change(2 * DAY, 7 * DAY, DAY, sequence=3))
+
+        assert plan_of(WEEK, history(window=7 * DAY), *ours).findings == ()
+
+    def test_changes_that_failed(self) -> None:
+        """What was only begun was set back by nobody."""
+        begun = [msgspec.structs.replace(one, done=False) for one in self.set_back(5)]
+
+        assert [] == [finding for finding in plan_of(WEEK, history(), *begun).findings if "back" in finding.what]
+
+    def test_a_fight_of_long_ago(self) -> None:
+        """It is over."""
+        old = [msgspec.structs.replace(one, at=one.at - 8 * DAY) for one in self.set_back(5)]
+
+        assert plan_of(WEEK, history(window=7 * DAY), *old).findings == ()
+
+
+class TestObjectives:
+    def judged(self, rpo: str, kept: Any, newest: timedelta, *, disaster: str | None = None) -> dict[str, str]:
+        have = observation(kept=kept, primary=catalogue([copy(NOW - newest)]), domains={"primary": "elsewhere"})
+        plan = planned(policy(pitr=window("1d"), rpo=rpo, disaster=disaster), have)
+        return {one.name: one.status for one in plan.conditions if one.name != "pitr"}
+
+    @pytest.mark.parametrize(
+        ("kept", "status"),
+        [
+            (history(), "met"),
+            (history(latest=NOW - HOUR), "violated"),
+            (history(window=timedelta(0)), "violated"),
+            (history(refuses="no"), "violated"),
+            (None, "violated"),
+            (unknown("503"), "violated"),
+            (msgspec.structs.replace(unknown("503"), last=NOW - 4 * MINUTE), "unproven"),
+            (msgspec.structs.replace(unknown("503"), last=NOW - 6 * MINUTE), "violated"),
+        ],
+    )
+    def test_what_only_the_history_can_meet(self, kept: Any, status: str) -> None:
+        """Any instant that it keeps is a restore point; silence pages after one RPO."""
+        assert {"rpo": status} == self.judged("5m", kept, 9 * HOUR)
+
+    @pytest.mark.parametrize("kept", [history(refuses="no"), unknown("503"), None])
+    def test_what_a_dump_meets(self, kept: Any) -> None:
+        """It is met whatever is known of the history."""
+        assert {"rpo": "met"} == self.judged("26h", kept, 9 * HOUR)
+
+    def test_a_disaster(self) -> None:
+        """The history goes with its provider: copies elsewhere alone count."""
+        assert {"rpo": "met", "disaster_rpo": "violated"} == self.judged("5m", history(), 9 * HOUR, disaster="6h")
+
+    def test_what_is_said(self) -> None:
+        """Since when, and that the window says so."""
+        plan = planned(policy(pitr=window("1d"), rpo="6h"), observation(kept=history(), primary=catalogue([copy(TODAY)])))
+
+        assert "  rpo 6h met: any instant since 2025-10-24 11:12Z (window 1d)" in text([plan]).splitlines()
+        assert NOW == plan.conditions[0].restore_point
+
+
+class Standing:
+    """A simulated project behind a world of local targets, with faults to order."""
+
+    def __init__(self, folder: Path, *faults: Fault) -> None:
+        timeline = Timeline(NOW)
+        self.project = Project(timeline)
+        host = Host("host-0", timeline, boot="boot-0", namespace="pid:[0]", offset=0.0, drift=0.0)
+        ordered = _Ordered(*faults)
+        past = SimulatedHistory("hotel", self.project, Database(timeline), Reach(host.start(), ordered))
+        self.world: World = make_world(folder, MovedClock(), history=past)
+
+    def changes(self) -> list[tuple[str, str, bool]]:
+        return [(one.was, one.now, one.done) for one in seen_catalogue(self.world).changes]
+
+
+class _Ordered(Faults):
+    """The given faults, one a change, and then none."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__(Chance(1), share=0.0)
+        self._left = list(faults)
+
+    def draw(self, *, changes: bool) -> Fault:
+        return self._left.pop(0) if changes and self._left else "none"
+
+
+WIDEN = WidenWindow(database="hotel", project="quiet-hotel", was_seconds=86400, now_seconds=604800)
+WANT = policy(pitr=WEEK, targets=("primary", "offsite"))
+
+
+class TestDoing:
+    def test_widening(self, tmp_path: Path) -> None:
+        """It is set, and recorded before and after, on the home target alone."""
+        standing = Standing(tmp_path)
+
+        said = WIDEN.perform(standing.world, WANT)
+
+        assert said == "PITR window of quiet-hotel: 1d → 7d"
+        assert standing.project.window == 7 * DAY
+        assert [("86400", "604800", False), ("86400", "604800", True)] == standing.changes()
+        assert seen_catalogue(standing.world, "offsite").changes == ()
+
+    @pytest.mark.parametrize("fault", ["lost answer", "no answer", "refused", "death before", "death after"])
+    def test_a_fault_on_the_way(self, tmp_path: Path, fault: Fault) -> None:
+        """Whatever became of it, it is recorded as begun; done again, it is done, and the reach is told by the first time."""
+        standing = Standing(tmp_path, fault)
+        with pytest.raises((ReconcilerError, Death)):
+            WIDEN.perform(standing.world, WANT)
+        assert [("86400", "604800", False)] == standing.changes()
+
+        again = Standing(tmp_path)
+        again.project.window = standing.project.window
+        WIDEN.perform(again.world, WANT)
+
+        assert again.project.window == 7 * DAY
+        assert [False, False, True] == [done for *_, done in again.changes()]
+
+    def test_a_window_that_somebody_set_meanwhile(self, tmp_path: Path) -> None:
+        """What was planned rests on another one: nothing is changed."""
+        standing = Standing(tmp_path)
+        standing.project.window = 2 * DAY
+        with pytest.raises(Conflict):
+            WIDEN.perform(standing.world, WANT)
+
+        assert standing.project.window == 2 * DAY
