@@ -206,6 +206,7 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
         keep_until=manifest.keep_until if manifest else None,
         partial=manifest.filters.partial if manifest else False,
         marks=manifest.fingerprint if manifest else None,
+        recipients=manifest.recipients if manifest else (),
         labels=manifest.labels if manifest else {},
         due=max((stone.due for stone in seen.tombstones), default=None),
         repository=manifest.repository if manifest else None,

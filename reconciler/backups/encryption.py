@@ -59,6 +59,15 @@ def decrypt(chunks: Iterable[bytes], identities: Sequence[Revealed], what: str) 
     return _beside(work, chunks)
 
 
+def opens(identities: Sequence[Revealed], recipient: str) -> bool:
+    """Whether one of them reads what is encrypted to this recipient: tried. Raises Refused for what is no key."""
+    probe = b"opened"
+    try:
+        return b"".join(decrypt(encrypt([probe], [recipient]), identities, "a probe")) == probe
+    except NoKey:
+        return False
+
+
 def new_pair() -> tuple[str, str]:
     """A fresh identity, and the recipient that belongs to it."""
     import pyrage
@@ -71,7 +80,12 @@ def _recipient(text: str) -> Any:
     import pyrage
 
     kind = pyrage.x25519 if text.startswith("age1") else pyrage.ssh
-    return kind.Recipient.from_str(text)
+    try:
+        return kind.Recipient.from_str(text)
+    except pyrage.RecipientError as error:
+        raise Refused(
+            f"{text[:100]} is no recipient of age: {error}", cure="look into the manifest or policy that has it"
+        ) from error
 
 
 def _identities(text: str) -> Iterator[Any]:

@@ -56,8 +56,12 @@ def signing_key(signatures: Signatures) -> Revealed | None:
         if signatures.public_keys:
             raise Refused("a backup must be signed by a key that the policy pins, and it names no signing key", cure=CURE)
         return None
-    if _public(_private(key)) not in signatures.public_keys:
-        raise Refused("the signing key is none of those that the policy pins: what it signs would be foreign", cure=CURE)
+    public = _public(_private(key))
+    if public not in signatures.public_keys:
+        raise Refused(
+            "the signing key is none of those that the policy pins: what it signs would be foreign",
+            cure=f"pin its public half, {public}, or name the private part of one that is pinned as signatures.signing_key",
+        )
     return key
 
 

@@ -212,6 +212,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     """Why nobody may delete it here (a hold), or empty."""
     partial: bool = False
     """Whole objects were left out of it by name: it is kept like any other, and is no restore point of the database."""
+    recipients: tuple[str, ...] = ()
+    """Who it is encrypted to; none: it is not."""
     marks: Summary | None = None
     """What its fingerprint found. Of the newest few alone: it is there to notice what the newest dump lost."""
     is_unsigned: bool = False

@@ -1,6 +1,6 @@
 """A policy, its environment and its world, opened as the command line opens them: real servers, a clock nobody waits for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event as StopEvent
 
@@ -31,10 +31,10 @@ targets:
 databases:
   hotel:
     source: {{provider: postgres, url: "${{URL}}"}}
-    encryption: none
+    encryption: {encryption}
     home: {home}
-    dumps: {{schedule: "0 2 * * *", targets: [{targets}]}}
-"""
+    dumps: {{schedule: "0 2 * * *", targets: [{targets}]{dumps}}}
+{more}"""
 
 NOWHERE = "postgresql://backup@127.0.0.1:1/hotel?connect_timeout=2"
 
@@ -71,19 +71,26 @@ def stand(
     endpoint: str = "",
     keys: tuple[str, str] | None = None,
     lock: str = "",
+    encryption: str = "none",
+    dumps: str = "",
+    more: str = "",
+    variables: Mapping[str, str] | None = None,
     tell: Callable[[Event], None] = lambda _: None,
     stop: StopEvent | None = None,
 ) -> Standing:
-    """The first of `targets` is home; `endpoint`: of a proxy before the S3 server."""
+    """The first of `targets` is home; `endpoint`: of a proxy before the S3 server; `dumps`, `more`: added to those sections."""
     text = POLICY.format(
         bucket=bucket,
         endpoint=endpoint or (s3.endpoint if s3 else "http://127.0.0.1:1"),
         targets=targets,
         lock=lock,
+        encryption=encryption,
+        dumps=dumps,
+        more=more,
         home=targets.partition(",")[0],
     )
     policy = load(text.encode(), KINDS, path=folder / "backup-policy.yaml")
-    environ = {"URL": url}
+    environ = {"URL": url, **(variables or {})}
     if s3 or keys:
         access, secret = (s3.access_key_id, s3.secret_access_key) if s3 else keys or ("", "")
         environ |= {"KEY": access, "SECRET": secret}

@@ -163,3 +163,18 @@ class TestKeys:
 
         assert {"format": 1, "kind": "age", "file": "k"} == {name: made[name] for name in ("format", "kind", "file")}
         assert made["public"].startswith("age1")
+
+
+def test_the_doctor_tries_the_keys(sealed: Stand) -> None:
+    """That the identity opens new backups, and that old ones need an identity that is not at hand any more."""
+    sealed.run("apply", "--yes")
+    well = sealed.run("doctor", AGE_KEY=key(sealed))
+    recipient = sealed.run("keys", "new", "--age", "--out", "second.txt").stdout.strip()
+    old = next(line for line in key(sealed).splitlines() if "public key" in line).rpartition(" ")[2]
+    sealed.rewrite(old, recipient)
+
+    ill = sealed.run("doctor", expect=1, AGE_KEY=(sealed.folder / "second.txt").read_text())
+
+    assert "open what 1 of 1 recipient lock" in well.stdout
+    assert f"1 backup, the newest {sealed.backups()[0]['id']}, can't be read back: encrypted to {old}" in ill.stdout
+    assert "SECRET-KEY" not in well.stdout + ill.stdout
