@@ -64,6 +64,7 @@ ROUTES: tuple[Served, ...] = (
     ("GET", "/users/me/organizations", 200, lambda it: projects.organizations(it.engine)),
     ("GET", "/organizations/{organization}", 200, lambda it: projects.organization(it.engine, it["organization"])),
     ("GET", "/projects", 200, lambda it: projects.listed(it.engine, search=it.text("search"), org_id=it.text("org_id"))),
+    ("GET", "/projects/shared", 200, lambda _: projects.shared()),
     ("GET", _PROJECT, 200, lambda it: projects.get(it.engine)),
     ("PATCH", _PROJECT, 200, lambda it: projects.update(it.engine, it.body)),
     (

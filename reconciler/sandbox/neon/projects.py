@@ -20,6 +20,11 @@ def listed(engine: Engine, *, search: str, org_id: str) -> Json:
     return {"projects": found, "applications": {}, "integrations": {}, "pagination": {"cursor": project.id}}
 
 
+def shared() -> Json:
+    """What others share with this account: nothing."""
+    return {"projects": []}
+
+
 def get(engine: Engine) -> Json:
     """The project."""
     return {"project": views.project(engine.book)}

@@ -37,12 +37,15 @@ def derive(clusters: Clusters, timeline: str, line: Sequence[Timeline], target: 
 
 
 def stand_still(clusters: Clusters, timeline: str, line: Sequence[Timeline], target: Target) -> None:
-    """A server that has replayed up to the target and goes no further: all of it can be read, nothing written."""
-    clusters.fresh(timeline)
-    _lay_out(clusters, timeline, line, target)
-    clusters.start(timeline, _settings(target) | _DEAF)
-    with _connected(clusters, timeline) as connection:
-        _wait(clusters, timeline, connection, _PAUSED)
+    """A server that can be read and not written, as `line[0]` was at the target.
+
+    It is derived and ended first: a recovery that merely pauses there still holds the locks of who was at work.
+    """
+    derive(clusters, timeline, line, target)
+    clusters.rest(timeline)
+    _signal(clusters, timeline, "standby.signal")
+    clusters.start(timeline, {})
+    wait_until_ready(clusters.data(timeline), clusters.log(timeline))
 
 
 def thaw(clusters: Clusters, timeline: str, resting: str) -> Place:
@@ -75,7 +78,11 @@ def _lay_out(clusters: Clusters, timeline: str, line: Sequence[Timeline], target
 
 def _ready_to_recover(clusters: Clusters, timeline: str) -> None:
     clusters.configure(timeline)
-    signal = clusters.data(timeline) / "recovery.signal"
+    _signal(clusters, timeline, "recovery.signal")
+
+
+def _signal(clusters: Clusters, timeline: str, name: str) -> None:
+    signal = clusters.data(timeline) / name
     signal.touch()
     give(clusters.account, signal)
 
@@ -100,12 +107,25 @@ def _stops_subscribed(clusters: Clusters, timeline: str, target: Target) -> bool
     clusters.start(timeline, _settings(target))
     with _connected(clusters, timeline) as connection:
         _wait(clusters, timeline, connection, _PAUSED)
-        (subscribed,) = _ask(connection, "select exists (select from pg_subscription where subenabled)")
+        subscribed = _is_subscribed(connection)
         if not subscribed:
             connection.execute("select pg_wal_replay_resume()")
     if subscribed:
         clusters.rest(timeline)
-    return bool(subscribed)
+    return subscribed
+
+
+def _is_subscribed(connection: "psycopg.Connection") -> bool:
+    """Whether to any publication; yes where that can't be told."""
+    import psycopg
+
+    # Whoever was at work at that place may have locked the catalogue, and holds the lock as long as the recovery pauses.
+    connection.execute("set lock_timeout = '1s'")
+    try:
+        (found,) = _ask(connection, "select exists (select from pg_subscription where subenabled)")
+    except psycopg.errors.LockNotAvailable:
+        return True
+    return bool(found)
 
 
 def _unsubscribe(clusters: Clusters, timeline: str) -> None:

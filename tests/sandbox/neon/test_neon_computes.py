@@ -155,3 +155,18 @@ def test_pooled_host_says_so(neon: NeonServer, branched: Json) -> None:
     assert (True, False) == ("-pooler." in pooled, "-pooler" in direct)
     with psycopg.connect(pooled) as connection:
         assert (1,) == connection.execute("select 1").fetchone()
+
+
+def test_past_holds_no_locks(neon: NeonServer, branched: Json) -> None:
+    """An instant in the middle of somebody's change: the visitor reads what was there, and waits for nobody."""
+    branch = branched["branch"]["id"]
+    with neon.connect(branch) as connection:
+        connection.execute("create table locked as select 1 as number")
+        with connection.transaction():
+            connection.execute("alter table locked add column more int")
+            row = connection.execute("select clock_timestamp()").fetchone()
+    assert row is not None
+
+    option = quote(f"neon_timestamp:{row[0].isoformat()} -c lock_timeout=5s")
+    with psycopg.connect(f"{neon.uri(branch)}&options={option}") as guest:
+        assert [(1,)] == guest.execute("select * from locked").fetchall()
