@@ -26,7 +26,7 @@ soak: $(VENV)/.ready
 	$(BIN)/python -m reconciler.simulation --seconds $(SECONDS)
 	$(BIN)/python -m tests.soak.kills $(KILLS)
 	$(BIN)/python -m tests.soak.rivals $(MINUTES)
-	$(BIN)/python -m pytest tests/invariants/test_mutations.py -m soak -n $(WORKERS)
+	$(BIN)/python -m pytest tests/invariants/test_mutations.py tests/sandbox/neon/test_neon_clones.py -m soak -n $(WORKERS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -41,6 +41,7 @@ format: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/branching.py
 
 # What CI and the container install: versions and hashes of all that pyproject.toml asks for.
 lock: $(VENV)/.ready
