@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from reconciler.sandbox.status import Status, status
@@ -51,6 +52,14 @@ def test_status_as_json(sandbox: Sandbox) -> None:
         "access_key_id": stands.s3.access_key_id,
         "secret_access_key": stands.s3.secret_access_key,
     }
+    assert told["neon"] == {
+        "running": True,
+        "pid": stands.neon.pid,
+        "api_host": stands.neon.api_host,
+        "api_key": stands.neon.api_key,
+        "project_id": "quiet-hotel-80215573",
+        "url": stands.neon.url,
+    }
 
 
 def test_default_folder_is_beside_the_policy(sandbox: Sandbox) -> None:
@@ -73,7 +82,11 @@ def test_text_holds_no_secret(sandbox: Sandbox, action: str) -> None:
 
     assert done.returncode == 0
     assert "127.0.0.1:" in done.stdout
-    assert [secret for secret in (password, stands.s3.secret_access_key) if secret and secret in done.stdout + done.stderr] == []
+    assert [
+        secret
+        for secret in (password, stands.s3.secret_access_key, stands.neon.api_key)
+        if secret and secret in done.stdout + done.stderr
+    ] == []
 
 
 def test_status_of_nothing_exits_with_1(tmp_path: Path) -> None:
@@ -111,3 +124,27 @@ def test_missing_extra_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert 'pip install "backup-reconciler[sandbox]"' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_fault_is_ordered(sandbox: Sandbox) -> None:
+    """What was ordered is told, met, and taken back; what makes no sense is one sentence."""
+    folder, stands = sandbox
+
+    ordered = reconcile("fault", "locked", "--times", "3", "--method", "get", cwd=folder.parent)
+    met = httpx.get(f"{stands.neon.api_host}/projects", headers={"Authorization": f"Bearer {stands.neon.api_key}"})
+    running = reconcile("status", cwd=folder.parent)
+    left = json.loads(reconcile("fault", "none", "--format", "json", cwd=folder.parent).stdout)
+    nonsense = [reconcile("fault", cwd=folder.parent), reconcile("up", "locked", cwd=folder.parent)]
+
+    assert "locked × 3 GET any path\n" == ordered.stdout
+    assert (423, 0) == (met.status_code, running.returncode)
+    assert {"faults": []} == left
+    assert [1, 1] == [done.returncode for done in nonsense]
+
+
+def test_fault_needs_a_sandbox(tmp_path: Path) -> None:
+    """Where there is none, it says how to get one."""
+    done = reconcile("fault", "slow", cwd=tmp_path)
+
+    assert 1 == done.returncode
+    assert "reconcile sandbox up" in done.stderr

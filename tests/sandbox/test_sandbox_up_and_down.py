@@ -42,6 +42,17 @@ def test_backup_role_reads_large_objects(sandbox: Sandbox) -> None:
     assert sizes == [(128000,)] * 3
 
 
+def test_neon_has_the_hotel_too(sandbox: Sandbox) -> None:
+    """The project's main branch holds the same rows, and they belong to its owner."""
+    _, stands = sandbox
+    assert stands.neon.url is not None
+
+    with psycopg.connect(stands.neon.url) as connection:
+        counted = connection.execute("select count(*), current_user::text from hotel.reservations").fetchone()
+
+    assert counted == (40000, "hotel_owner")
+
+
 @pytest.mark.parametrize(
     "statement", ["delete from hotel.guests", "create table hotel.mine ()", "select pg_read_file('/etc/passwd')"]
 )
@@ -94,7 +105,8 @@ def test_references_are_for_their_owner_only(sandbox: Sandbox) -> None:
     """The files that hold secrets are 0600, in a folder of 0700."""
     folder, stands = sandbox
 
-    names = ("postgres_url", "postgres_admin_url", "s3_endpoint", "s3_access_key_id", "s3_secret_access_key")
+    names = ["postgres_url", "postgres_admin_url", "s3_endpoint", "s3_access_key_id", "s3_secret_access_key"]
+    names += ["neon_api_host", "neon_api_key", "neon_project_id", "neon_url"]
     modes = {name: stat.S_IMODE((folder / name).stat().st_mode) for name in names}
 
     assert dict.fromkeys(names, 0o600) == modes
@@ -108,6 +120,7 @@ def test_no_secret_in_any_command_line(sandbox: Sandbox) -> None:
     secrets = [(folder / name).read_text().strip() for name in ("postgres_url", "s3_access_key_id", "s3_secret_access_key")]
     secrets.append((folder / "postgres" / "password").read_text())
     secrets.append(secrets[0].split(":")[2].split("@")[0])
+    secrets += [(folder / "neon_api_key").read_text().strip(), (folder / "neon" / "password").read_text()]
 
     seen = " ".join(word for _, argv in process._command_lines() for word in argv)
 
@@ -122,9 +135,11 @@ def test_listens_on_loopback_only(sandbox: Sandbox) -> None:
     assert stands.postgres.pid is not None
     assert stands.s3.pid is not None
 
-    listening = _listening(stands.postgres.pid) + _listening(stands.s3.pid)
+    assert stands.neon.pid is not None
 
-    assert len(listening) == 11  # PostgreSQL one; five services and their gRPC twins
+    listening = _listening(stands.postgres.pid) + _listening(stands.s3.pid) + _listening(stands.neon.pid)
+
+    assert len(listening) == 13  # PostgreSQL one; five services and their gRPC twins; an API and an endpoint
     assert {"0100007F"} == set(listening)
 
 

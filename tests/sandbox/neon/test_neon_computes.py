@@ -105,6 +105,7 @@ def test_roles_and_databases(neon: NeonServer, branched: Json) -> None:
     uri = neon.get("/connection_uri", branch_id=branch, database_name="lodge", role_name="porter")["uri"]
 
     with psycopg.connect(uri) as connection:
+        assert ("5min",) == connection.execute("show idle_in_transaction_session_timeout").fetchone()
         granted = connection.execute("select pg_get_userbyid(defaclrole) from pg_default_acl").fetchall()
         connection.execute("create table keys ()")
     assert role["password"] in uri

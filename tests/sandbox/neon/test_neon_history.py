@@ -2,14 +2,21 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.sandbox.neon.book import now, opened
+from reconciler.sandbox.neon.clusters import Clusters
+from reconciler.sandbox.neon.engine import Engine
+from reconciler.sandbox.neon.faults import Faults
 from reconciler.sandbox.neon.greeting import _sort
+from reconciler.sandbox.neon.janitor import Janitor
 from reconciler.sandbox.neon.lsn import SEGMENT, parse, segment, segment_of, written
-from reconciler.sandbox.neon.records import ScheduleItem
+from reconciler.sandbox.neon.records import Branch, Project, ScheduleItem, State, Timeline
 from reconciler.sandbox.neon.schedules import latest_firing
 from reconciler.sandbox.patience import comes_true, wait_for
 from tests.servers.neon import NeonServer
@@ -122,12 +129,42 @@ def test_snapshot_takes_its_words_from_the_query_string(neon: NeonServer) -> Non
     neon.wait()
 
 
-@given(ITEMS, INSTANTS)
-def test_schedule_fired_last_not_long_ago(item: ScheduleItem, now: datetime) -> None:
-    """At its hour, not later than now, and no further back than its period."""
-    fired = latest_firing(item, now)
+def test_scheduled_snapshot_is_taken_once(tmp_path: Path) -> None:
+    """When its hour has come since the last look, and kept as long as the schedule says; again only when it comes again."""
+    hour = now().replace(minute=0, second=0, microsecond=0)
+    item = ScheduleItem(frequency="daily", hour=hour.hour, retention_seconds=90000)
+    born: dict[str, Any] = {"created_at": hour - timedelta(days=2), "updated_at": hour}
+    branch = Branch(id="br-a", name="main", timeline="tl-a", state_changed_at=hour, state="ready", schedule=(item,), **born)
+    timeline = Timeline(id="tl-a", parent=None, start=0, born=hour)
+    project = Project(id="p", name="p", history_retention_seconds=0, default_branch="br-a", reaches_back_to=hour, **born)
+    state = State(project=project, timelines={"tl-a": timeline}, branches={"br-a": branch})
+    book = opened(tmp_path / "state.json", lambda: state)
+    clusters = Clusters(home=tmp_path, programs=tmp_path, account=None)
+    janitor = Janitor(Engine(clusters=clusters, book=book, doors=NoDoors(), faults=Faults()))
 
-    assert fired <= now < fired + LONGEST[item.frequency]
+    for looked_at in (hour - timedelta(minutes=1), hour, hour + timedelta(minutes=1)):
+        janitor._looked_at = looked_at
+        janitor._keep_schedule(branch)
+
+    (snapshot,) = book.state.snapshots.values()
+    assert (False, hour + timedelta(seconds=90000), "br-a") == (snapshot.manual, snapshot.expires_at, snapshot.branch_id)
+
+
+class NoDoors:
+    """Nobody comes in."""
+
+    def open(self, endpoint: str, port: int) -> None: ...
+    def close(self, endpoint: str) -> None: ...
+    def idle_seconds(self, endpoint: str) -> float:
+        return 0.0
+
+
+@given(ITEMS, INSTANTS)
+def test_schedule_fired_last_not_long_ago(item: ScheduleItem, instant: datetime) -> None:
+    """At its hour, not later than now, and no further back than its period."""
+    fired = latest_firing(item, instant)
+
+    assert fired <= instant < fired + LONGEST[item.frequency]
     assert (item.hour, 0, 0) == (fired.hour, fired.minute, fired.second)
     assert fired == latest_firing(item, fired)
 
