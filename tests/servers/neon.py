@@ -96,11 +96,11 @@ class NeonServer(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def post(self, path: str, body: Json | None = None, **query: str) -> Json:
         """Done, all its operations too."""
-        return self._done(self.send("POST", path, body, query))
+        return self._done("POST", path, body, query)
 
     def patch(self, path: str, body: Json) -> Json:
         """Done, all its operations too."""
-        return self._done(self.send("PATCH", path, body))
+        return self._done("PATCH", path, body)
 
     def put(self, path: str, body: Json) -> Json:
         """Done."""
@@ -108,7 +108,7 @@ class NeonServer(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def delete(self, path: str, **query: str) -> Json:
         """Done, all its operations too."""
-        return self._done(self.send("DELETE", path, query=query))
+        return self._done("DELETE", path, query=query)
 
     def refused(self, method: str, path: str, body: Json | None = None, **query: str) -> tuple[int, str]:
         """Its status and sentence."""
@@ -161,8 +161,13 @@ class NeonServer(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         found: Json = answer.json() if answer.content else {}
         return found
 
-    def _done(self, answer: httpx.Response) -> Json:
-        found = self._good(answer)
+    def _done(self, method: str, path: str, body: Json | None = None, query: Mapping[str, str] | None = None) -> Json:
+        def look() -> httpx.Response | None:
+            answer = self.send(method, path, body, query)
+            # What happens by itself, as the suspending of an idle compute, stands in the way for a moment.
+            return None if answer.status_code == 423 else answer
+
+        found = self._good(wait_for(look, seconds=60, what="operations that stand in the way"))
         done = self.wait(*found["operations"]) if found.get("operations") else []
         assert [each for each in done if each["status"] != "finished"] == []
         return found
