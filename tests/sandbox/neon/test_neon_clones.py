@@ -69,7 +69,7 @@ def make_and_delete(neon: NeonServer, number: int) -> None:
     neon.discard(made)
 
 
-@pytest.mark.parametrize("branches", [6, pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("branches", [4, pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
 def test_branches_that_went_leave_nothing(neon: NeonServer, branches: int) -> None:
     """No folder, no process, no address, no port, and no growth of what is remembered."""
     make_and_delete(neon, 0)

@@ -68,7 +68,7 @@ def test_parent_was_killed(sturdy: NeonServer) -> None:
     assert [(count,)] == sturdy.rows("select count(*) from rows", branch)
 
 
-@pytest.mark.parametrize("reached", ["data", "data/recovery.signal", "data/postmaster.pid"])
+@pytest.mark.parametrize("reached", ["data", "data/postmaster.pid"])
 def test_server_was_killed_over_a_branch(sturdy: NeonServer, own_neon: Open, reached: str) -> None:
     """It is made all the same, once the server is started again; the computes lived on."""
     before = computes_of(sturdy)
