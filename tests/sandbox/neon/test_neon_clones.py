@@ -79,7 +79,8 @@ def test_branches_that_went_leave_nothing(neon: NeonServer, branches: int) -> No
     for number in range(branches):
         make_and_delete(neon, number)
 
-    assert before == leftovers(neon)
+    # Fewer is fine: an idle compute of others may have been put to rest meanwhile.
+    assert all(now <= then for now, then in zip(leftovers(neon), before, strict=True))
     assert open_files(neon) <= handles + 3
     assert [] == neon.get("/branches", search="passing", include_deleted="true")["branches"]
 
