@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 
 from reconciler.sandbox import ports
-from reconciler.sandbox.binaries import postgres_binaries, runnable
+from reconciler.sandbox.binaries import postgres_binaries
 from reconciler.sandbox.neon import lsn as log
 from reconciler.sandbox.neon.archive import take_base
 from reconciler.sandbox.neon.clusters import SUPERUSER, Clusters
@@ -27,6 +27,7 @@ from reconciler.sandbox.neon.work import Target
 from reconciler.sandbox.places import made
 from reconciler.sandbox.postgres import FAST
 from reconciler.world.account import lent_account
+from reconciler.world.programs import runnable
 
 MOST = 1.5
 
