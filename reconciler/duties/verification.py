@@ -71,7 +71,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
         if backup is None:
             continue
         last = last_verified(have, target, rule.level, now)
-        at = last.finished + _wait(rule, last) if last is not None else now
+        at = last.finished + _wait(rule, last, backup) if last is not None else now
         if at > now:
             later.append(at)
         else:
@@ -91,7 +91,10 @@ def newest_on(have: Observation, target: str) -> Backup | None:
     )
 
 
-def _wait(rule: Verify, last: Evidence) -> timedelta:
+def _wait(rule: Verify, last: Evidence, newest: Backup) -> timedelta:
+    # After one that failed, whether the next is good is not a question for next week.
+    if last.result == "failed" and last.backup != newest.id:
+        return timedelta(0)
     return rule.every if last.result == "passed" else min(rule.every, AGAIN)
 
 

@@ -10,7 +10,7 @@ from reconciler.simulation.faults import SPELLS, Spell, SpellKind
 from reconciler.simulation.source import HOTEL
 from reconciler.simulation.stage import HOUR, SCHEDULES, Stage, policy, retentions
 from reconciler.simulation.store import Store
-from reconciler.simulation.truth import Folder
+from reconciler.simulation.truth import Folder, what_is_wrong
 from reconciler.world.facts import Tombstone
 
 
@@ -82,7 +82,9 @@ def the_newest_is_deleted(stage: Stage) -> bool:
 
 def data_rots(stage: Stage) -> bool:
     """Bytes change where they lie, their number with it or not."""
-    folder = _some(stage)
+    found = _folders(stage)
+    # Where backups are verified, it is the newest that are.
+    folder = _some(stage) if stage.verify is None or not found else max(found, key=lambda one: one.id)
     if folder is None or not folder.data:
         return False
     name = stage.chance.choice(sorted(folder.data))
@@ -182,7 +184,7 @@ def the_policy_is_edited(stage: Stage) -> bool:
             stage.schedule = chance.choice(list(SCHEDULES))
         case _:
             targets = (names[0], *chance.sample(names[1:], chance.randint(0, len(names) - 1)))
-    stage.want = policy(stage.schedule, targets, chance.choice(retentions()))
+    stage.want = policy(stage.schedule, targets, chance.choice(retentions()), stage.verify)
     return True
 
 
@@ -249,7 +251,9 @@ def heal(stage: Stage) -> None:
         _mend_repository(stage, store)
         for folder in stage.truth.folders(store, "hotel").values():
             state = stage.truth.state(folder, "hotel", stage.timeline.now())
-            if state == "impossible":
+            # Whoever has read that a verification failed takes away what is spoilt.
+            spoilt = folder.manifest is not None and any(what_is_wrong(folder, folder.manifest, stage.truth.identity))
+            if state == "impossible" or (spoilt and stage.verify is not None):
                 _take_away(stage, folder)
 
 

@@ -11,6 +11,7 @@ from reconciler.policy.model import DatabasePolicy
 from reconciler.simulation.host import Death, Host, SimulatedProcess
 from reconciler.simulation.ledger import Turn
 from reconciler.simulation.reach import Reach, SimulatedClock
+from reconciler.simulation.scratch import SimulatedScratch
 from reconciler.simulation.source import SimulatedProvider
 from reconciler.simulation.stage import Stage
 from reconciler.simulation.target import SimulatedTarget
@@ -108,6 +109,7 @@ class Reconciler:
             token=stage.chance.token,
             policy_digest="0" * 64,
             heart=reach.heart,
+            scratch=SimulatedScratch(reach),
         )
 
 

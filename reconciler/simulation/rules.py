@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from reconciler.backups.layout import instant_of
 from reconciler.simulation.change import Change
-from reconciler.simulation.truth import SILENT, Brief, ClaimBrief, FreezeBrief, Stone, read, what_is_wrong
+from reconciler.simulation.truth import SILENT, Brief, ClaimBrief, EvidenceBrief, FreezeBrief, Stone, read, what_is_wrong
 from reconciler.world.facts import Known
 
 CLOCKS = timedelta(seconds=120)
@@ -72,6 +72,15 @@ def a_manifest_tells_the_truth(change: Change) -> Iterator[str]:
     if whose is not None and (change.in_time or change.folder.data):
         for wrong in what_is_wrong(change.folder, said, whose.identity):
             yield f"{change}: {wrong}"
+
+
+def verified_is_earned(change: Change) -> Iterator[str]:
+    """Rule 9: only what is the dump, to the last byte, was ever restored."""
+    record = read(change.content, EvidenceBrief) if change.verb == "write" and "/evidence/" in change.key else None
+    if record is None or record.result != "passed" or not change.is_calm or not change.in_time:
+        return
+    if not change.truth.holds(record, change.database):
+        yield f"{change}: {record.backup} on {record.target} passed, and is spoilt"
 
 
 def unknown_is_not_absent(change: Change) -> Iterator[str]:
@@ -188,7 +197,7 @@ def tombstones_stay(change: Change) -> Iterator[str]:
 
 
 def the_last_good_ones_stay(change: Change) -> Iterator[str]:
-    """Rule 2: two whole backups are left when one is condemned, or removed."""
+    """Rule 2: one that was proven, or two whole ones, are left when one is condemned, or removed."""
     stone = change.stone
     condemns = stone is not None and stone.counts
     removes = change.verb == "remove" and change.name == "manifest.json" and bool(change.backup)
@@ -201,7 +210,9 @@ def the_last_good_ones_stay(change: Change) -> Iterator[str]:
         # A tombstone that a listing does not show yet can't be known of; but then the id has another copy, that can come back.
         left |= change.truth.recoverable(change.database, names, but=change.folder)
     left -= {change.backup} if condemns else set()
-    if len(left) < FLOOR and change.backup in change.ledger.births:
+    home = change.truth.stores[change.turn.want.home]
+    proven = {record.backup for record in change.truth.proven(home, change.database)} & left
+    if len(left) < FLOOR and not proven and change.backup in change.ledger.births:
         yield f"{change}: {len(left)} would be left"
 
 
@@ -308,6 +319,7 @@ RULES: tuple[Rule, ...] = (
     claims_pass_from_the_dead,
     intent_before_the_first_byte,
     a_manifest_tells_the_truth,
+    verified_is_earned,
     unknown_is_not_absent,
     clocks_agree,
     under_the_lease,

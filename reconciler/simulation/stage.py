@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from reconciler.policy.model import Compression, DatabasePolicy, Disaster, Dumps, Objectives, Retention
+from reconciler.policy.model import Compression, DatabasePolicy, Disaster, Dumps, Objectives, Retention, Verify
 from reconciler.policy.timing import Timing
 from reconciler.policy.units import Duration
 from reconciler.simulation.chance import Chance
@@ -45,7 +45,7 @@ def retentions() -> Sequence[Retention | None]:
     )
 
 
-def policy(schedule: str, targets: Sequence[str], retention: Retention | None) -> DatabasePolicy:
+def policy(schedule: str, targets: Sequence[str], retention: Retention | None, verify: Verify | None) -> DatabasePolicy:
     """What is wanted of the one database. A fast compression: its dumps are three lines long."""
     rpo = Duration(seconds=SCHEDULES[schedule] * 2)
     dumps = Dumps(
@@ -53,6 +53,7 @@ def policy(schedule: str, targets: Sequence[str], retention: Retention | None) -
         targets=tuple(targets),
         compression=Compression(level=1, threads=1),
         retention=retention,
+        verify=verify,
     )
     return DatabasePolicy(
         name="hotel",
@@ -82,7 +83,9 @@ class Stage:
         self.hosts = [self._host(number) for number in range(self.chance.randint(1, 3))]
         self.database = Database(self.timeline)
         self.schedule = self.chance.choice(list(SCHEDULES))
-        self.want = policy(self.schedule, list(self.stores), self.chance.choice(retentions()))
+        # By a chance of its own: the other worlds stay as they are known.
+        self.verify = Verify(every=Duration(days=1)) if Chance(seed + 1_000_003).happens(0.3) else None
+        self.want = policy(self.schedule, list(self.stores), self.chance.choice(retentions()), self.verify)
         self.truth = Truth(self.stores, self.hosts, self.database.identity)
         self.ledger = Ledger(self.timeline)
         self.judge = Judge(self.truth, self.ledger)

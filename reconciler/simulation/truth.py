@@ -67,6 +67,16 @@ class Stone(msgspec.Struct, frozen=True):
     counts: bool = True
 
 
+class EvidenceBrief(msgspec.Struct, frozen=True):
+    """A record of evidence."""
+
+    backup: str
+    target: str
+    sha256: str
+    level: str
+    result: str
+
+
 class RepositoryBrief(msgspec.Struct, frozen=True):
     id: str
     identity: Identity
@@ -190,6 +200,21 @@ class Truth:
         if claim is None or claim.owner is None:
             return False
         return any(process.holds(claim.owner.token) for process in processes(list(self.hosts)))
+
+    def proven(self, store: Store, database: str) -> Iterator[EvidenceBrief]:
+        """Restores that passed, by the records in that store: what they said of bytes that still lie there, and still hold."""
+        for key, versions in store.objects.items():
+            record = read(versions[-1].content, EvidenceBrief) if key.startswith(f"{database}/evidence/") else None
+            if record is not None and (record.level, record.result) == ("restore", "passed") and self.holds(record, database):
+                yield record
+
+    def holds(self, record: EvidenceBrief, database: str) -> bool:
+        """Whether what it speaks of lies there, and is the dump, to the last byte."""
+        folder = self.folder(self.stores[record.target], database, record.backup)
+        manifest, whose = folder.manifest, self.repository(folder.store, database)
+        if manifest is None or any(what_is_wrong(folder, manifest, whose.identity if whose else self.identity)):
+            return False
+        return any(piece.sha256 == record.sha256 for piece in manifest.objects if piece.content == "dump")
 
     def state(self, folder: Folder, database: str, now: datetime) -> State:
         """As the table has it, with whoever may be dead counted by what they really are."""

@@ -24,6 +24,8 @@ from reconciler.planning.guard import Allowance
 from reconciler.planning.plan import Due
 from reconciler.planning.retention import keep as real_keep
 from reconciler.policy.model import DatabasePolicy
+from reconciler.rehearsal import verify as verifying
+from reconciler.rehearsal.rehearse import Rehearsed
 from reconciler.simulation import reconciling
 from reconciler.simulation.source import SimulatedSource
 from reconciler.simulation.target import SimulatedTarget
@@ -93,6 +95,17 @@ def holds_are_overlooked(patch: pytest.MonkeyPatch) -> None:
 def no_floor(patch: pytest.MonkeyPatch) -> None:
     """Rule 2: retention alone decides."""
     patch.setattr(retention, "FLOOR", 0)
+
+
+def the_proven_may_go(patch: pytest.MonkeyPatch) -> None:
+    """Rule 2: that something was proven lets the two newest go, and keeps nothing itself."""
+    patch.setattr(retention, "min_verified_of", lambda want: 0)
+
+
+def what_was_read_is_not_compared(patch: pytest.MonkeyPatch) -> None:
+    """Rule 9: a restore passes without its bytes being looked at."""
+    passed = Rehearsed(did=[], faults=[], left_out=[], seconds={})
+    patch.setattr(verifying, "_examine", lambda world, want, copy, moved: passed)
 
 
 def the_last_good_ones_are_removed(patch: pytest.MonkeyPatch) -> None:
@@ -305,6 +318,8 @@ MUTATIONS: Mapping[str, Patch] = {
         the_future_is_possible,
         holds_are_overlooked,
         no_floor,
+        the_proven_may_go,
+        what_was_read_is_not_compared,
         the_last_good_ones_are_removed,
         retention_forgets_one,
         every_kind_is_pruned,

@@ -14,6 +14,7 @@ from reconciler.world.evidence import Evidence
 from reconciler.world.facts import Copy, Observation
 from tests.building import (
     DAY,
+    HOUR,
     NOW,
     catalogue,
     daily,
@@ -103,6 +104,8 @@ def test_when_it_is_due() -> None:
     ]
     assert "last unproven" in plan.steps[0].shown.why
     assert "verify_backup" in kinds(planned(want(), seen(copies)))
+    assert "verify_backup" in kinds(planned(want(), seen(copies, evidence(copies[1], "failed", ago=HOUR))))
+    assert "verify_backup" not in kinds(planned(want(), seen(copies, evidence(copies[0], "failed", ago=HOUR))))
     assert "verify_backup" in kinds(planned(want(), seen(copies, evidence(copies[0], ago=8 * DAY))))
     assert "verify_backup" in kinds(planned(want(), seen(copies, evidence(copies[0], level="hash"))))
     assert planned(want(), seen(copies, evidence(copies[0]))).next_at is not None
