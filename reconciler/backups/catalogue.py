@@ -155,6 +155,8 @@ class Reader:
         return msgspec.structs.replace(seen, intent=record, writer_gone=self._watch.is_gone(name, record, etag))
 
     def _with_tombstones(self, seen: Seen) -> Seen:
+        if not seen.held.tombstones:
+            return seen
         stones, torn = [], ""
         for stored in seen.held.tombstones:
             try:

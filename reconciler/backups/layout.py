@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import msgspec
 
@@ -27,7 +27,7 @@ AGE = ".age"
 """Behind the names of objects that are encrypted. An orphan has no manifest to ask."""
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
+class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What lies under one backup's id on one target."""
 
     id: str
@@ -36,12 +36,12 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     hidden: tuple[str, ...] = ()
     """Names whose latest version is a delete marker."""
 
-    @property
+    @cached_property
     def tombstones(self) -> tuple[Stored, ...]:
         """Earliest due first."""
         return tuple(self.objects[name] for name in sorted(filter(_is_tombstone_name, self.objects)))
 
-    @property
+    @cached_property
     def data(self) -> Mapping[str, Stored]:
         """The parts that only a manifest can explain."""
         ours = (MANIFEST, SIGNATURE, INTENT, HOLD)

@@ -77,8 +77,9 @@ def _archived(target: str, copies: tuple[Copy, ...]) -> Iterator[Finding]:
 
 
 def _kept_there(want: DatabasePolicy, have: Observation, now: datetime) -> Iterator[Finding]:
-    stays = kept(want, have, now)
-    for target in sorted(have.append_only()):
+    append_only = sorted(have.append_only())
+    stays = kept(want, have, now) if append_only else {}
+    for target in append_only:
         superfluous = [copy for copy in have.known()[target].copies if copy.id not in stays and copy.state not in _LEFT_ALONE]
         if superfluous:
             what = f"{counted(len(superfluous), 'backup')} that retention would remove stay there: it is append-only"

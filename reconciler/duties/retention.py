@@ -163,6 +163,8 @@ def kept(want: DatabasePolicy, have: Observation, now: datetime) -> Mapping[str,
     for partial in (False, True):
         alike = [backup for backup in whole if backup.kind == "scheduled" and backup.partial == partial]
         scheduled = [backup for backup in alike if sound_on(backup, bad)]
+        if not scheduled:
+            continue
         by_instant = {item.instant: item.reasons for item in _keep(want, scheduled, now)}
         reasons |= {backup.id: by_instant[backup.instant] for backup in scheduled if backup.instant in by_instant}
     for backup in whole:

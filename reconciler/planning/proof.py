@@ -25,7 +25,7 @@ UNTRIED = Standing()
 
 def standings(have: Observation) -> Mapping[tuple[str, str], Standing]:
     """By target and backup. Evidence of another content of the copy says nothing of this one."""
-    if not isinstance(have.evidence, Known):
+    if not isinstance(have.evidence, Known) or not have.evidence.value.records:
         return {}
     contents = {(target, copy.id): copy.content for target, seen in have.known().items() for copy in seen.copies}
     found: dict[tuple[str, str], Standing] = {}

@@ -277,7 +277,7 @@ def _mend_repository(stage: Stage, store: Store) -> None:
 def _take_away(stage: Stage, folder: Folder) -> None:
     for name in folder.visible:
         folder.store.remove(_key(stage, folder, name), None, by=None)
-        folder.store.objects.pop(_key(stage, folder, name), None)
+        folder.store.wipe(_key(stage, folder, name))
 
 
 def _forge(stage: Stage, change: Callable[[dict[str, object]], dict[str, object]]) -> bool:

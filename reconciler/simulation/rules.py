@@ -149,8 +149,9 @@ def nothing_of_another_source(change: Change) -> Iterator[str]:
 def only_what_stays_is_copied(change: Change) -> Iterator[str]:
     """Rule 12: nothing is copied that a tombstone names."""
     begins = change.verb == "write" and change.name == "intent.json" and change.before is None
-    named = _is_condemned(change, change.backup) or bool(change.folder.tombstones)
-    if begins and _is_copy(change) and change.is_calm and _as_seen(change) and named:
+    if not begins or not _is_copy(change) or not change.is_calm or not _as_seen(change):
+        return
+    if _is_condemned(change, change.backup) or change.folder.tombstones:
         yield f"{change}: a tombstone names it"
 
 

@@ -1,6 +1,6 @@
 """An object store in memory: what lies in the bucket, whoever asks. Versions, markers, conditions, uploads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import md5
 from threading import Lock
@@ -45,6 +45,8 @@ class Store:
         self.versioned, self.offset, self.lag_seconds = versioned, offset, lag_seconds
         self.objects: dict[str, tuple[Held, ...]] = {}
         """By key, newest version last."""
+        self.folders: dict[str, Mapping[str, tuple[Held, ...]]] = {}
+        """By `{database}/backups/{id}`, what lies below it, by name: another mapping after each change."""
         self.uploads: dict[str, Upload] = {}
         self.witness: Witness = _Nobody()
         self.changes = 0
@@ -97,6 +99,11 @@ class Store:
                 self.witness.removing(self, key, version, by)
                 self._set(key, left)
 
+    def wipe(self, key: str) -> None:
+        """The object, with all its versions, as people do it; nobody is asked."""
+        with self._lock:
+            self._set(key, ())
+
     def listing(self, prefix: str, *, versions: bool) -> tuple[Stored, ...]:
         """Ordered by key; of a key, newest version first."""
         objects = self._view()
@@ -142,6 +149,21 @@ class Store:
             self.objects[key] = versions
         else:
             self.objects.pop(key, None)
+        self._file(key, versions)
+
+    def _file(self, key: str, versions: tuple[Held, ...]) -> None:
+        database, _, below = key.partition("/backups/")
+        backup, _, name = below.partition("/")
+        if not name:
+            return
+        folder = f"{database}/backups/{backup}"
+        left = {**self.folders.get(folder, {}), name: versions}
+        if not versions:
+            del left[name]
+        if left:
+            self.folders[folder] = left
+        else:
+            self.folders.pop(folder, None)
 
     def _view(self) -> dict[str, tuple[Held, ...]]:
         """What listings show: what is younger than the lag is not yet in them."""

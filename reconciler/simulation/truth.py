@@ -108,6 +108,9 @@ def is_archive(content: bytes, identity: Identity) -> bool:
     return commits.isdigit() and raw == b"".join(archive_of(identity, int(commits)))
 
 
+NOTHING: Mapping[str, tuple[Held, ...]] = {}
+
+
 class Folder(msgspec.Struct, frozen=True, dict=True):
     """What lies under one backup's id in one store, by name: what a plain read finds, and what is hidden from it."""
 
@@ -137,10 +140,26 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
         stone = read(held.content, Stone)
         return stone if stone is not None and stone.id == self.id else None
 
-    @property
+    @cached_property
     def data(self) -> Mapping[str, Held]:
         known = ("manifest.json", "intent.json", "hold.json")
         return {name: held for name, held in self.visible.items() if name not in known and not name.startswith("tombstone-")}
+
+    @cached_property
+    def all_there(self) -> bool:
+        """Whether what the manifest names lies there, as large as it says."""
+        sizes = {name: held.stored.size for name, held in self.data.items()}
+        return self.manifest is not None and all(sizes.get(one.name) == one.stored_bytes for one in self.manifest.objects)
+
+
+def _folder(store: Store, backup: str, contents: Mapping[str, tuple[Held, ...]]) -> Folder:
+    found = {name: versions[-1] for name, versions in contents.items()}
+    return Folder(
+        store=store,
+        id=backup,
+        visible={name: held for name, held in found.items() if not held.stored.marker},
+        hidden=frozenset(name for name, held in found.items() if held.stored.marker),
+    )
 
 
 State = Literal[
@@ -154,6 +173,7 @@ class Truth:
     def __init__(self, stores: Mapping[str, Store], hosts: Sequence[Host], identity: Identity) -> None:
         self.stores, self.hosts, self.identity = stores, hosts, identity
         self._folders: dict[tuple[str, str], tuple[int, dict[str, Folder]]] = {}
+        self._seen: dict[tuple[str, str], tuple[Mapping[str, tuple[Held, ...]], Folder]] = {}
 
     def folders(self, store: Store, database: str) -> dict[str, Folder]:
         """By id."""
@@ -164,32 +184,17 @@ class Truth:
 
     def _look(self, store: Store, database: str) -> dict[str, Folder]:
         start = f"{database}/backups/"
-        visible: dict[str, dict[str, Held]] = {}
-        hidden: dict[str, set[str]] = {}
-        for key, versions in store.objects.items():
-            if key.startswith(start):
-                backup, _, name = key[len(start) :].partition("/")
-                if not name:
-                    continue
-                if versions[-1].stored.marker:
-                    hidden.setdefault(backup, set()).add(name)
-                else:
-                    visible.setdefault(backup, {})[name] = versions[-1]
-        ids = visible.keys() | hidden.keys()
-        return {
-            key: Folder(store=store, id=key, visible=visible.get(key, {}), hidden=frozenset(hidden.get(key, ()))) for key in ids
-        }
+        ids = [folder[len(start) :] for folder in store.folders if folder.startswith(start)]
+        return {backup: self.folder(store, database, backup) for backup in ids}
 
     def folder(self, store: Store, database: str, backup: str) -> Folder:
         """One of them, possibly empty."""
-        start = f"{database}/backups/{backup}/"
-        found = {key[len(start) :]: versions[-1] for key, versions in store.objects.items() if key.startswith(start)}
-        return Folder(
-            store=store,
-            id=backup,
-            visible={name: held for name, held in found.items() if not held.stored.marker},
-            hidden=frozenset(name for name, held in found.items() if held.stored.marker),
-        )
+        place = (store.name, f"{database}/backups/{backup}")
+        contents = store.folders.get(place[1], NOTHING)
+        seen = self._seen.get(place)
+        if seen is None or seen[0] is not contents:
+            seen = self._seen[place] = contents, _folder(store, backup, contents)
+        return seen[1]
 
     def repository(self, store: Store, database: str) -> RepositoryBrief | None:
         held = store.current(f"{database}/repository.json")
@@ -227,7 +232,7 @@ class Truth:
         if manifest is not None:
             if manifest.instant > now + AHEAD:
                 return "impossible"
-            if _all_there(folder, manifest):
+            if folder.all_there:
                 return "whole"
             return "hidden" if any(piece.name in folder.hidden for piece in manifest.objects) else "damaged"
         if "manifest.json" in folder.visible:
@@ -252,7 +257,7 @@ class Truth:
         """Ids of which some store of these holds all of a copy, condemned or not, apart from the copy `but`."""
         folders = [folder for name in names for folder in self.folders(self.stores[name], database).values()]
         here = (folder for folder in folders if (folder.store, folder.id) != (but.store, but.id))
-        return {folder.id for folder in here if (manifest := folder.manifest) and _all_there(folder, manifest)}
+        return {folder.id for folder in here if folder.all_there}
 
 
 def _buried(folder: Folder, stones: list[Stone | None], now: datetime) -> State:
@@ -262,11 +267,6 @@ def _buried(folder: Folder, stones: list[Stone | None], now: datetime) -> State:
     if len(dues) < len(stones) or max(dues) > now:
         return "deleted"
     return "being_deleted"
-
-
-def _all_there(folder: Folder, manifest: Brief) -> bool:
-    sizes = {name: held.stored.size for name, held in folder.data.items()}
-    return all(sizes.get(piece.name) == piece.stored_bytes for piece in manifest.objects)
 
 
 def what_is_wrong(folder: Folder, manifest: Brief, identity: Identity) -> Iterator[str]:
