@@ -35,6 +35,13 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """Of what the guard held back in any plan that was made on the way."""
 
 
+class Looked(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan, and when the look that it rests on was begun."""
+
+    at: datetime
+    plan: Plan
+
+
 def apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent: Consent, watch: Watch) -> Applied:
     """`look` observes and plans afresh. Raises Conflict when another living reconciler holds the lease; nothing was done then."""
     digests: set[str] = set()
@@ -56,8 +63,9 @@ def _apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent
         done = tuple(outcome for step in agreed.steps for outcome in _perform(world, want, step))
         return Applied(outcomes=done, not_approved=agreed.not_approved, after=look())
     with _lease(world, want, watch) as lease:
-        outcomes = _create(world, want, look, consent, first=first, lease=lease)
-        return _delete(world, want, look, consent, first=first, lease=lease, before=outcomes)
+        outcomes, last = _create(world, want, look, consent, first=first, lease=lease)
+        # What was seen under the lease, with nothing tried since, is as good as another look.
+        return _delete(world, want, look, consent, first=first, lease=lease, before=outcomes, last=last or _look(world, look))
 
 
 def _create(
@@ -68,19 +76,32 @@ def _create(
     *,
     first: Plan,
     lease: Claim | Unreachable,
-) -> tuple[Outcome, ...]:
-    """Observe and plan again while that creates something new; what was tried in this turn is not tried again."""
+) -> tuple[tuple[Outcome, ...], Looked | None]:
+    """Observe and plan again while that creates something new; what was tried in this turn is not tried again.
+
+    With the last look, where it was made under the lease and nothing was tried since.
+    """
     outcomes: dict[str, tuple[Outcome, ...]] = {}
     # What the first look asked for may have been done by whoever held the lease before us. Without one, creating alone is fine.
-    fresh, effects = (first, ("create",)) if isinstance(lease, Unreachable) else (look(), ("create", "change"))
+    last = None if isinstance(lease, Unreachable) else _look(world, look)
+    fresh, effects = (first, ("create",)) if last is None else (last.plan, ("create", "change"))
     for _ in range(ROUNDS):
         steps = [step for step in agree(consent, fresh).steps if step.action.effect in effects and step.action.id not in outcomes]
+        if not steps:
+            break
+        last = None
         made = dict(_perform_all(world, want, steps, lambda: {step.action.id for step in agree(consent, look()).steps}))
         outcomes |= made
         if not any(outcome.result == "done" for several in made.values() for outcome in several):
             break
-        fresh = look()
-    return tuple(outcome for several in outcomes.values() for outcome in several)
+        last = _look(world, look)
+        fresh = last.plan
+    return tuple(outcome for several in outcomes.values() for outcome in several), last
+
+
+def _look(world: World, look: Callable[[], Plan]) -> Looked:
+    began = world.clock.now()
+    return Looked(at=began, plan=look())
 
 
 def _perform_all(
@@ -104,14 +125,14 @@ def _delete(
     first: Plan,
     lease: Claim | Unreachable,
     before: Sequence[Outcome],
+    last: Looked,
 ) -> Applied:
     """A deletion rests on the lease and on a plan made afresh under it, and on nothing having failed before.
 
     What was given up long ago goes all the same: where it was room that lacked, nothing else would ever bring any. It was planned
     before anything was tried: what failed just now may still arrive.
     """
-    looked = world.clock.now()
-    fresh = look()
+    looked, fresh = last.at, last.plan
     agreed = agree(consent, fresh)
     if isinstance(lease, Unreachable):
         left = [_skipped(step, f"no lease: {lease.what}", lease.cure) for step in agreed.steps if step.action.effect != "create"]
