@@ -5,6 +5,7 @@ from collections import Counter
 import msgspec
 
 from reconciler.duties import DUTIES
+from reconciler.duties.verification import AGAIN
 from reconciler.planning.plan import Plan
 from reconciler.planning.planner import plan
 from reconciler.simulation.people import heal, look_into_freezes, meddle
@@ -16,7 +17,8 @@ from reconciler.world.facts import Catalogue, Known, Observation, Observed
 TURNS = 50
 """Of one world before it heals: enough for graces to pass."""
 RESTS_WITHIN = 5
-"""So many turns after the faults have stopped, and one after the next slot, nothing is left to do."""
+"""So many turns after the faults have stopped, and one after the next slot, nothing is left to do. Where backups are verified, a
+day must have passed besides."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +91,11 @@ class Run:
             self.take_turns(self.reconcilers[:1])
             look_into_freezes(stage)
             self.pass_time(120)
+        if stage.verify is not None:
+            # What could not be proven while the faults lasted is tried again after so long.
+            self.pass_time(AGAIN.total_seconds())
+            self.take_turns(self.reconcilers[:1])
+            look_into_freezes(stage)
         slot = stage.want.slots().next(stage.timeline.now(), "UTC")
         self.pass_time((slot - stage.timeline.now()).total_seconds() + 60)
         for _ in range(2):

@@ -14,6 +14,7 @@ from reconciler.backups.claim import Claim
 from reconciler.backups.layout import object_key
 from reconciler.backups.manifest import Manifest, encode
 from reconciler.backups.pipeline import read_checked
+from reconciler.backups.signing import Signed
 from reconciler.backups.writer import Draft
 from reconciler.duties import DUTIES, copies, dumps, leftovers, retention
 from reconciler.duties.leftovers import FinishDeletion, SweepDebris
@@ -217,10 +218,10 @@ def writes_are_not_conditional(patch: pytest.MonkeyPatch) -> None:
 def the_manifest_comes_first(patch: pytest.MonkeyPatch) -> None:
     """§2: a copy is sealed, and then filled."""
 
-    def copy_backup(draft: Draft, origin: Target, manifest: Manifest, text: bytes, *, moved: Any) -> None:
-        draft.seal(text)
-        for stored in manifest.objects:
-            draft.put(stored.name, read_checked(origin, manifest, stored))
+    def copy_backup(draft: Draft, origin: Target, original: Signed, *, moved: Any) -> None:
+        draft.seal(original.text, original.signature)
+        for stored in original.manifest.objects:
+            draft.put(stored.name, read_checked(origin, original.manifest, stored))
 
     patch.setattr(copies, "copy_backup", copy_backup)
 
