@@ -18,7 +18,7 @@ from reconciler.duties import DUTIES
 from reconciler.errors import Finding
 from reconciler.planning.plan import Condition
 from reconciler.planning.proof import last_proof
-from reconciler.planning.render import ConditionView, condition_view
+from reconciler.planning.render import ConditionView, LossView, condition_view, loss_view, told
 from reconciler.planning.table import table
 from reconciler.planning.text import instant, plain, size
 from reconciler.planning.timing import rhythm, slots_of, usual_duration
@@ -35,6 +35,8 @@ class DatabaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     database: str
     place: str
     conditions: tuple[ConditionView, ...]
+    losses: tuple[LossView, ...]
+    """What each loss would leave: of the source's side, of each target's, of the keys."""
     newest: datetime | None
     """The newest restore point on any known target."""
     newest_on: tuple[str, ...]
@@ -91,6 +93,7 @@ def _status(one: Survey, want: DatabasePolicy, now: datetime) -> DatabaseStatus:
         database=one.plan.database,
         place=one.plan.place,
         conditions=tuple(condition_view(condition) for condition in one.plan.conditions),
+        losses=tuple(map(loss_view, one.plan.losses)),
         newest=points[0].instant if points else None,
         newest_on=points[0].whole_on if points else (),
         verified=proof.finished if proof else None,
@@ -108,8 +111,10 @@ def _status(one: Survey, want: DatabasePolicy, now: datetime) -> DatabaseStatus:
 def _text(surveys: Sequence[Survey], states: Sequence[DatabaseStatus]) -> str:
     rows = [_row(one, state) for one, state in zip(surveys, states, strict=True)]
     lines = [table(HEAD, rows)]
-    for state in states:
+    for one, state in zip(surveys, states, strict=True):
+        lines += [f"{state.database}: {told(condition)}" for condition in one.plan.conditions if condition.name == "pitr"]
         lines.append(f"{state.database}: dumps {state.dumps}, next {instant(state.next_dump) if state.next_dump else 'never'}")
+        lines += [plain(f"{state.database}: if {loss.of} is lost: {loss.says}") for loss in state.losses]
         for finding in state.findings:
             cure = f"; {finding.cure}" if finding.cure else ""
             lines.append(plain(f"{state.database}: {finding.where}: {finding.what}{cure}"))

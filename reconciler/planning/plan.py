@@ -106,6 +106,16 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """The instant that it rests on."""
 
 
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that may be lost, with all that fails together with it."""
+
+    of: str
+    """A domain, or `the age keys`."""
+    leaves: datetime | None
+    """The newest restore point that is left; None: not one."""
+    says: str
+
+
 class Due(msgspec.Struct, frozen=True, kw_only=True):
     """What a duty asks for, what it noticed, and when the clock alone could make it ask for more."""
 
@@ -140,6 +150,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Not one target could be seen: this plan knows nothing."""
     stuck: bool = False
     """A dump is due and can't even be planned; a finding says why."""
+    losses: tuple[Loss, ...] = ()
+    """What each loss would leave."""
+    keeps_history: bool = False
+    """Whether the provider keeps one."""
     foreign: bool = False
     """What lies on the targets belongs to another source: nothing is done, and a person must look."""
 

@@ -7,6 +7,7 @@ from reconciler.errors import Finding
 from reconciler.planning.guard import findings as holding_back
 from reconciler.planning.guard import hold_back
 from reconciler.planning.identity import disagreement
+from reconciler.planning.losses import losses
 from reconciler.planning.objectives import judge
 from reconciler.planning.plan import Blocked, Condition, Due, Duty, Plan, Step, in_order
 from reconciler.policy.model import DatabasePolicy
@@ -37,6 +38,8 @@ def plan(duties: Iterable[Duty], want: DatabasePolicy, have: Observation, now: d
         next_at=_soonest(dues),
         blind=not have.known(),
         stuck=any(due.stuck for due in dues),
+        losses=losses(want, have, now),
+        keeps_history=have.history is not None,
         foreign=quarrel is not None,
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from reconciler.errors import Finding
-from reconciler.planning.plan import Condition, Effect, Outcome, Plan, Step, blocked_digest
+from reconciler.planning.plan import Condition, Effect, Loss, Outcome, Plan, Step, blocked_digest
 from reconciler.planning.text import counted, instant, plain, size
 from reconciler.policy.units import format_duration
 
@@ -36,7 +36,8 @@ def text(plans: Sequence[Plan], findings: Sequence[Finding] = (), *, again: str 
 
 def _block(plan: Plan, again: str) -> str:
     lines = [f"{plan.database}  ({plain(plan.place)})"]
-    lines += [f"  {_condition(condition)}" for condition in plan.conditions]
+    lines += [f"  {told(condition)}" for condition in plan.conditions]
+    lines += [f"  if {plain(loss.of)} is lost: {plain(loss.says)}" for loss in plan.losses if plan.keeps_history]
     lines += _aligned(_rows(plan))
     digest = blocked_digest(plan)
     if digest is not None:
@@ -47,7 +48,8 @@ def _block(plan: Plan, again: str) -> str:
     return "\n".join(lines)
 
 
-def _condition(condition: Condition) -> str:
+def told(condition: Condition) -> str:
+    """How one objective stands, in a line."""
     return f"{_NAMES[condition.name]} {format_duration(condition.objective)} {condition.status}: {plain(condition.says)}"
 
 
@@ -182,6 +184,14 @@ class ConditionView(msgspec.Struct, frozen=True, kw_only=True):
     says: str
 
 
+class LossView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the loss of something, with all that fails together with it, would leave."""
+
+    of: str
+    leaves: datetime | None
+    says: str
+
+
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     """The plan of one database."""
 
@@ -192,6 +202,7 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     blocked: tuple[BlockedView, ...]
     allow_destructive: str | None
     conditions: tuple[ConditionView, ...]
+    losses: tuple[LossView, ...]
     findings: tuple[Finding, ...]
     next_at: datetime | None
 
@@ -225,6 +236,7 @@ def view(plan: Plan) -> PlanView:
         blocked=tuple(BlockedView(step=step_view(held.step), by=held.by, why=held.why, cure=held.cure) for held in plan.blocked),
         allow_destructive=blocked_digest(plan),
         conditions=tuple(condition_view(condition) for condition in plan.conditions),
+        losses=tuple(map(loss_view, plan.losses)),
         findings=plan.findings,
         next_at=plan.next_at,
     )
@@ -239,6 +251,11 @@ def condition_view(condition: Condition) -> ConditionView:
         restore_point=condition.restore_point,
         says=condition.says,
     )
+
+
+def loss_view(loss: Loss) -> LossView:
+    """As JSON shows it."""
+    return LossView(of=loss.of, leaves=loss.leaves, says=loss.says)
 
 
 def seconds(span: timedelta) -> int:
