@@ -10,7 +10,8 @@ import msgspec
 from reconciler.duties import DUTIES
 from reconciler.planning.plan import Plan
 from reconciler.planning.planner import plan
-from reconciler.policy.model import DatabasePolicy, Disaster, Dumps, Encryption, Objectives, Pitr, Retention
+from reconciler.policy.model import Branches, DatabasePolicy, Disaster, Dumps, Encryption, Objectives, Pitr, Retention, Snapshots
+from reconciler.policy.schedule import Schedule
 from reconciler.policy.timing import Timing, Window
 from reconciler.policy.units import Duration, Span, parse_span
 from reconciler.world.evidence import Chain, Evidence
@@ -80,25 +81,34 @@ def policy(
     never: Sequence[str] = (),
     encryption: Encryption | None = None,
     pitr: Pitr | None = None,
+    snapshots: Snapshots | None = None,
+    protect: bool = False,
 ) -> DatabasePolicy:
-    """What is wanted of one database; with a window, of one whose provider keeps a history."""
+    """What is wanted of one database; with a window, snapshots or protection, of one whose provider keeps a history."""
     objectives = Objectives(rpo=duration(rpo) if rpo else None, disaster=Disaster(rpo=duration(disaster)) if disaster else None)
     dumps = Dumps(schedule=Timing.parse(schedule), targets=tuple(targets), retention=keep, never=tuple(map(Window.parse, never)))
     return DatabasePolicy(
         name=name,
-        source=NoSettings() if pitr is None else KeptSettings(),
+        source=KeptSettings() if pitr or snapshots or protect else NoSettings(),
         home=targets[0],
         timezone=timezone,
         encryption=encryption,
         objectives=objectives,
         dumps=dumps,
         pitr=pitr,
+        snapshots=snapshots,
+        branches=Branches(protect=protect),
     )
 
 
 def window(text: str, *, manage: bool = True) -> Pitr:
     """As the policy writes it."""
     return Pitr(window=duration(text), manage=manage)
+
+
+def snapshots(schedule: str = "0 3 * * *", retain: str = "7d", via: Any = "neon", **fields: Any) -> Snapshots:
+    """As the policy writes them."""
+    return Snapshots(schedule=Schedule.parse(schedule), retain=duration(retain), via=via, **fields)
 
 
 def history(at: datetime = NOW, **fields: Any) -> Known[HistoryFacts]:

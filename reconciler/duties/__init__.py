@@ -1,5 +1,16 @@
 """The promises of the policy, in the order in which they are asked. Nothing but the list."""
 
-from reconciler.duties import copies, custody, dumps, keeping, leftovers, pitr, retention, verification
+from reconciler.duties import branches, copies, custody, dumps, keeping, leftovers, pitr, retention, snapshots, verification
 
-DUTIES = (dumps.DUTY, copies.DUTY, retention.DUTY, keeping.DUTY, leftovers.DUTY, custody.DUTY, verification.DUTY, pitr.DUTY)
+DUTIES = (
+    dumps.DUTY,
+    copies.DUTY,
+    retention.DUTY,
+    keeping.DUTY,
+    leftovers.DUTY,
+    custody.DUTY,
+    verification.DUTY,
+    pitr.DUTY,
+    snapshots.DUTY,
+    branches.DUTY,
+)

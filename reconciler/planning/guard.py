@@ -46,6 +46,9 @@ def hold_back(steps: Iterable[Step], have: Observation, now: datetime) -> tuple[
         losses = [step for step in deletions if step.action.loses is not None]
         if reason := _losing(losses, have, now):
             blocked += [_blocked(step, reason) for step in losses]
+        lost = [step for step in deletions if step.action.loses_snapshot is not None]
+        if reason := _losing_snapshots(lost, have, now):
+            blocked += [_blocked(step, reason) for step in lost]
     ids = {held.step.action.id for held in blocked}
     return tuple(step for step in steps if step.action.id not in ids), tuple(blocked)
 
@@ -103,6 +106,9 @@ def _skewed(have: Observation) -> Iterator[tuple[str, str]]:
     for name, seen in sorted(have.catalogues.items()):
         if isinstance(seen, Known) and abs(seen.value.store_time - seen.at) > SKEW:
             yield name, f"our clock and that of {name} differ by {age(abs(seen.value.store_time - seen.at))}"
+    kept = have.history
+    if isinstance(kept, Known) and abs(kept.value.clock - kept.at) > SKEW:
+        yield kept.value.project, f"our clock and the provider's differ by {age(abs(kept.value.clock - kept.at))}"
 
 
 def _frozen(have: Observation) -> Iterator[tuple[str, str]]:
@@ -122,6 +128,32 @@ def _losing(losses: Sequence[Step], have: Observation, now: datetime) -> Reason 
     already = f", {gone} already gone" if gone else ""
     why = f"would lose {counted(len(more), 'backup')}, at most {allowance.may_go} in 24h may go{already}"
     return Reason(by="guard", why=why, cure="check the policy's retention")
+
+
+def _losing_snapshots(losses: Sequence[Step], have: Observation, now: datetime) -> Reason | None:
+    """The same rule for snapshots that we took at the provider: nothing brings one back."""
+    if not losses or not isinstance(have.history, Known):
+        return None
+    since = now - WINDOW
+    gone = {
+        change.was
+        for catalogue in have.known().values()
+        for change in catalogue.changes
+        if change.what == "snapshot" and change.at > since
+    }
+    ours = {
+        snapshot.name: snapshot.instant
+        for snapshot in have.history.value.snapshots
+        if snapshot.is_manual and snapshot.name.startswith(f"reconciler-{have.database}-")
+    }
+    born = sum(since < at <= now + SKEW for at in ours.values())
+    may_go = born + max(1, PERCENT * (len(ours.keys() | gone) - born) // 100)
+    more = {step.action.loses_snapshot for step in losses} - gone
+    if not more or len(more) + len(gone) <= may_go:
+        return None
+    already = f", {len(gone)} already gone" if gone else ""
+    why = f"would lose {counted(len(more), 'snapshot')}, at most {may_go} in 24h may go{already}"
+    return Reason(by="guard", why=why, cure="check snapshots.retain in the policy")
 
 
 def allow(have: Observation, now: datetime) -> Allowance:

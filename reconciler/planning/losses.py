@@ -20,7 +20,7 @@ def losses(want: DatabasePolicy, have: Observation, now: datetime) -> tuple[Loss
     lost = [have.source_domain, *(domain for domain in domains if domain != have.source_domain)]
     found = [_without(domain, want, have, now) for domain in lost if domain is not None]
     if want.recipients:
-        found.append(_left("the age keys", set(), want, have, now, history=True))
+        found.append(_left("the age key", set(), want, have, now, history=True))
     return tuple(found)
 
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from reconciler.planning.limits import threat
 from reconciler.planning.past import past, seen_history
 from reconciler.planning.past import says as past_says
 from reconciler.planning.plan import Condition, Status
@@ -54,7 +55,16 @@ def _or_history(by_dumps: Condition, want: DatabasePolicy, have: Observation, no
     if reach is None or reach.is_empty or now - reach.latest > rpo:
         why = facts.refuses or ("it keeps no instant" if reach is None or reach.is_empty else f"it ends {instant(reach.latest)}")
         return msgspec.structs.replace(by_dumps, says=f"{by_dumps.says}; the history does not help: {why}")
-    by_history = Condition(name="rpo", status="met", objective=rpo, says=past_says(facts, reach), restore_point=reach.latest)
+    risk = threat(facts)
+    by_history = Condition(
+        name="rpo",
+        status="at_risk" if risk else "met",
+        objective=rpo,
+        says=f"{past_says(facts, reach)}; {risk}" if risk else past_says(facts, reach),
+        restore_point=reach.latest,
+    )
+    if risk and by_dumps.status == "met":
+        return by_dumps
     newest = by_dumps.restore_point
     return by_dumps if by_dumps.status == "met" and newest is not None and newest > reach.latest else by_history
 

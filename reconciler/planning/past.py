@@ -10,7 +10,7 @@ from reconciler.planning.text import age, counted, instant
 from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.units import format_duration
 from reconciler.world.facts import Known, Observation
-from reconciler.world.history import Change, HistoryFacts
+from reconciler.world.history import Change, HistoryFacts, What
 
 LATELY = timedelta(days=7)
 """Who sets something back does it these days."""
@@ -44,9 +44,14 @@ def past(want: DatabasePolicy, have: Observation) -> Past | None:
 
 def window_changes(want: DatabasePolicy, have: Observation, facts: HistoryFacts) -> tuple[Change, ...]:
     """Of this project's window: those that were done, and those that may have been."""
+    return changes_of(want, have, "window", facts)
+
+
+def changes_of(want: DatabasePolicy, have: Observation, what: What, facts: HistoryFacts) -> tuple[Change, ...]:
+    """Of this project, as the home target tells them, by sequence."""
     home = have.known().get(want.home)
     changes = () if home is None else home.changes
-    return tuple(change for change in changes if change.what == "window" and change.where == facts.project)
+    return tuple(change for change in changes if change.what == what and change.where == facts.project)
 
 
 def _window(seconds: str) -> timedelta:

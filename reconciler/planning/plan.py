@@ -54,6 +54,11 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
         return None
 
     @property
+    def loses_snapshot(self) -> str | None:
+        """The same of a snapshot at the provider, by its name."""
+        return None
+
+    @property
     def kind(self) -> str:
         """The name of its kind, as in plans."""
         return str(self.__struct_config__.tag)
@@ -110,7 +115,7 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that may be lost, with all that fails together with it."""
 
     of: str
-    """A domain, or `the age keys`."""
+    """A domain, or `the age key`."""
     leaves: datetime | None
     """The newest restore point that is left; None: not one."""
     says: str

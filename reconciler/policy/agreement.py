@@ -10,7 +10,7 @@ from reconciler.policy.sentences import shown
 from reconciler.policy.spelling import nearest
 from reconciler.policy.timing import AUTO
 
-MERGED = ("timezone", "encryption", "signatures", "objectives", "dumps", "pitr")
+MERGED = ("timezone", "encryption", "signatures", "objectives", "dumps", "pitr", "snapshots", "branches")
 """What defaults supply."""
 
 

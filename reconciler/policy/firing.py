@@ -38,6 +38,8 @@ def firings(schedule: Schedule, retain: timedelta) -> tuple[Firing, ...]:
     """The lines that fire when the schedule does, sorted. Raises ValueError with the reason where there are none such."""
     if not SHORTEST <= retain <= LONGEST:
         raise ValueError(f"keeps a snapshot from {format_duration(SHORTEST)} to {format_duration(LONGEST)}")
+    # A plain one: what is in an action is written as it is.
+    retain = timedelta(seconds=retain // timedelta(seconds=1))
     minute, hour, day, month, weekday = schedule.text.split()
     if minute != "0":
         raise ValueError("fires on whole hours only: write 0 as the minute")

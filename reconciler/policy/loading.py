@@ -14,7 +14,20 @@ from reconciler.policy.document import LARGEST_BYTES, parse
 from reconciler.policy.fields import decode
 from reconciler.policy.histories import history_faults
 from reconciler.policy.kinds import Kind, Kinds
-from reconciler.policy.model import Age, Check, DatabasePolicy, Dumps, Encryption, Metadata, Objectives, Pitr, Policy, SignedBy
+from reconciler.policy.model import (
+    Age,
+    Branches,
+    Check,
+    DatabasePolicy,
+    Dumps,
+    Encryption,
+    Metadata,
+    Objectives,
+    Pitr,
+    Policy,
+    SignedBy,
+    Snapshots,
+)
 from reconciler.policy.nodes import Node, Places, child, findings, plain
 from reconciler.policy.schema import schema
 from reconciler.policy.units import TimeZone
@@ -109,6 +122,8 @@ def _database(name: str, written: Mapping[str, Any], kinds: Kinds) -> DatabasePo
         dumps=dumps,
         checks=_convert(written.get("checks", []), tuple[Check, ...]),
         pitr=_convert(written["pitr"], Pitr) if "pitr" in written else None,
+        snapshots=_convert(written["snapshots"], Snapshots) if "snapshots" in written else None,
+        branches=_convert(written.get("branches", {}), Branches),
     )
 
 

@@ -12,7 +12,7 @@ from reconciler.policy.expectation import Expectation
 from reconciler.policy.public_key import PublicKey
 from reconciler.policy.recipient import Recipient
 from reconciler.policy.relation import Relation
-from reconciler.policy.schedule import Slots
+from reconciler.policy.schedule import Schedule, Slots
 from reconciler.policy.secret import Secret, Text
 from reconciler.policy.timing import Timing, Window, closed_by, opening, steps_for
 from reconciler.policy.units import Duration, Rate, Span
@@ -409,6 +409,50 @@ class Pitr(Section, frozen=True, kw_only=True):
     ] = True
 
 
+class Snapshots(Section, frozen=True, kw_only=True):
+    """Snapshots at the provider, beside its history."""
+
+    schedule: Annotated[
+        Schedule,
+        Meta(
+            description="When one is taken, as cron has it. With `via: neon` in UTC, on whole hours, daily, weekly or "
+            "monthly; with `via: reconciler` in the database's time zone, whenever a turn comes by.",
+            examples=["0 3 * * *"],
+        ),
+    ]
+    retain: Annotated[
+        Duration,
+        Meta(description="How long each is kept. With `via: neon` an hour to 35 days.", examples=["7d"]),
+    ]
+    via: Annotated[
+        Literal["neon", "reconciler"],
+        Meta(
+            description="Who takes and removes them: the provider by its own schedule, or this program (they count against the "
+            "account's limit of snapshots by hand).",
+            examples=["neon"],
+        ),
+    ]
+    takeover: Annotated[
+        bool,
+        Meta(
+            description="Replace a schedule that somebody made by hand; without it, such a one is only reported.", examples=[True]
+        ),
+    ] = False
+
+
+class Branches(Section, frozen=True, kw_only=True):
+    """The branches of the project."""
+
+    protect: Annotated[
+        bool,
+        Meta(
+            description="The database's own branch is protected at the provider, so that nobody deletes it by accident. "
+            "Branches made of it have passwords of their own then.",
+            examples=[True],
+        ),
+    ] = False
+
+
 class DatabasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """All that the policy says of one database, defaults merged."""
 
@@ -426,6 +470,8 @@ class DatabasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     signatures: SignedBy | None = None
     checks: tuple[Check, ...] = ()
     pitr: Pitr | None = None
+    snapshots: Snapshots | None = None
+    branches: Branches = Branches()
 
     @property
     def history_site(self) -> str | None:

@@ -5,7 +5,19 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from reconciler.policy.model import Check, Dumps, Encryption, Metadata, Name, Objectives, Pitr, Section, SignedBy
+from reconciler.policy.model import (
+    Branches,
+    Check,
+    Dumps,
+    Encryption,
+    Metadata,
+    Name,
+    Objectives,
+    Pitr,
+    Section,
+    SignedBy,
+    Snapshots,
+)
 from reconciler.policy.units import TimeZone
 
 _Zone = Annotated[
@@ -52,6 +64,16 @@ _Pitr = Annotated[
 ]
 
 
+_Snapshots = Annotated[
+    Snapshots | None,
+    Meta(
+        description="Snapshots at the provider (Neon); left out, they are left alone.",
+        examples=[{"schedule": "0 3 * * *", "retain": "7d", "via": "neon"}],
+    ),
+]
+_Branches = Annotated[Branches | None, Meta(description="The branches of the project (Neon).", examples=[{"protect": True}])]
+
+
 class Defaults(Section, frozen=True, kw_only=True):
     """What holds for every database that doesn't say otherwise; merged key by key, lists as a whole."""
 
@@ -61,6 +83,8 @@ class Defaults(Section, frozen=True, kw_only=True):
     objectives: _Objectives = None
     dumps: _Dumps = None
     pitr: _Pitr = None
+    snapshots: _Snapshots = None
+    branches: _Branches = None
 
 
 class Database(Section, frozen=True, kw_only=True):
@@ -83,6 +107,8 @@ class Database(Section, frozen=True, kw_only=True):
     objectives: _Objectives = None
     dumps: _Dumps = None
     pitr: _Pitr = None
+    snapshots: _Snapshots = None
+    branches: _Branches = None
     checks: Annotated[
         tuple[Check, ...],
         Meta(

@@ -12,18 +12,10 @@ from reconciler.errors import Conflict, ReconcilerError
 from reconciler.planning.plan import Condition, Consent, Plan, agree, blocked_digest
 from reconciler.planning.render import text
 from reconciler.policy.model import Pitr
-from reconciler.simulation.chance import Chance
-from reconciler.simulation.faults import Fault, Faults
-from reconciler.simulation.history import SimulatedHistory
-from reconciler.simulation.host import Death, Host
-from reconciler.simulation.project import Project
-from reconciler.simulation.reach import Reach
-from reconciler.simulation.source import Database
-from reconciler.simulation.timeline import Timeline
+from reconciler.simulation.faults import Fault
+from reconciler.simulation.host import Death
 from reconciler.world.facts import Known
 from reconciler.world.history import Change, HistoryFacts, Limits
-from reconciler.world.ports import World
-from tests.backups.faking import MovedClock, make_world
 from tests.backups.faking import catalogue as seen_catalogue
 from tests.building import (
     DAY,
@@ -40,6 +32,7 @@ from tests.building import (
     unknown,
     window,
 )
+from tests.standing import Standing
 
 TODAY = NOW - 9 * HOUR
 WEEK = window("7d")
@@ -249,32 +242,6 @@ class TestObjectives:
         assert NOW == plan.conditions[0].restore_point
 
 
-class Standing:
-    """A simulated project behind a world of local targets, with faults to order."""
-
-    def __init__(self, folder: Path, *faults: Fault) -> None:
-        timeline = Timeline(NOW)
-        self.project = Project(timeline)
-        host = Host("host-0", timeline, boot="boot-0", namespace="pid:[0]", offset=0.0, drift=0.0)
-        ordered = _Ordered(*faults)
-        past = SimulatedHistory("hotel", self.project, Database(timeline), Reach(host.start(), ordered))
-        self.world: World = make_world(folder, MovedClock(), history=past)
-
-    def changes(self) -> list[tuple[str, str, bool]]:
-        return [(one.was, one.now, one.done) for one in seen_catalogue(self.world).changes]
-
-
-class _Ordered(Faults):
-    """The given faults, one a change, and then none."""
-
-    def __init__(self, *faults: Fault) -> None:
-        super().__init__(Chance(1), share=0.0)
-        self._left = list(faults)
-
-    def draw(self, *, changes: bool) -> Fault:
-        return self._left.pop(0) if changes and self._left else "none"
-
-
 WIDEN = WidenWindow(database="hotel", project="quiet-hotel", was_seconds=86400, now_seconds=604800)
 WANT = policy(pitr=WEEK, targets=("primary", "offsite"))
 
@@ -288,7 +255,7 @@ class TestDoing:
 
         assert said == "PITR window of quiet-hotel: 1d → 7d"
         assert standing.project.window == 7 * DAY
-        assert [("86400", "604800", False), ("86400", "604800", True)] == standing.changes()
+        assert [("86400", "604800", False), ("86400", "604800", True)] == standing.changes("window")
         assert seen_catalogue(standing.world, "offsite").changes == ()
 
     @pytest.mark.parametrize("fault", ["lost answer", "no answer", "refused", "death before", "death after"])
@@ -297,14 +264,14 @@ class TestDoing:
         standing = Standing(tmp_path, fault)
         with pytest.raises((ReconcilerError, Death)):
             WIDEN.perform(standing.world, WANT)
-        assert [("86400", "604800", False)] == standing.changes()
+        assert [("86400", "604800", False)] == standing.changes("window")
 
         again = Standing(tmp_path)
         again.project.window = standing.project.window
         WIDEN.perform(again.world, WANT)
 
         assert again.project.window == 7 * DAY
-        assert [False, False, True] == [done for *_, done in again.changes()]
+        assert [False, False, True] == [done for *_, done in again.changes("window")]
 
     def test_a_window_that_somebody_set_meanwhile(self, tmp_path: Path) -> None:
         """What was planned rests on another one: nothing is changed."""

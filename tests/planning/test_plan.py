@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from reconciler.duties import DUTIES
+from reconciler.duties.branches import ProtectBranch, SweepBranch
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.dumps import TakeDump
 from reconciler.duties.keeping import (
@@ -22,8 +23,10 @@ from reconciler.duties.keeping import (
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, RemoveIntent, SweepDebris
 from reconciler.duties.pitr import ShortenWindow, WidenWindow
 from reconciler.duties.retention import PruneBackup
+from reconciler.duties.snapshots import DeleteSnapshot, SetSchedule, ShrinkSchedule, TakeSnapshot
 from reconciler.duties.verification import VerifyBackup
 from reconciler.planning.plan import Action, Agreed, Consent, Plan, Shown, Step, agree, blocked_digest, digest_of, in_order
+from reconciler.policy.firing import Firing
 from reconciler.world.facts import Filters, Observation
 from tests.building import (
     DAY,
@@ -43,6 +46,8 @@ from tests.building import (
 
 GOLDEN = Path(__file__).parent / "golden" / "action_ids.json"
 BACKUP = "20251025T020000Z-3f9c2a"
+SNAPSHOT = "reconciler-hotel-5f0c1d2e-20251025T030000Z"
+DAILY = Firing(frequency="daily", hour=3, retention=7 * DAY)
 SLOT = utc("2025-10-25 02:00")
 
 
@@ -73,6 +78,14 @@ ONE_OF_EACH: dict[str, Action] = {
     "verify_backup": VerifyBackup(database="hotel", backup=BACKUP, target="primary", level="restore"),
     "widen_window": WidenWindow(database="hotel", project="quiet-hotel", was_seconds=86400, now_seconds=604800),
     "shorten_window": ShortenWindow(database="hotel", project="quiet-hotel", was_seconds=604800, now_seconds=86400),
+    "set_schedule": SetSchedule(database="hotel", project="quiet-hotel", was=(), now=(DAILY,)),
+    "shrink_schedule": ShrinkSchedule(database="hotel", project="quiet-hotel", was=(DAILY,), now=()),
+    "take_snapshot": TakeSnapshot(database="hotel", project="quiet-hotel", name=SNAPSHOT),
+    "delete_snapshot": DeleteSnapshot(
+        database="hotel", project="quiet-hotel", name=SNAPSHOT, snapshot="snap-1", repository=REPOSITORY
+    ),
+    "sweep_branch": SweepBranch(database="hotel", below=0, branch="br-1", name=f"reconciler-hotel-{BACKUP}"),
+    "protect_branch": ProtectBranch(database="hotel", branch="br-main", name="main"),
     "remove_pin": RemovePin(database="hotel", key=f"hotel/pins/{BACKUP}-00ff.json", target="primary"),
 }
 

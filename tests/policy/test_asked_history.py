@@ -90,3 +90,39 @@ def test_auto_follows_the_disaster() -> None:
     text = document(hosted("one", ", objectives: {rpo: 5m, disaster: {rpo: 24h}}, dumps: {schedule: auto}"))
 
     assert loaded(text).databases["one"].slots().largest_gap(NOW, "UTC") > 10 * (NOW - NOW.replace(minute=0))
+
+
+@pytest.mark.parametrize(
+    ("asked", "where", "said"),
+    [
+        ('{schedule: "30 3 * * *", retain: 7d, via: neon}', "schedule", "schedule fires on whole hours only"),
+        ('{schedule: "0 * * * *", retain: 7d, via: neon}', "schedule", "schedule takes numbers only"),
+        ('{schedule: "0 3 * * *", retain: 36d, via: neon}', "retain", "schedule keeps a snapshot from 1h to 35d"),
+        ('{schedule: "0 3 * * *", retain: 0s, via: reconciler}', "retain", "keeps nothing"),
+        ('{schedule: "0 3 * * *", retain: 7d, via: reconciler, takeover: true}', "takeover", "speaks of the provider's schedule"),
+    ],
+)
+def test_snapshots_that_can_not_be(asked: str, where: str, said: str) -> None:
+    """What the provider's schedule can't express is a fault, and not a surprise."""
+    (found,) = faults(document(hosted("one", f", snapshots: {asked}")))
+
+    assert f"databases.one.snapshots.{where}" in found.where
+    assert said in found.what
+
+
+def test_two_schedules_of_one_branch() -> None:
+    """The provider has one a branch."""
+    one, other = (f', snapshots: {{schedule: "0 {hour} * * *", retain: 7d, via: neon}}' for hour in (3, 4))
+
+    assert ["one branch has one schedule, and one is of the same branch and wants another"] == [
+        found.what for found in faults(document(hosted("one", one), hosted("other", other)))
+    ]
+    assert faults(document(hosted("one", one), hosted("other", one))) == ()
+
+
+@pytest.mark.parametrize("asked", ["branches: {protect: true}", 'snapshots: {schedule: "0 3 * * *", retain: 7d, via: neon}'])
+def test_what_a_bare_server_can_not_do(asked: str) -> None:
+    """Nothing is accepted that would not be done."""
+    (found,) = faults(document(f'one: {{source: {{provider: postgres, url: "${{URL}}"}}, {asked}}}'))
+
+    assert "asks for a history, and this source's provider keeps none" == found.what
