@@ -22,7 +22,7 @@ def examine(policy: Policy, want: DatabasePolicy, world: World, *, only: Collect
     Never raises for what does not work: that is a finding. Raises Stopped when asked to stop.
     """
     chosen = [name for name in sorted(world.targets) if not only or name in only]
-    verdicts = [] if only else _source_and_tools(world)
+    verdicts = [] if only else _source_and_tools(world, want)
     trials = dict(zip(chosen, world.pool.map(partial(examine_target, world, want), chosen), strict=True))
     seen = survey(world, want, DUTIES)
     have = seen.have
@@ -37,8 +37,8 @@ def examine(policy: Policy, want: DatabasePolicy, world: World, *, only: Collect
     return _checkup(want.name, world.provider.place, verdicts, order=["source", tools.WHERE, keys.WHERE, *chosen])
 
 
-def _source_and_tools(world: World) -> list[Verdict]:
-    found, facts = examine_source(world)
+def _source_and_tools(world: World, want: DatabasePolicy) -> list[Verdict]:
+    found, facts = examine_source(world, want)
     source = world.provider.source()
     if not isinstance(source, Examinable):
         return found

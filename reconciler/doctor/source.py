@@ -10,6 +10,7 @@ from reconciler.doctor import clock
 from reconciler.doctor.report import Notes, Passed, Verdict
 from reconciler.errors import Finding, ReconcilerError, Severity
 from reconciler.planning.text import age, counted
+from reconciler.policy.model import DatabasePolicy
 from reconciler.postgres.examination import Examination, Exclusive, Prepared
 from reconciler.world.facts import SourceFacts
 from reconciler.world.ports import World
@@ -38,7 +39,7 @@ class Examinable(Protocol):
     def examine(self) -> Examination: ...
 
 
-def examine_source(world: World) -> tuple[list[Verdict], SourceFacts | None]:
+def examine_source(world: World, want: DatabasePolicy) -> tuple[list[Verdict], SourceFacts | None]:
     """Reached, and then all that can be seen from within; the facts for whoever needs the major."""
     notes, source = Notes(WHERE), world.provider.source()
     before = world.clock.now()
@@ -48,24 +49,25 @@ def examine_source(world: World) -> tuple[list[Verdict], SourceFacts | None]:
         notes.passes(f"reached: PostgreSQL {facts.server_version}, {role}, {facts.identity}")
         notes.add([clock.judge(WHERE, clock.offset(facts.clock, before, world.clock.now()))])
     if isinstance(source, Examinable) and not notes.silent:
-        _examine_within(source, notes, failed=facts is None)
+        _examine_within(source, notes, failed=facts is None, passwords=want.dumps.roles == "with_passwords")
     return notes.verdicts, facts
 
 
-def _examine_within(source: Examinable, notes: Notes, *, failed: bool) -> None:
+def _examine_within(source: Examinable, notes: Notes, *, failed: bool, passwords: bool) -> None:
     if failed:
         # What stopped the first look may be a right that the second one can name; if not, the first one's words do.
         with suppress(ReconcilerError):
-            notes.add(judge(source.examine()))
+            notes.add(judge(source.examine(), passwords=passwords))
         return
     seen = notes.attempt(source.examine)
-    notes.add(judge(seen) if seen is not None else ())
+    notes.add(judge(seen, passwords=passwords) if seen is not None else ())
 
 
-def judge(seen: Examination) -> list[Verdict]:
-    """The worst of it keeps a dump from working; notes are for who wants to know."""
+def judge(seen: Examination, *, passwords: bool = False) -> list[Verdict]:
+    """The worst of it keeps a dump from working; notes are for who wants to know. `passwords`: the policy asks for them."""
     return [
         *_rights(seen),
+        *(_passwords(seen) if passwords else ()),
         _encryption(seen),
         _locks(seen),
         *_busy(seen.exclusive, seen),
@@ -90,6 +92,14 @@ def _rights(seen: Examination) -> Iterator[Verdict]:
         )
     if seen.exported_snapshot:
         yield Passed(where=WHERE, what="a snapshot was exported")
+
+
+def _passwords(seen: Examination) -> Iterator[Verdict]:
+    if seen.reads_passwords:
+        yield Passed(where=WHERE, what=f"{seen.role} may read the verifiers of passwords")
+    else:
+        what = f"{seen.role} may not read pg_authid: dumps.roles asks for passwords, and none are kept"
+        yield _found("warning", what, f"GRANT pg_read_all_data TO {seen.role}; or write without_passwords")
 
 
 def _encryption(seen: Examination) -> Verdict:

@@ -10,6 +10,7 @@ import msgspec
 from psycopg import sql
 
 from reconciler.postgres.conninfo import is_local
+from reconciler.postgres.globals import MAY_READ
 from reconciler.postgres.privileges import OURS, shortfalls
 from reconciler.postgres.session import TIMEOUTS, Session, apply_settings, unlimited
 
@@ -108,6 +109,8 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     exported_snapshot: bool
     """Whether one was exported, just now."""
     shortfalls: tuple[Shortfall, ...]
+    reads_passwords: bool
+    """Whether the role may read the verifiers of passwords."""
     timeouts: tuple[Timeout, ...]
     tables: int
     """How many a dump locks, partitions counted one by one."""
@@ -141,6 +144,7 @@ def look(connection: Session, place: str) -> Examination:
         forbidden_functions=forbidden,
         exported_snapshot="pg_export_snapshot()" not in forbidden and _exports(connection),
         shortfalls=tuple(Shortfall(what=lack.what, cure=lack.cure) for lack in shortfalls(connection, place)),
+        reads_passwords=connection.execute(MAY_READ).fetchall() == [(True,)],
         timeouts=tuple(Timeout(name=name, value=value, set_for=source) for name, value, source in timeouts),
         tables=tables,
         locks_per_transaction=locks,

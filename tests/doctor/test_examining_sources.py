@@ -154,3 +154,18 @@ def test_tools_that_fit(postgres: Server, tmp_path: Path) -> None:
 
     assert any(f"is of the server's major, {postgres.major}" in what for what in said(checkup, "tools"))
     assert Passed(where="source", what="its clock and ours agree to 5 s") in checkup.passed
+
+
+@pytest.mark.parametrize(("options", "may"), [("", False), ("IN ROLE pg_read_all_data", True)])
+def test_passwords_that_the_policy_asks_for(postgres: Server, tmp_path: Path, options: str, may: bool) -> None:
+    """Whether the role may read them; the grant that is named is enough, and without the policy's word it is no matter."""
+    role = postgres.new_role(f"BYPASSRLS {options}")
+    url = postgres.url(postgres.new_database(), user=role)
+
+    asking = stand(tmp_path, url=url, dumps=", roles: with_passwords").examine()
+    silent = stand(tmp_path, url=url).examine()
+
+    sentence = f"{role} may not read pg_authid: dumps.roles asks for passwords, and none are kept"
+    assert may == (f"{role} may read the verifiers of passwords" in said(asking, "source"))
+    assert (not may) == (sentence in [finding.what for finding in asking.findings])
+    assert "pg_authid" not in str(silent.findings)

@@ -27,6 +27,7 @@ HEALTHY = Examination(
     forbidden_functions=(),
     exported_snapshot=True,
     shortfalls=(),
+    reads_passwords=False,
     timeouts=(),
     tables=100,
     locks_per_transaction=64,
