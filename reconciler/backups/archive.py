@@ -4,6 +4,8 @@ import msgspec
 
 from reconciler.errors import Corrupt
 
+CUSTOM, TAR = 1, 3
+"""Kinds of archive as they are written down. A directory's table of contents says that it is a tar's."""
 HEAD_BYTES = 4096
 """More than the head with three names in it."""
 
@@ -19,28 +21,32 @@ class ArchiveHead(msgspec.Struct, frozen=True, kw_only=True):
 def read_head(start: bytes) -> ArchiveHead:
     """From an archive's first bytes. Raises Corrupt for what is no custom-format archive of pg_dump 12 to 18."""
     try:
-        return _Cursor(start).head()
+        return Cursor(start).head(CUSTOM)
     except (IndexError, UnicodeDecodeError) as error:
         raise Corrupt("this is no archive that pg_dump wrote with --format=custom") from error
 
 
-class _Cursor:
-    """PostgreSQL's src/bin/pg_dump/pg_backup_archiver.c, ReadHead: integers are a sign byte and little-endian bytes."""
+class Cursor:
+    """PostgreSQL's src/bin/pg_dump/pg_backup_archiver.c: integers are a sign byte and little-endian bytes.
+
+    Raises IndexError where the data ends or is something else, and UnicodeDecodeError.
+    """
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
 
-    def head(self) -> ArchiveHead:
+    def head(self, wanted: int) -> ArchiveHead:
+        """ReadHead, of an archive of that kind."""
         if self._take(5) != b"PGDMP":
             raise IndexError
-        major, minor, _revision, self._int_size, _offset_size, kind = self._take(6)
-        if (major, kind) != (1, 1):
+        major, self.minor, _revision, self._int_size, _offset_size, kind = self._take(6)
+        if (major, kind) != (1, wanted):
             raise IndexError
         # Since 1.15 one byte names the algorithm; before it, an integer told the level.
-        self._take(1 if minor >= 15 else 1 + self._int_size)
+        self._take(1 if self.minor >= 15 else 1 + self._int_size)
         for _ in range(7):
-            self._integer()
-        return ArchiveHead(database=self._text(), server_version=self._text(), client_version=self._text())
+            self.integer()
+        return ArchiveHead(database=self.text(), server_version=self.text(), client_version=self.text())
 
     def _take(self, count: int) -> bytes:
         taken = self._data[self._at : self._at + count]
@@ -49,11 +55,18 @@ class _Cursor:
         self._at += count
         return taken
 
-    def _integer(self) -> int:
+    def integer(self) -> int:
         sign, *rest = self._take(1 + self._int_size)
         value = int.from_bytes(bytes(rest), "little")
         return -value if sign else value
 
-    def _text(self) -> str:
-        size = self._integer()
-        return self._take(size).decode() if size > 0 else ""
+    def text(self) -> str:
+        """Nothing where there is none."""
+        return self.text_or_none() or ""
+
+    def text_or_none(self) -> str | None:
+        """None is what ends a list."""
+        size = self.integer()
+        if size < 0:
+            return None
+        return self._take(size).decode() if size else ""

@@ -1,0 +1,54 @@
+"""A directory archive as one stream: the tar that pg_dump would have written, which plain pg_restore reads from a pipe.
+
+Uncompressed, the two formats hold the very same files. In a pipe they must come in the order in which pg_restore asks for them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from tarfile import GNU_FORMAT, TarInfo
+
+from reconciler.backups.toc import TOC, large_object_files, read_toc
+
+BLOCK = 512
+END = bytes(2 * BLOCK)
+
+Sized = tuple[int, Iterable[bytes]]
+"""A file's length, and its bytes."""
+
+
+def as_tar(toc: bytes, open_file: Callable[[str], Sized]) -> Iterator[bytes]:
+    """The stream. Its last chunk holds the end of the last data, so that whoever gets all but it has not got the whole.
+
+    Raises Corrupt for what is no table of contents, and what `open_file` and its chunks raise.
+    """
+    held = b""
+    for chunk in _members(toc, open_file):
+        if held:
+            yield held
+        held = chunk
+    yield held + END
+
+
+def _members(toc: bytes, open_file: Callable[[str], Sized]) -> Iterator[bytes]:
+    yield from _member(TOC, len(toc), [toc])
+    for entry in read_toc(toc):
+        if not entry.file:
+            continue
+        if entry.kind == "BLOBS":
+            # pg_restore takes the large objects that come, until it meets their list.
+            size, chunks = open_file(entry.file)
+            listed = b"".join(chunks)
+            for name in large_object_files(listed):
+                yield from _member(name, *open_file(name))
+            yield from _member(entry.file, size, [listed])
+        else:
+            yield from _member(entry.file, *open_file(entry.file))
+
+
+def _member(name: str, size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    info = TarInfo(name)
+    info.size, info.mode = size, 0o600
+    last = info.tobuf(GNU_FORMAT)
+    for chunk in chunks:
+        yield last
+        last = chunk
+    yield last + bytes(-size % BLOCK)

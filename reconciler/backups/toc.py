@@ -1,0 +1,65 @@
+"""The table of contents of a directory archive: which file holds what."""
+
+import msgspec
+
+from reconciler.backups.archive import TAR, Cursor
+from reconciler.errors import Corrupt
+
+TOC = "toc.dat"
+MOST_ENTRIES = 10_000_000
+"""A damaged count must not keep us busy."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing in an archive."""
+
+    number: int
+    kind: str
+    """In pg_dump's words: `TABLE`, `TABLE DATA`, `BLOBS`."""
+    schema: str
+    name: str
+    file: str
+    """Its data; empty where it has none."""
+    depends_on: tuple[int, ...]
+
+
+def read_toc(data: bytes) -> tuple[Entry, ...]:
+    """All of `toc.dat`, in the order in which it is restored. Raises Corrupt for what pg_dump 12 to 18 did not write."""
+    cursor = Cursor(data)
+    try:
+        cursor.head(TAR)
+        count = cursor.integer()
+        if not 0 <= count <= MOST_ENTRIES:
+            raise IndexError
+        return tuple(_entry(cursor) for _ in range(count))
+    except (IndexError, UnicodeDecodeError) as error:
+        raise Corrupt("this is no table of contents that pg_dump wrote with --format=directory") from error
+
+
+def _entry(cursor: Cursor) -> Entry:
+    """ReadToc in pg_backup_archiver.c, and what the directory format adds: the file's name."""
+    number = cursor.integer()
+    cursor.integer()  # whether a dumper was there
+    cursor.text(), cursor.text()  # the catalog's oid, the object's
+    name, kind = cursor.text(), cursor.text()
+    cursor.integer()  # its section
+    for _ in range(3):
+        cursor.text()  # to create, to drop, to copy it
+    schema = cursor.text()
+    cursor.text()  # tablespace
+    cursor.text()  # access method
+    if cursor.minor >= 16:
+        cursor.integer()  # relkind
+    cursor.text(), cursor.text()  # owner, and whether it has oids
+    depends_on = []
+    while (text := cursor.text_or_none()) is not None:
+        depends_on.append(int(text) if text.isdecimal() else -1)
+    return Entry(number=number, kind=kind, schema=schema, name=name, file=cursor.text(), depends_on=tuple(depends_on))
+
+
+def large_object_files(text: bytes) -> tuple[str, ...]:
+    """The files that a `blobs….toc` names, in its order: a line is an oid and a file. Raises Corrupt."""
+    lines = [line.split() for line in text.decode("utf-8", "replace").splitlines()]
+    if any(len(line) != 2 or not line[0].isdecimal() for line in lines):
+        raise Corrupt("this is no list of large objects that pg_dump wrote")
+    return tuple(line[1] for line in lines)
