@@ -1,5 +1,6 @@
 """A policy → the world that it names. The one module that knows which kinds of target and provider there are."""
 
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -32,6 +33,7 @@ from reconciler.world.events import Tell
 from reconciler.world.facts import Identity
 from reconciler.world.ports import Cache, Clock, Pool, Process, Provider, Signatures, Target, World
 from reconciler.world.scratch import NoScratch, Scratch
+from reconciler.world.staging import FolderStaging
 
 KINDS = Kinds(targets=TARGETS, providers=PROVIDERS, scratches=SCRATCHES)
 
@@ -81,6 +83,7 @@ def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: boo
         git_commit=means.git_commit,
         signatures=_signatures(want, means),
         identities=partial(_identities, want, means),
+        staging=FolderStaging(_staging(want, means), means.process),
         run_hook=HookPrograms(want.name, surroundings=means.surroundings, clock=means.clock, stop=means.stop).run,
         scratch=open_scratch(policy, want, means),
     )
@@ -99,6 +102,11 @@ def _signatures(want: DatabasePolicy, means: Means) -> Signatures:
 def _second(name: str, first: str) -> tuple[Target, str]:
     """It can't hold a second copy: unknown, so that nothing is met by it, and the first goes on being used."""
     return UnusableTarget(name, Refused(f"{name}: {one_place(first)}", cure=ONE_PLACE_CURE)), f"unknown:{name}"
+
+
+def _staging(want: DatabasePolicy, means: Means) -> Path:
+    path = want.dumps.staging.path
+    return means.surroundings.base / path if path else Path(tempfile.gettempdir())
 
 
 def _identities(want: DatabasePolicy, means: Means) -> tuple[Revealed, ...]:

@@ -36,6 +36,7 @@ def turn(world: World, want: DatabasePolicy, duties: Iterable[Duty], consent: Co
     """Make the world what the policy says, as far as it was consented to. Raises Conflict when another reconciler is at it."""
     duties = tuple(duties)
     watch = Watch(world.clock, world.process)
+    world.staging.sweep()
 
     def look() -> Plan:
         have = _decided(world, want, watch)

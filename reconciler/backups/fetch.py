@@ -1,12 +1,16 @@
 """Reading a backup back: from the first target whose copy holds, every part checked before it is used."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from reconciler.backups import layout
-from reconciler.backups.manifest import Manifest, check_inside, decode, decode_record
+from reconciler.backups.directory import file_of
+from reconciler.backups.manifest import Manifest, StoredObject, check_inside, decode, decode_record
 from reconciler.backups.pipeline import Progress, open_object
 from reconciler.backups.records import read_whole
 from reconciler.backups.signing import Signed, check_signature
+from reconciler.backups.tarred import as_tar
+from reconciler.backups.toc import TOC
 from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.world.facts import Backup, Globals
 from reconciler.world.fingerprint import Fingerprint
@@ -34,8 +38,55 @@ def read_signed(target: Target, database: str, backup: str, signatures: Signatur
 
 
 def archive(target: Target, manifest: Manifest, identities: Identities, moved: Progress = lambda _: None) -> Iterator[bytes]:
-    """What plain `pg_restore` reads. Raises NoKey, Corrupt."""
-    return open_object(target, manifest, manifest.object_of("dump"), identities=identities, moved=moved)
+    """What plain `pg_restore` reads, whatever the format: a directory archive comes as a tar. Raises NoKey, Corrupt."""
+    if manifest.archive == "custom":
+        return open_object(target, manifest, manifest.object_of("dump"), identities=identities, moved=moved)
+    return Files(target, manifest, identities, moved).as_tar()
+
+
+class Files:
+    """The files of a directory archive, read from one target."""
+
+    def __init__(self, target: Target, manifest: Manifest, identities: Identities, moved: Progress = lambda _: None) -> None:
+        self._target, self._manifest, self._identities, self._moved = target, manifest, identities, moved
+        self._stored = {file_of(stored.name): stored for stored in manifest.archive_objects()}
+        self._done = 0
+
+    def as_tar(self) -> Iterator[bytes]:
+        """In one stream."""
+        return as_tar(self.toc(), lambda name: (self._named(name).raw_bytes, self.read(name)))
+
+    def toc(self) -> bytes:
+        """The table of contents."""
+        return b"".join(self.read(TOC))
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """One of them. Raises Corrupt where there is none of that name."""
+        stored, before = self._named(name), self._done
+        self._done += stored.stored_bytes
+        return open_object(
+            self._target,
+            self._manifest,
+            stored,
+            identities=self._identities,
+            moved=lambda count: self._moved(before + count),
+        )
+
+    def into(self, folder: Path, names: Iterable[str] | None = None) -> None:
+        """Put them into an empty folder, or some of them and the table of contents."""
+        for name in self._stored if names is None else {TOC, *names}:
+            with (folder / name).open("wb") as file:
+                for chunk in self.read(name):
+                    file.write(chunk)
+
+    def bytes_of(self, names: Iterable[str] | None = None) -> int:
+        """What they take on a disk."""
+        return sum(self._named(name).raw_bytes for name in (self._stored if names is None else {TOC, *names}))
+
+    def _named(self, name: str) -> StoredObject:
+        if name not in self._stored:
+            raise Corrupt(f"{self._target.name}: {self._manifest.id} has no file {name}, which its table of contents names")
+        return self._stored[name]
 
 
 def read_globals(target: Target, manifest: Manifest, identities: Identities) -> Globals:

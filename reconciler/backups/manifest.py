@@ -1,11 +1,12 @@
 """manifest.json: what makes a dump a backup. Written last, removed first, copied byte for byte."""
 
+import re
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 import msgspec
 
-from reconciler.backups.layout import AGE, DUMP
+from reconciler.backups.layout import AGE, DUMP, FOLDER, ZSTD
 from reconciler.errors import Corrupt, Refused
 from reconciler.world.facts import WHOLE, DumpFacts, Filters, Identity, Instant, SourceFacts
 from reconciler.world.fingerprint import Summary
@@ -19,7 +20,8 @@ PART_BYTES = 64 * 1024 * 1024
 Kind = Literal["scheduled", "manual", "imported", "before_recovery"]
 
 
-Content = Literal["dump", "globals", "fingerprint"]
+Content = Literal["dump", "globals", "fingerprint", "data", "toc"]
+"""`dump`: an archive as one stream. `data` and `toc`: the files of a directory archive."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +40,8 @@ class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     raw_bytes: int
     parts: tuple[Part, ...]
+    table: str | None = None
+    """Of a directory archive's file, whose rows it holds, as pg_dump writes the name; None where the backup is encrypted."""
 
     @property
     def is_encrypted(self) -> bool:
@@ -94,7 +98,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     objects: tuple[StoredObject, ...]
     stored_bytes: int
     compression: Compression
-    archive: Literal["custom"]
+    archive: Literal["custom", "directory"]
     restore_by_hand: str
     """A command line with the real programs; a test runs it."""
     labels: Mapping[str, str] = {}
@@ -103,6 +107,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: Summary | None = None
     filters: Filters = WHOLE
     """What was left out by name."""
+
+    def archive_objects(self) -> tuple[StoredObject, ...]:
+        """What pg_restore needs, as one object or as many."""
+        return tuple(stored for stored in self.objects if stored.content in ("dump", "data", "toc"))
+
+    @property
+    def archive_bytes(self) -> int:
+        """Stored."""
+        return sum(stored.stored_bytes for stored in self.archive_objects())
+
+    @property
+    def archive_raw_bytes(self) -> int:
+        """As pg_dump wrote it."""
+        return sum(stored.raw_bytes for stored in self.archive_objects())
 
     def object_of(self, content: Content) -> StoredObject:
         """The object that holds it. Raises Corrupt."""
@@ -178,18 +196,32 @@ def decode_record(text: bytes, kind: type[T], what: str) -> T:
         raise Corrupt(f"{what} cannot be read: {error}") from error
 
 
-def restore_by_hand(*, encrypted: bool) -> str:
-    """The working line, with the real programs."""
+def restore_by_hand(*, encrypted: bool, archive: str = "custom") -> str:
+    """The working line, with the real programs. A directory archive's is for the folder that its files were fetched into."""
+    if archive == "directory":
+        opened = f'for f in {FOLDER}*{AGE}; do age -d -i KEY_FILE -o "${{f%{AGE}}}" "$f"; done && ' if encrypted else ""
+        restore = "pg_restore --format=directory --jobs=4 --exit-on-error --dbname=DATABASE dump"
+        return f"{opened}zstd -d --rm {FOLDER}*{ZSTD} && {restore}"
     restore = "pg_restore --exit-on-error --single-transaction --dbname=DATABASE"
     if encrypted:
         return f"age -d -i KEY_FILE {DUMP}{AGE} | zstd -d -c | {restore}"
     return f"zstd -d -c {DUMP} | {restore}"
 
 
+_FILE = re.compile(r"dump/[A-Za-z0-9_][A-Za-z0-9_.]*")
+
+
+def _is_inside(stored: StoredObject) -> bool:
+    """A name leads nowhere else; only the files of a directory archive have a folder of their own."""
+    if stored.content in ("data", "toc"):
+        return _FILE.fullmatch(stored.name) is not None
+    return "/" not in stored.name and not stored.name.startswith(".")
+
+
 def check_inside(manifest: Manifest) -> None:
     """What a manifest says of itself must add up: a lying one is refused before anything rests on it. Raises Corrupt."""
     for stored in manifest.objects:
-        if "/" in stored.name or stored.name.startswith("."):
+        if not _is_inside(stored):
             raise Corrupt(f"the manifest of {manifest.id} names an object outside of it: {stored.name}")
         if any(not 0 <= part.size <= PART_BYTES for part in stored.parts):
             raise Corrupt(f"the manifest of {manifest.id} names a part of {stored.name} of a size that no part has")
@@ -199,4 +231,4 @@ def check_inside(manifest: Manifest) -> None:
         raise Corrupt(f"the manifest of {manifest.id} does not add up")
     if len({stored.name for stored in manifest.objects}) != len(manifest.objects):
         raise Corrupt(f"the manifest of {manifest.id} names an object twice")
-    manifest.object_of("dump")
+    manifest.object_of("dump" if manifest.archive == "custom" else "toc")

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
+from typing import Literal
 
 import msgspec
 
 from reconciler import __version__
 from reconciler.backups import layout
 from reconciler.backups.claim import Claim, ClaimRecord, beating, read_claim
+from reconciler.backups.directory import Room, packing_of_each, store_folder
 from reconciler.backups.erase import erase, erase_object
 from reconciler.backups.manifest import (
     FORMAT,
@@ -29,6 +31,7 @@ from reconciler.backups.pipeline import Packing, Progress, Tally, heed, pack, re
 from reconciler.backups.records import read_repository
 from reconciler.backups.register import register
 from reconciler.backups.signing import Signed, sign
+from reconciler.backups.toc import TOC
 from reconciler.errors import Conflict, ReconcilerError, Refused
 from reconciler.policy.secret import Revealed
 from reconciler.world.facts import WHOLE, DumpFacts, Filters, Repository
@@ -51,6 +54,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     filters: Filters = WHOLE
     labels: Mapping[str, str] = {}
     keep_until: datetime | None = None
+    room: Room | None = None
+    """Of a directory archive; None: it is one stream."""
 
 
 def ensure_repository(target: Target, database: str, wanted: Repository) -> None:
@@ -185,10 +190,10 @@ def write_dump(draft: Draft, dump: Dump, order: Order, world: World, *, moved: P
     """Roles, archive, fingerprint, manifest, in this order. Raises what source and target raise; then there is no such backup."""
     globals_ = msgspec.structs.replace(dump.globals, filters=order.filters)
     roles = put_packed(draft, layout.GLOBALS, "globals", [encode(globals_)], packing=order.packing)
-    archive = put_packed(draft, layout.DUMP, "dump", dump.chunks(), packing=order.packing, moved=moved)
+    archive = _put_archive(draft, dump, order, world, moved)
     lsn_after = dump.lsn_after()
     marks = dump.fingerprint()
-    objects = (archive, roles) if marks is None else (archive, roles, _put_marks(draft, marks, order.packing))
+    objects = (*archive, roles) if marks is None else (*archive, roles, _put_marks(draft, marks, order.packing))
     manifest = _manifest(order, dump.facts, objects, lsn_after, world.clock.now())
     if marks is not None:
         # An encrypted backup does not tell its tables' names beside itself.
@@ -197,6 +202,21 @@ def write_dump(draft: Draft, dump: Dump, order: Order, world: World, *, moved: P
     text = encode(manifest)
     draft.seal(text, sign(text, order.signing_key) if order.signing_key else None)
     return manifest
+
+
+def _put_archive(draft: Draft, dump: Dump, order: Order, world: World, moved: Progress) -> tuple[StoredObject, ...]:
+    """One stream, or a file a table."""
+    if order.room is None:
+        return (put_packed(draft, layout.DUMP, "dump", dump.chunks(), packing=order.packing, moved=moved),)
+    packing = packing_of_each(order.packing, order.room.jobs)
+
+    def put(name: str, chunks: Iterable[bytes], moved: Progress) -> StoredObject:
+        content: Content = "toc" if name == TOC else "data"
+        return put_packed(draft, f"{layout.FOLDER}{name}{layout.ZSTD}", content, chunks, packing=packing, moved=moved)
+
+    files = store_folder(dump, order.room, world, put, moved)
+    # An encrypted backup does not tell its tables' names beside itself.
+    return tuple(msgspec.structs.replace(file, table=None) for file in files) if packing.recipients else files
 
 
 def _put_marks(draft: Draft, marks: Fingerprint, packing: Packing) -> StoredObject:
@@ -215,6 +235,7 @@ def put_packed(
 def _manifest(
     order: Order, facts: DumpFacts, objects: tuple[StoredObject, ...], lsn_after: str | None, finished: datetime
 ) -> Manifest:
+    archive: Literal["custom", "directory"] = "custom" if order.room is None else "directory"
     return Manifest(
         format=FORMAT,
         id=order.id,
@@ -244,8 +265,8 @@ def _manifest(
         objects=objects,
         stored_bytes=sum(stored.stored_bytes for stored in objects),
         compression=Compression(algorithm="zstd", level=order.packing.level),
-        archive="custom",
-        restore_by_hand=restore_by_hand(encrypted=bool(order.packing.recipients)),
+        archive=archive,
+        restore_by_hand=restore_by_hand(encrypted=bool(order.packing.recipients), archive=archive),
         labels=order.labels,
         keep_until=order.keep_until,
         recipients=order.packing.recipients,

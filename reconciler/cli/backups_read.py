@@ -283,7 +283,7 @@ def _told_of(tell: Tell, found: Found, manifest: Manifest) -> Iterator[Progress]
             action=name,
             database=found.want.name,
             says=f"read {manifest.id}",
-            expected_bytes=manifest.object_of("dump").stored_bytes,
+            expected_bytes=manifest.archive_bytes,
         )
     )
     ok = False

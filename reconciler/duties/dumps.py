@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from reconciler.backups import layout
+from reconciler.backups.directory import Room
 from reconciler.backups.manifest import Kind, PolicyRecord
 from reconciler.backups.pipeline import Packing
 from reconciler.backups.signing import signing_key
@@ -17,7 +18,7 @@ from reconciler.planning.identity import repository_id
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import age, counted, instant, size
 from reconciler.planning.timing import slots_of
-from reconciler.policy.model import DatabasePolicy
+from reconciler.policy.model import DEFAULT_JOBS, DatabasePolicy
 from reconciler.policy.secret import Revealed
 from reconciler.policy.timing import Window
 from reconciler.world.events import Moved
@@ -60,7 +61,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
             order = self._order(world, want, backup, repository, key)
             manifest = write_dump(draft, dump, order, world, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
         took = age(manifest.finished - started)
-        raw = manifest.object_of("dump").raw_bytes
+        raw = manifest.archive_raw_bytes
         done = f"{backup} on {self.target}: {size(manifest.stored_bytes)} stored of {size(raw)} dumped, in {took}"
         done += f"; {marks_told(manifest.fingerprint)}" if manifest.fingerprint is not None else ""
         return f"{done}; passwords left out: the role may not read pg_authid" if dump.globals.unread_passwords else done
@@ -98,6 +99,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
             filters=self.filters,
             labels=self.labels,
             keep_until=self.keep_until,
+            room=room_of(want),
         )
 
 
@@ -106,6 +108,13 @@ def marks_told(taken: Summary) -> str:
     said = f"{taken.level} of {counted(taken.tables, 'table')} with {counted(taken.rows, 'row')}"
     names = ", ".join(f"{one.what} ({one.why})" for one in taken.reasons[:3])
     return said + (f", {taken.uncovered} not covered{': ' if names else ''}{names}" if taken.uncovered else "")
+
+
+def room_of(want: DatabasePolicy) -> Room | None:
+    """What a directory archive may take of this machine; None for one that is a stream."""
+    if want.dumps.format == "custom":
+        return None
+    return Room(jobs=want.dumps.jobs or DEFAULT_JOBS, most=want.dumps.staging.most)
 
 
 def filters_of(want: DatabasePolicy) -> Filters:
@@ -119,12 +128,14 @@ def options_of(want: DatabasePolicy, filters: Filters) -> DumpOptions:
     """How the source is to dump."""
     limits = want.dumps.limits
     level = None if want.dumps.fingerprint == "none" else want.dumps.fingerprint
+    room = room_of(want)
     return DumpOptions(
         max_duration=limits.max_duration,
         yield_to=limits.yield_to,
         filters=filters,
         passwords=want.dumps.roles == "with_passwords",
         fingerprint=level,
+        jobs=room.jobs if room is not None else 0,
     )
 
 

@@ -39,6 +39,7 @@ def _database(written: Node, whole: Node, path: Path, targets: Mapping[str, Node
     yield from _filters(child(whole, "dumps"), (*path, "dumps"))
     yield from _worded(whole, path)
     yield from _checks(child(written, "checks"), (*path, "checks"))
+    yield from _streamed(whole, path)
     chosen = [item for item in _items(child(child(whole, "dumps"), "targets")) if isinstance(item.value, str)]
     yield from _home(child(written, "home"), [str(item.value) for item in chosen], (*path, "home"), targets)
     away = [item.value for item in chosen if _is_away(targets.get(str(item.value)))]
@@ -92,6 +93,19 @@ def _aimless(whole: Node, path: Path) -> Iterator[Fault]:
         what = "auto is often enough for an RPO, and there is none"
         cure = "say one, as objectives: {rpo: 6h}, or write a cron schedule"
         yield Fault(place=schedule.place, path=(*path, "dumps", "schedule"), what=what, cure=cure)
+
+
+def _streamed(whole: Node, path: Path) -> Iterator[Fault]:
+    """What only a directory archive knows is not said of another."""
+    dumps = child(whole, "dumps")
+    kind = child(dumps, "format")
+    if kind is not None and kind.value == "directory":
+        return
+    for key in ("jobs", "staging"):
+        node = child(dumps, key)
+        if node is not None:
+            what = "is for format: directory; an archive of format custom is one stream, and touches no disk"
+            yield Fault(place=node.place, path=(*path, "dumps", key), what=what, cure="leave it out, or say format: directory")
 
 
 def _worded(whole: Node, path: Path) -> Iterator[Fault]:

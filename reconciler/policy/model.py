@@ -15,7 +15,7 @@ from reconciler.policy.relation import Relation
 from reconciler.policy.schedule import Schedule, Slots
 from reconciler.policy.secret import Secret, Text
 from reconciler.policy.timing import Timing, Window, closed_by, opening, steps_for
-from reconciler.policy.units import Duration, Rate, Span
+from reconciler.policy.units import ByteSize, Duration, Rate, Span
 
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")]
 
@@ -166,6 +166,32 @@ class Retention(Section, frozen=True, kw_only=True):
             extra_json_schema={"default": "7d"},
         ),
     ] = msgspec.field(default_factory=lambda: Duration(days=7))
+
+
+DEFAULT_JOBS = 2
+"""Of a directory archive. Each is a session of the source."""
+
+
+class Staging(Section, frozen=True, kw_only=True):
+    """Where files lie that pg_dump or pg_restore need on a disk of this machine."""
+
+    path: Annotated[
+        str | None,
+        Meta(
+            description="The folder, relative to the policy; if not said, the system's one for temporary files. What lies there "
+            "is in the clear, in folders that only this user may look into.",
+            examples=["/srv/staging"],
+            min_length=1,
+        ),
+    ] = None
+    most: Annotated[
+        ByteSize,
+        Meta(
+            description="About so much of a dump may lie there unread; then pg_dump is made to wait.",
+            examples=["4GiB"],
+            extra_json_schema={"default": "1GiB"},
+        ),
+    ] = msgspec.field(default_factory=lambda: ByteSize(1 << 30))
 
 
 class Limits(Section, frozen=True, kw_only=True):
@@ -326,6 +352,25 @@ class Dumps(Section, frozen=True, kw_only=True):
             examples=[["* 17-21 * * FRI"]],
         ),
     ] = ()
+    format: Annotated[
+        Literal["custom", "directory"],
+        Meta(
+            description="custom: an archive as one stream. directory: a file a table, dumped and stored side by side, for large "
+            "databases: restored in parallel, and a table alone without fetching the rest.",
+            examples=["directory"],
+        ),
+    ] = "custom"
+    jobs: Annotated[
+        int | None,
+        Meta(description="With format directory: how many sessions dump at a time; 2 if not said.", examples=[4], ge=1, le=64),
+    ] = None
+    staging: Annotated[
+        Staging,
+        Meta(
+            description="With format directory: where files lie on their way.",
+            examples=[{"path": "/srv/staging", "most": "4GiB"}],
+        ),
+    ] = Staging()
     limits: Annotated[
         Limits,
         Meta(description="How gently dumps are taken.", examples=[{"rate": "50MiB/s", "max_duration": "6h", "yield_to": "30s"}]),

@@ -79,6 +79,11 @@ class Child:
         """Whether nothing of it runs any more; `end` says how."""
         return not self._hearing.is_alive()
 
+    @property
+    def group(self) -> int:
+        """Of its processes; the guardian, who starts them, leads it."""
+        return self._process.pid
+
     def close_input(self) -> None:
         """Tell a fed program that this was all."""
         if self._process.stdin is not None:

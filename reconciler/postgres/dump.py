@@ -1,8 +1,8 @@
 """A dump: one snapshot, held by a session of ours, and pg_dump reading in it."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -30,7 +30,8 @@ from reconciler.postgres.session import (
     unlimited,
     watches_clients,
 )
-from reconciler.postgres.yielding import yielding
+from reconciler.postgres.staged import LOOK_SECONDS, Staged, StagedFile, check_room
+from reconciler.postgres.yielding import Yielding, yielding
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
 from reconciler.world.fingerprint import Fingerprint, Level
 from reconciler.world.ports import AS_USUAL, Clock, DumpOptions
@@ -41,6 +42,7 @@ DUMP_SESSIONS = 2
 """pg_dump's, and one that looks whether somebody waits behind it."""
 PREPARE_SECONDS = 60.0
 """So long a dump waits until the sequences are read, which must not be read after it has read them."""
+NEVER = Event()
 LOCK_WAIT = "30s"
 """Longer, and our waiting request would make others wait behind it."""
 HOLDERS = """
@@ -98,18 +100,72 @@ class PostgresDump:
 
     def chunks(self) -> Iterator[bytes]:
         """The archive, once. Ends normally only after pg_dump was reaped with status 0."""
-        child = Child(self._argv, environment=self._environment)
-        self._cleanup.callback(child.end)
-        doing, (manners, options, name) = f"dumping {self._conninfo.place}", self._way
-        limit = Limit(options.max_duration, "limits.max_duration") if options.max_duration is not None else None
-        watch = Watch(manners.clock, manners.stop, manners.patience, doing, limit=limit)
-        with yielding(self._conninfo, name, options.yield_to, manners.clock, child.hang_up) as yielded:
+        child, watch = self._start("--format=custom")
+        with self._yielding(child) as yielded:
             yield from read_blocks(child.stream, watch)
             code = child.finish(watch.check)
+        self._judge(code, child, yielded)
+
+    def into_folder(self, folder: Path, *, most: int, take: Callable[[StagedFile], None], check: Callable[[], None]) -> None:
+        """A directory archive, each file given to `take` as it can be read. Returns once all of them are read, and gone."""
+        check_room(folder, most)
+        jobs, archive = self._way.options.jobs, folder / "archive"
+        # Nobody restores from this folder, so it need not be synced to the disk; and its files go while it is written.
+        child, watch = self._start("--format=directory", f"--jobs={jobs}", "--no-sync", f"--file={archive}")
+        staged = Staged(archive, most=most, clock=self._way.manners.clock, group=child.group)
+        try:
+            with self._yielding(child) as yielded:
+                self._hand_over(child, staged, watch, take, check)
+                code = child.finish(watch.check)
+            self._judge(code, child, yielded)
+            for file in staged.rest():
+                take(file)
+            while not staged.is_empty():
+                self._pause(staged, watch, check)
+        except BaseException:
+            staged.fail()
+            raise
+        finally:
+            staged.let_go()
+
+    def _hand_over(
+        self, child: Child, staged: Staged, watch: Watch, take: Callable[[StagedFile], None], check: Callable[[], None]
+    ) -> None:
+        while not child.has_ended:
+            for file in staged.look():
+                take(file)
+            self._pause(staged, watch, check)
+
+    def _pause(self, staged: Staged, watch: Watch, check: Callable[[], None]) -> None:
+        moved = staged.moved_bytes()
+        self._way.manners.clock.wait(LOOK_SECONDS, NEVER)
+        if staged.moved_bytes() != moved:
+            watch.moved()
+        watch.check()
+        check()
+
+    def _start(self, *arguments: str) -> tuple[Child, Watch]:
+        program, *rest = self._argv
+        child = Child([program, *arguments, *rest], environment=self._environment)
+        self._cleanup.callback(child.end)
+        manners, options, _ = self._way
+        limit = Limit(options.max_duration, "limits.max_duration") if options.max_duration is not None else None
+        return child, Watch(manners.clock, manners.stop, manners.patience, self._doing, limit=limit)
+
+    def _yielding(self, child: Child) -> AbstractContextManager[Yielding]:
+        manners, options, name = self._way
+        return yielding(self._conninfo, name, options.yield_to, manners.clock, child.hang_up)
+
+    def _judge(self, code: int, child: Child, yielded: Yielding) -> None:
+        """Nothing, if it ended well."""
         if code != 0 and yielded.to:
-            raise Unreachable(f"{doing} yielded to {yielded.to} behind its locks", cure="it will be tried again")
+            raise Unreachable(f"{self._doing} yielded to {yielded.to} behind its locks", cure="it will be tried again")
         if code != 0:
             raise self._failure(code, child.complaints)
+
+    @property
+    def _doing(self) -> str:
+        return f"dumping {self._conninfo.place}"
 
     def lsn_after(self) -> str | None:
         """The source's WAL position now. Raises Unreachable if the snapshot's session is gone."""
@@ -173,7 +229,6 @@ def open_dump(
         address = pinned.for_child(name, settings)
         argv = [
             str(program.folder / "pg_dump"),
-            "--format=custom",
             "--compress=0",
             "--no-password",
             f"--snapshot={snapshot}",
@@ -200,7 +255,7 @@ def _take_fingerprint(conninfo: Conninfo, held: Held, way: Way, level: Level) ->
         stop=way.manners.stop,
         snapshot=held.snapshot,
         left_out=held.left_out,
-        jobs=max(0, min(JOBS[level], free - DUMP_SESSIONS)),
+        jobs=max(0, min(JOBS[level], free - DUMP_SESSIONS - way.options.jobs)),
     )
     held.cleanup.enter_context(taking.running())
     taking.wait_until_prepared(PREPARE_SECONDS)

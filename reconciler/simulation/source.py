@@ -4,15 +4,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
-from reconciler.errors import Conflict
+from reconciler.errors import Conflict, Refused
 from reconciler.simulation.host import Death
 from reconciler.simulation.reach import Reach
 from reconciler.simulation.timeline import Timeline
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
 from reconciler.world.fingerprint import Fingerprint, TableMark
-from reconciler.world.ports import AS_USUAL, DumpOptions, History
+from reconciler.world.ports import AS_USUAL, DumpFile, DumpOptions, History
 
 T = TypeVar("T")
 
@@ -58,6 +59,10 @@ class SimulatedDump:
             yield self._source.ask("dump", partial(bytes, piece))
         # Only a producer that was seen to end well has ended.
         self._source.ask("reap", lambda: None)
+
+    def into_folder(self, folder: Path, *, most: int, take: Callable[[DumpFile], None], check: Callable[[], None]) -> None:
+        """Here are no folders."""
+        raise Refused("a simulated database is dumped as a stream only")
 
     def lsn_after(self) -> str | None:
         return f"0/{self._commits:X}"

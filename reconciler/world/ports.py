@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from pathlib import Path
 from threading import Event as StopEvent
 from typing import Final, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -175,6 +176,8 @@ class DumpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What is taken of the data beside it."""
     through: Literal["branch", "source"] | None = None
     """What is read, where the provider has branches; None: as it does by itself."""
+    jobs: int = 0
+    """How many sessions write a directory archive; 0: the archive is one stream."""
 
 
 AS_USUAL: Final = DumpOptions()
@@ -224,6 +227,16 @@ def innermost(target: Target) -> Target:
     return target
 
 
+class DumpFile(Protocol):
+    """A file of a directory archive, being written or whole."""
+
+    @property
+    def name(self) -> str: ...
+
+    def chunks(self) -> Iterator[bytes]:
+        """All its bytes, once; it is gone afterwards. Raises Unreachable when the dump has failed meanwhile."""
+
+
 class Dump(Protocol):
     """A dump in progress, on one exported snapshot."""
 
@@ -235,6 +248,13 @@ class Dump(Protocol):
 
     def chunks(self) -> Iterator[bytes]:
         """The archive (`pg_dump -Fc --compress=none`), once. Ends normally only after the producer was reaped with status 0."""
+
+    def into_folder(self, folder: Path, *, most: int, take: Callable[[DumpFile], None], check: Callable[[], None]) -> None:
+        """Instead of `chunks`: a directory archive, in an empty folder, by as many sessions as the options say.
+
+        Each file is given to `take`, which returns at once, as soon as it may be read; at most about `most` bytes lie there
+        unread. Returns once the producer was reaped with status 0 and all files were read. `check` is called all the while.
+        """
 
     def lsn_after(self) -> str | None:
         """The source's WAL position now: with `lsn_before` it brackets the snapshot."""
@@ -399,6 +419,28 @@ def no_hooks(hook: Hook, occasion: Occasion) -> None:
     raise Refused(f"hook {hook.argv[0]} can't be run here")
 
 
+class Staging(Protocol):
+    """A place on this machine's disk."""
+
+    def folder(self) -> AbstractContextManager[Path]:
+        """An empty folder that only we may look into, gone afterwards. Raises Refused where none can be made."""
+
+    def sweep(self) -> int:
+        """Remove what dead processes left there; how many folders."""
+
+
+class NoStaging:
+    """Where there is none."""
+
+    def folder(self) -> AbstractContextManager[Path]:
+        """Raises."""
+        raise Refused("there is no place for files here")
+
+    def sweep(self) -> int:
+        """Nothing."""
+        return 0
+
+
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """All that one database's turn may touch."""
 
@@ -418,5 +460,6 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     heart: Heart = in_a_thread
     run_hook: RunHook = no_hooks
     signatures: Signatures = Signatures()
+    staging: Staging = NoStaging()
     identities: Identities = no_identities
     """The private keys that decrypt backups, looked up when reading back needs them and not before. Raises Refused."""

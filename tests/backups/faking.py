@@ -17,7 +17,7 @@ from reconciler.backups.fetch import archive, read_manifest
 from reconciler.backups.manifest import Manifest, decode, encode
 from reconciler.backups.records import read_whole
 from reconciler.duties.dumps import TakeDump
-from reconciler.errors import Absent, Conflict, Unreachable
+from reconciler.errors import Absent, Conflict, Refused, Unreachable
 from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.telling import Telling
 from reconciler.world.clock import token
@@ -30,6 +30,7 @@ from reconciler.world.ports import (
     Blob,
     Cache,
     Clock,
+    DumpFile,
     DumpOptions,
     History,
     Listing,
@@ -99,6 +100,9 @@ class FakeDump:
                 assert source.stop.wait(30)
         if source.trouble == "just before the end":
             raise Unreachable("pg_dump died just before the end")
+
+    def into_folder(self, folder: Path, *, most: int, take: Callable[[DumpFile], None], check: Callable[[], None]) -> None:
+        raise Refused("a fake is dumped as a stream only")
 
     def lsn_after(self) -> str | None:
         return "0/2000060"

@@ -1,0 +1,68 @@
+"""A place on this machine's disk for what can't be a stream: folders of ours, gone when we are."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from reconciler.errors import Refused
+from reconciler.world.facts import Owner
+from reconciler.world.ports import Process
+
+PREFIX = "reconciler-"
+
+
+class FolderStaging:
+    """Folders below one that is given. A name says whose it is, so that the next turn finds what a dead process left."""
+
+    def __init__(self, base: Path, process: Process) -> None:
+        self._base, self._process = base, process
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """An empty folder that only we may look into. Raises Refused where none can be made."""
+        owner = self._process.begin()
+        path = self._base / _name(owner)
+        try:
+            try:
+                self._base.mkdir(parents=True, exist_ok=True)
+                path.mkdir(mode=0o700)
+            except OSError as error:
+                what = f"cannot make a folder in {self._base}: {error.strerror}"
+                raise Refused(what, cure="name a folder that may be written to as dumps.staging.path") from error
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+        finally:
+            self._process.end(owner)
+
+    def sweep(self) -> int:
+        """Remove what dead processes left there; how many folders."""
+        swept = 0
+        with suppress(OSError):
+            for entry in list(os.scandir(self._base)):
+                owner = _owner(entry.name)
+                # Only what is proven: in another container the same pid is somebody else.
+                if owner is not None and entry.is_dir(follow_symlinks=False) and self._process.is_gone(owner):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                    swept += 1
+        return swept
+
+
+def _name(owner: Owner) -> str:
+    """`reconciler-BOOT-NAMESPACE-PID-TICKS-TOKEN`, each without a dash."""
+    boot, namespace = owner.boot.replace("-", ""), owner.pid_namespace.removeprefix("pid:[").removesuffix("]")
+    return PREFIX + "-".join((boot, namespace, str(owner.pid), str(owner.start_ticks), owner.token))
+
+
+def _owner(name: str) -> Owner | None:
+    parts = name.removeprefix(PREFIX).split("-")
+    if not name.startswith(PREFIX) or len(parts) != 5 or not (parts[2].isdecimal() and parts[3].isdecimal()):
+        return None
+    boot, namespace, pid, ticks, token = parts
+    if len(boot) != 32:
+        return None
+    written = "-".join((boot[:8], boot[8:12], boot[12:16], boot[16:20], boot[20:]))
+    return Owner(boot=written, pid_namespace=f"pid:[{namespace}]", pid=int(pid), start_ticks=int(ticks), token=token, host="")

@@ -1,0 +1,101 @@
+"""Directory archives from the policy to the restored database: taken, copied, listed, fetched, restored, swept."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Stand
+from tests.postgres.processes import comes_true
+
+FORMAT = "dumps:\n      format: directory\n      jobs: 2\n      staging: {path: ./staging, most: 32MiB}"
+
+
+@pytest.fixture
+def directory(stand: Stand) -> Stand:
+    stand.rewrite("dumps:", FORMAT)
+    return stand
+
+
+def test_taken_copied_and_listed(directory: Stand) -> None:
+    """A file a table, each its own object on both targets, told with its table; nothing is left on this machine."""
+    directory.run("apply", "--yes")
+
+    (backup,) = directory.backups()
+    manifest = directory.json("backups", "show", backup["id"])
+    names = {stored["name"]: stored for stored in manifest["objects"]}
+    assert manifest["archive"] == "directory"
+    assert "dump/toc.dat.zst" in names
+    assert "hotel.guests" in {stored.get("table") for stored in names.values()}
+    assert sum(f"/{backup['id']}/dump/" in key for key in directory.keys()) == 2 * sum(name.startswith("dump/") for name in names)
+    assert [] == list((directory.folder / "staging").iterdir())
+    assert [] == [key for key in directory.leftovers() if "/dump/" not in key and "fingerprint" not in key]
+
+
+def test_fetched_and_restored_by_pg_restore(directory: Stand) -> None:
+    """`fetch` gives one file that plain pg_restore reads, whatever the format."""
+    directory.run("apply", "--yes")
+    (backup,) = directory.backups()
+
+    directory.run("backups", "fetch", backup["id"], "--output", "archive")
+
+    with directory.connect() as admin:
+        admin.execute("DROP DATABASE IF EXISTS fetched")
+        admin.execute("CREATE DATABASE fetched TEMPLATE template0")
+    url = directory.admin_url.rpartition("/")[0] + "/fetched"
+    pg_restore = (
+        Path(str(directory.status.postgres.bin_dir)) / "pg_restore" if hasattr(directory.status.postgres, "bin_dir") else None
+    )
+    program = str(pg_restore) if pg_restore else _program("pg_restore")
+    subprocess.run([program, "--no-owner", f"--dbname={url}", "archive"], cwd=directory.folder, check=False, capture_output=True)
+    assert _count(directory, "hotel", "guests") == _count(directory, "fetched", "guests") > 0
+
+
+def _program(name: str) -> str:
+    from tests.servers.postgres import BINARIES
+
+    return str(BINARIES[18] / name)
+
+
+def _count(stand: Stand, database: str, table: str) -> int:
+    with stand.connect(database) as session:
+        return int(session.execute(f"SELECT count(*) FROM hotel.{table}").fetchall()[0][0])
+
+
+def _empty(stand: Stand, name: str) -> str:
+    with stand.connect() as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {name}")
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    return stand.admin_url.rpartition("/")[0] + f"/{name}"
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_restored(directory: Stand, jobs: str) -> None:
+    """In one transaction from a stream, or by several sessions from a folder that is gone afterwards."""
+    directory.run("apply", "--yes")
+    (backup,) = directory.backups()
+
+    directory.run("backups", "restore", backup["id"], "--into", _empty(directory, "restored"), "--jobs", jobs)
+
+    for table in ("guests", "rooms", "reservations"):
+        assert _count(directory, "hotel", table) == _count(directory, "restored", table) > 0
+    assert [] == list((directory.folder / "staging").iterdir())
+
+
+def test_killed_while_it_dumps(directory: Stand) -> None:
+    """What a kill -9 leaves on this machine is gone with the next turn, and the slot is taken then."""
+    with directory.connect() as holder:
+        holder.execute("BEGIN; LOCK TABLE hotel.reservations IN ACCESS EXCLUSIVE MODE")
+        running = directory.begin("apply", "--yes")
+        assert comes_true(lambda: any((directory.folder / "staging").glob("reconciler-*/archive")), 30)
+        os.kill(running.pid, signal.SIGKILL)
+        running.communicate(timeout=30)
+    left = list((directory.folder / "staging").iterdir())
+    assert len(left) == 1
+
+    directory.run("apply", "--yes")
+
+    assert [] == list((directory.folder / "staging").iterdir())
+    assert 1 == len(directory.backups())

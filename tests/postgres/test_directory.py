@@ -1,0 +1,239 @@
+"""A dump into a folder: handed over while it is written, bounded, and never a file that is not whole."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Event, Lock
+
+import pytest
+
+from reconciler.errors import ReconcilerError, Refused, Stopped, Unreachable
+from reconciler.postgres.environment import child_environment
+from reconciler.postgres.source import PostgresSource
+from reconciler.postgres.staged import READY_BYTES, Staged, check_room
+from reconciler.world.clock import SystemClock
+from reconciler.world.ports import DumpFile, DumpOptions
+from tests.postgres.odd_schema import odd_database
+from tests.postgres.processes import comes_true, sessions_end
+from tests.servers.postgres import BINARIES, Server
+
+Open = Callable[[str], PostgresSource]
+MIB = 1 << 20
+BIG = "CREATE TABLE {name} AS SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, {rows}) n"
+KILL = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE application_name = 'reconciler/directory' AND query LIKE 'COPY%'"""
+LOBS = "SELECT lo_from_bytea(0, convert_to(repeat('lo' || n, 3000), 'UTF8')) FROM generate_series(1, 20) n"
+
+
+class Taking:
+    """Whoever takes files: each read by one of a few threads, kept in a folder of its own."""
+
+    def __init__(self, folder: Path, jobs: int, read: Callable[[DumpFile], Iterator[bytes]] | None = None) -> None:
+        self.folder, self.pool, self.futures, self.lock = folder, ThreadPoolExecutor(jobs), list[Future[None]](), Lock()
+        self.read = read or (lambda file: file.chunks())
+        folder.mkdir()
+
+    def take(self, file: DumpFile) -> None:
+        self.futures.append(self.pool.submit(self._keep, file))
+
+    def _keep(self, file: DumpFile) -> None:
+        with (self.folder / file.name).open("wb") as kept:
+            for chunk in self.read(file):
+                kept.write(chunk)
+
+    def check(self) -> None:
+        for future in self.futures:
+            if future.done():
+                future.result()
+
+
+def dump(source: PostgresSource, taking: Taking, folder: Path, *, jobs: int = 2, most: int = 64 * MIB) -> None:
+    folder.mkdir()
+    with source.dump("directory", expect=None, options=DumpOptions(jobs=jobs)) as opened:
+        opened.into_folder(folder, most=most, take=taking.take, check=taking.check)
+    for future in taking.futures:
+        future.result()
+
+
+def restored(server: Server, folder: Path) -> str:
+    copy = server.new_database()
+    server.run("pg_restore", "--exit-on-error", "--jobs=2", str(folder), database=copy)
+    return copy
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_all_of_it(postgres: Server, open_source: Open, tmp_path: Path, jobs: int) -> None:
+    """What was taken is a directory archive: it restores, and nothing is left in the folder."""
+    database = odd_database(postgres)
+    postgres.execute(f"{LOBS}; {BIG.format(name='big', rows=60000)}; CREATE TABLE empty (v int)", database)
+    taking = Taking(tmp_path / "taken", jobs)
+
+    dump(open_source(postgres.url(database)), taking, tmp_path / "staging", jobs=jobs)
+
+    copy = restored(postgres, tmp_path / "taken")
+    assert postgres.schema_text(database) == postgres.schema_text(copy)
+    assert [] == list((tmp_path / "staging" / "archive").iterdir())
+    assert sessions_end(postgres, "reconciler/directory")
+
+
+def test_it_is_one_snapshot(postgres18: Server, open_source: Open, tmp_path: Path) -> None:
+    """What is committed once the dump has begun is in none of its files, whichever session writes them."""
+    tables = "; ".join(BIG.format(name=f"t{number}", rows=2000) for number in range(6))
+    database = postgres18.new_database(tables)
+    (tmp_path / "staging").mkdir()
+    taking = Taking(tmp_path / "taken", 2)
+    with open_source(postgres18.url(database)).dump("directory", expect=None, options=DumpOptions(jobs=2)) as opened:
+        postgres18.execute("; ".join(f"DELETE FROM t{number}" for number in range(6)), database)
+        opened.into_folder(tmp_path / "staging", most=64 * MIB, take=taking.take, check=taking.check)
+
+    copy = restored(postgres18, tmp_path / "taken")
+    assert [(2000,)] * 6 == [postgres18.execute(f"SELECT count(*) FROM t{number}", copy)[0] for number in range(6)]
+
+
+def test_staging_is_bounded(postgres18: Server, open_source: Open, tmp_path: Path) -> None:
+    """A table many times as large as the bound passes through, read slowly: what was read is given back while it is written."""
+    database = postgres18.new_database(BIG.format(name="big", rows=250_000))
+    seen: list[int] = []
+
+    def slowly(file: DumpFile) -> Iterator[bytes]:
+        for chunk in file.chunks():
+            yield chunk
+            seen.append(sum(each.stat().st_blocks * 512 for each in (tmp_path / "staging" / "archive").glob("*")))
+            Event().wait(0.005)
+
+    taking = Taking(tmp_path / "taken", 2, slowly)
+    dump(open_source(postgres18.url(database)), taking, tmp_path / "staging", most=32 * MIB)
+
+    assert sum(file.stat().st_size for file in (tmp_path / "taken").iterdir()) > 200 * MIB
+    assert max(seen) < 120 * MIB
+    assert [(250_000,)] == postgres18.execute("SELECT count(*) FROM big", restored(postgres18, tmp_path / "taken"))
+
+
+def test_whoever_takes_a_file_fails(postgres18: Server, open_source: Open, tmp_path: Path) -> None:
+    """The dump ends with that error, at once, and no session or process is left; nor does another reader wait for ever."""
+    database = postgres18.new_database("; ".join(BIG.format(name=f"t{number}", rows=60_000) for number in range(3)))
+
+    def broken(file: DumpFile) -> Iterator[bytes]:
+        yield next(iter(file.chunks()))
+        raise Unreachable("the target went away")
+
+    taking = Taking(tmp_path / "taken", 2, broken)
+    with pytest.raises(Unreachable, match="the target went away"):
+        dump(open_source(postgres18.url(database)), taking, tmp_path / "staging", most=32 * MIB)
+
+    taking.pool.shutdown(wait=True)
+    assert sessions_end(postgres18, "reconciler/directory")
+
+
+def test_pg_dump_fails(postgres18: Server, open_source: Open, tmp_path: Path) -> None:
+    """A file that ends where its writer died may pass for whole, and yet nothing comes of it: the dump has failed."""
+    database = postgres18.new_database(BIG.format(name="big", rows=200_000))
+    killed = Event()
+
+    def killing(file: DumpFile) -> Iterator[bytes]:
+        for chunk in file.chunks():
+            yield chunk
+            if not killed.is_set():
+                killed.set()
+                postgres18.execute(KILL)
+
+    taking = Taking(tmp_path / "taken", 2, killing)
+    with pytest.raises(ReconcilerError):
+        dump(open_source(postgres18.url(database)), taking, tmp_path / "staging", most=32 * MIB)
+
+    taking.pool.shutdown(wait=True)
+    assert killed.is_set()
+
+
+def test_asked_to_stop_while_held_back(postgres18: Server, open_source: Open, tmp_path: Path, stop: Event) -> None:
+    """A pg_dump that is stopped for want of room is ended all the same."""
+    database = postgres18.new_database(BIG.format(name="big", rows=150_000))
+
+    def stuck(file: DumpFile) -> Iterator[bytes]:
+        chunks = file.chunks()
+        yield next(chunks)
+        comes_true(stop.is_set)
+
+    taking = Taking(tmp_path / "taken", 2, stuck)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(_stop_when, lambda: _staged(tmp_path) > 20 * MIB, stop)
+        with pytest.raises(Stopped):
+            dump(open_source(postgres18.url(database)), taking, tmp_path / "staging", most=16 * MIB)
+        assert asked.result()
+
+    taking.pool.shutdown(wait=True)
+    assert sessions_end(postgres18, "reconciler/directory")
+
+
+def _stop_when(look: Callable[[], bool], stop: Event) -> bool:
+    found = comes_true(look)
+    stop.set()
+    return found
+
+
+def _staged(folder: Path) -> int:
+    return sum(file.stat().st_size for file in (folder / "staging" / "archive").glob("*"))
+
+
+def test_a_folder_without_room(tmp_path: Path) -> None:
+    """It is refused before anything is begun, with what would help."""
+    with pytest.raises(Refused, match=r"MiB free, and dumps\.staging\.most allows"):
+        check_room(tmp_path, 1 << 60)
+
+
+class TestStaged:
+    """The folder alone, written to by a shell in the part of pg_dump."""
+
+    @pytest.fixture
+    def staged(self, tmp_path: Path) -> Staged:
+        return Staged(tmp_path, most=32 * MIB, clock=SystemClock(), group=2**22 - 1)
+
+    def test_a_file_that_is_still_open(self, staged: Staged, tmp_path: Path) -> None:
+        """It is not whole, however long nothing is written to it; once it is closed, it is."""
+        with (tmp_path / "1.dat").open("wb") as file:
+            assert [] == staged.look()
+            file.write(b"x" * 100)
+            file.flush()
+            assert [] == staged.look()
+            assert [] == staged.look()
+        (ready,) = staged.look()
+
+        assert ("1.dat", [b"x" * 100]) == (ready.name, list(ready.chunks()))
+        assert [] == list(tmp_path.iterdir())
+        assert staged.is_empty()
+
+    def test_a_large_file_is_read_while_it_grows(self, staged: Staged, tmp_path: Path) -> None:
+        """Its reader gets what is there, waits for the rest, and ends where the file ends."""
+        with (tmp_path / "1.dat").open("wb", buffering=0) as file, ThreadPoolExecutor() as pool:
+            file.write(b"x" * (READY_BYTES + 1))
+            (ready,) = staged.look()
+            reading = pool.submit(lambda: sum(map(len, ready.chunks())))
+            assert comes_true(lambda: ready.read_bytes == READY_BYTES + 1)
+            file.write(b"y" * 5)
+            assert not reading.done()
+            file.close()
+            assert [] == staged.look()
+
+            assert READY_BYTES + 6 == reading.result(timeout=10)
+
+    def test_what_is_read_and_gone_does_not_come_again(self, staged: Staged, tmp_path: Path) -> None:
+        """Nothing is handed over twice."""
+        (tmp_path / "1.dat").write_bytes(b"x")
+        (ready,) = staged.look()
+        assert [] == staged.look()
+        list(ready.chunks())
+
+        assert [] == staged.look()
+        assert [] == staged.rest()
+
+
+def test_the_archive_by_hand(postgres18: Server, open_source: Open, tmp_path: Path) -> None:
+    """pg_restore lists what was taken."""
+    database = postgres18.new_database("CREATE TABLE t AS SELECT 1 AS v")
+    taking = Taking(tmp_path / "taken", 2)
+    dump(open_source(postgres18.url(database)), taking, tmp_path / "staging")
+
+    argv = [str(BINARIES[18] / "pg_restore"), "--list", str(tmp_path / "taken")]
+    listed = subprocess.run(argv, env=child_environment(None), capture_output=True, text=True, check=True).stdout
+    assert "TABLE DATA public t" in listed
