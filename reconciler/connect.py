@@ -105,7 +105,7 @@ def _second(name: str, first: str) -> tuple[Target, str]:
 
 
 def _staging(want: DatabasePolicy, means: Means) -> Path:
-    path = want.dumps.staging.path
+    path = want.dumps.staging.path if want.dumps.staging is not None else None
     return means.surroundings.base / path if path else Path(tempfile.gettempdir())
 
 

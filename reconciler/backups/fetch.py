@@ -1,7 +1,6 @@
 """Reading a backup back: from the first target whose copy holds, every part checked before it is used."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from reconciler.backups import layout
 from reconciler.backups.directory import file_of
@@ -51,18 +50,27 @@ class Files:
         self._target, self._manifest, self._identities, self._moved = target, manifest, identities, moved
         self._stored = {file_of(stored.name): stored for stored in manifest.archive_objects()}
         self._done = 0
+        self._read: set[str] = set()
+        self._toc: bytes | None = None
 
-    def as_tar(self) -> Iterator[bytes]:
-        """In one stream."""
-        return as_tar(self.toc(), lambda name: (self._named(name).raw_bytes, self.read(name)))
+    def as_tar(self, only: Collection[str] | None = None) -> Iterator[bytes]:
+        """In one stream; or some of them, which serves who restores no others. Raises Corrupt where one is superfluous."""
+        yield from as_tar(self.toc(), lambda name: (self._named(name).raw_bytes, self.read(name)), only)
+        unread = sorted(self._stored.keys() - self._read) if only is None else []
+        if unread:
+            what = f"{self._target.name}: {self._manifest.id} has a file {unread[0]}"
+            raise Corrupt(f"{what}, which its table of contents does not name")
 
     def toc(self) -> bytes:
-        """The table of contents."""
-        return b"".join(self.read(TOC))
+        """The table of contents. Read once."""
+        if self._toc is None:
+            self._toc = b"".join(self.read(TOC))
+        return self._toc
 
     def read(self, name: str) -> Iterator[bytes]:
         """One of them. Raises Corrupt where there is none of that name."""
         stored, before = self._named(name), self._done
+        self._read.add(name)
         self._done += stored.stored_bytes
         return open_object(
             self._target,
@@ -71,17 +79,6 @@ class Files:
             identities=self._identities,
             moved=lambda count: self._moved(before + count),
         )
-
-    def into(self, folder: Path, names: Iterable[str] | None = None) -> None:
-        """Put them into an empty folder, or some of them and the table of contents."""
-        for name in self._stored if names is None else {TOC, *names}:
-            with (folder / name).open("wb") as file:
-                for chunk in self.read(name):
-                    file.write(chunk)
-
-    def bytes_of(self, names: Iterable[str] | None = None) -> int:
-        """What they take on a disk."""
-        return sum(self._named(name).raw_bytes for name in (self._stored if names is None else {TOC, *names}))
 
     def _named(self, name: str) -> StoredObject:
         if name not in self._stored:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Literal, TypeVar
 
 import msgspec
@@ -116,6 +117,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def archive_bytes(self) -> int:
         """Stored."""
         return sum(stored.stored_bytes for stored in self.archive_objects())
+
+    @property
+    def archive_sha256(self) -> str:
+        """Of the object that it is; of several, of their names and hashes."""
+        if self.archive == "custom":
+            return self.object_of("dump").sha256
+        lines = sorted(f"{stored.name} {stored.sha256}\n" for stored in self.archive_objects())
+        return sha256(
+            "".join(f"{one.name} {one.sha256}\n" for one in sorted(objects, key=lambda one: one.name)).encode()
+        ).hexdigest()
 
     @property
     def archive_raw_bytes(self) -> int:

@@ -3,7 +3,7 @@
 Uncompressed, the two formats hold the very same files. In a pipe they must come in the order in which pg_restore asks for them.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from tarfile import GNU_FORMAT, TarInfo
 
 from reconciler.backups.toc import TOC, large_object_files, read_toc
@@ -15,23 +15,25 @@ Sized = tuple[int, Iterable[bytes]]
 """A file's length, and its bytes."""
 
 
-def as_tar(toc: bytes, open_file: Callable[[str], Sized]) -> Iterator[bytes]:
-    """The stream. Its last chunk holds the end of the last data, so that whoever gets all but it has not got the whole.
+def as_tar(toc: bytes, open_file: Callable[[str], Sized], only: Collection[str] | None = None) -> Iterator[bytes]:
+    """The stream, of all files or of those that are named.
+
+    Its last chunk holds the end of the last data, so that whoever gets all but it has not got the whole.
 
     Raises Corrupt for what is no table of contents, and what `open_file` and its chunks raise.
     """
     held = b""
-    for chunk in _members(toc, open_file):
+    for chunk in _members(toc, open_file, only):
         if held:
             yield held
         held = chunk
     yield held + END
 
 
-def _members(toc: bytes, open_file: Callable[[str], Sized]) -> Iterator[bytes]:
+def _members(toc: bytes, open_file: Callable[[str], Sized], only: Collection[str] | None) -> Iterator[bytes]:
     yield from _member(TOC, len(toc), [toc])
     for entry in read_toc(toc):
-        if not entry.file:
+        if not entry.file or (only is not None and entry.file not in only):
             continue
         if entry.kind == "BLOBS":
             # pg_restore takes the large objects that come, until it meets their list.

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from reconciler.backups import fetch as reading
 from reconciler.backups.manifest import Manifest, encode
+from reconciler.backups.one_table import one_table
 from reconciler.backups.pins import pinned
 from reconciler.backups.pipeline import Progress, read_checked
+from reconciler.backups.toc import read_toc
 from reconciler.cli.files import is_stream, replacing, streaming, write_all
 from reconciler.cli.frame import Call
 from reconciler.cli.progress import progress
@@ -71,6 +73,9 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="make no roles, leave owners and rights out: everything belongs to whoever restores (restore)",
     )
     group.add_argument("--no-tablespaces", action="store_true", help="put everything into the default tablespace (restore)")
+    group.add_argument(
+        "--table", metavar="SCHEMA.NAME", help="only this table of a directory archive; nothing else is fetched (restore)"
+    )
 
 
 class Found:
@@ -168,6 +173,9 @@ def fetch(call: Call) -> int:
 
 def _content(call: Call, found: Found, target: Target, manifest: Manifest, moved: Progress) -> Iterator[bytes]:
     """As plain pg_restore reads it; or as it is stored, which takes no key. Checked part by part either way."""
+    if call.arguments.raw and manifest.archive == "directory":
+        what = f"{found.backup.id} is of format directory: {len(manifest.archive_objects())} objects, and --output is one file"
+        raise Refused(what, cure="leave --raw out: then it comes as a tar, which pg_restore reads")
     if call.arguments.raw:
         return read_checked(target, manifest, manifest.object_of("dump"), moved=moved)
     return reading.archive(target, manifest, found.world.identities, moved)
@@ -196,9 +204,11 @@ def restore(call: Call) -> int:
 
         def into_database(target: Target, manifest: Manifest) -> None:
             with _told_of(tell, found, manifest) as moved:
+                archive, entries = _chosen(call, found, target, manifest, moved)
                 restored = restore_into(
                     conninfo,
-                    reading.archive(target, manifest, found.world.identities, moved),
+                    archive,
+                    entries=entries,
                     facts=manifest.dump_facts(),
                     globals=reading.read_globals(target, manifest, found.world.identities),
                     sources=sources,
@@ -213,6 +223,20 @@ def restore(call: Call) -> int:
     return 0
 
 
+def _chosen(
+    call: Call, found: Found, target: Target, manifest: Manifest, moved: Progress
+) -> tuple[Iterator[bytes], tuple[int, ...] | None]:
+    """All of it; or of a directory archive what one table needs, and which entries these are. Nothing else is fetched."""
+    if call.arguments.table is None:
+        return reading.archive(target, manifest, found.world.identities, moved), None
+    if manifest.archive != "directory":
+        what = f"{found.backup.id} is of format custom: one stream, of which --table can't be fetched alone"
+        raise Refused(what, cure="leave it out; or fetch the backup, and use `pg_restore --table`")
+    files = reading.Files(target, manifest, found.world.identities, moved)
+    chosen = one_table(read_toc(files.toc()), call.arguments.table)
+    return files.as_tar(chosen.files), chosen.entries
+
+
 def _spool(call: Call, manifest: Manifest) -> "Spool | None":
     from tempfile import gettempdir
 
@@ -221,7 +245,7 @@ def _spool(call: Call, manifest: Manifest) -> "Spool | None":
     if call.arguments.jobs == 1:
         return None
     folder = (call.arguments.spool or Path(gettempdir())).absolute()
-    return Spool(jobs=call.arguments.jobs, folder=folder, raw_bytes=manifest.object_of("dump").raw_bytes)
+    return Spool(jobs=call.arguments.jobs, folder=folder, raw_bytes=manifest.archive_raw_bytes)
 
 
 def _jobs(text: str) -> int:

@@ -18,7 +18,7 @@ from reconciler.planning.identity import repository_id
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import age, counted, instant, size
 from reconciler.planning.timing import slots_of
-from reconciler.policy.model import DEFAULT_JOBS, DatabasePolicy
+from reconciler.policy.model import DEFAULT_JOBS, DatabasePolicy, Staging
 from reconciler.policy.secret import Revealed
 from reconciler.policy.timing import Window
 from reconciler.world.events import Moved
@@ -114,7 +114,7 @@ def room_of(want: DatabasePolicy) -> Room | None:
     """What a directory archive may take of this machine; None for one that is a stream."""
     if want.dumps.format == "custom":
         return None
-    return Room(jobs=want.dumps.jobs or DEFAULT_JOBS, most=want.dumps.staging.most)
+    return Room(jobs=want.dumps.jobs or DEFAULT_JOBS, most=(want.dumps.staging or Staging()).most)
 
 
 def filters_of(want: DatabasePolicy) -> Filters:

@@ -24,6 +24,8 @@ Variable = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 Occurrence = Literal["dump", "copy", "prune"]
 """Kinds of action that hooks run beside."""
 
+_Jobs = Annotated[int, Meta(ge=1, le=64)]
+_Path = Annotated[str, Meta(min_length=1)]
 _Count = Annotated[int, Meta(ge=1)]
 
 
@@ -176,12 +178,11 @@ class Staging(Section, frozen=True, kw_only=True):
     """Where files lie that pg_dump or pg_restore need on a disk of this machine."""
 
     path: Annotated[
-        str | None,
+        _Path | None,
         Meta(
             description="The folder, relative to the policy; if not said, the system's one for temporary files. What lies there "
             "is in the clear, in folders that only this user may look into.",
             examples=["/srv/staging"],
-            min_length=1,
         ),
     ] = None
     most: Annotated[
@@ -361,16 +362,16 @@ class Dumps(Section, frozen=True, kw_only=True):
         ),
     ] = "custom"
     jobs: Annotated[
-        int | None,
-        Meta(description="With format directory: how many sessions dump at a time; 2 if not said.", examples=[4], ge=1, le=64),
+        _Jobs | None,
+        Meta(description="With format directory: how many sessions dump at a time; 2 if not said.", examples=[4]),
     ] = None
     staging: Annotated[
-        Staging,
+        Staging | None,
         Meta(
             description="With format directory: where files lie on their way.",
             examples=[{"path": "/srv/staging", "most": "4GiB"}],
         ),
-    ] = Staging()
+    ] = None
     limits: Annotated[
         Limits,
         Meta(description="How gently dumps are taken.", examples=[{"rate": "50MiB/s", "max_duration": "6h", "yield_to": "30s"}]),

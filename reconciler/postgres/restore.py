@@ -1,6 +1,7 @@
 """Puts an archive into an empty database: all of it in one transaction, or nothing; or by several jobs, which is faster."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import LiteralString
 
 import msgspec
@@ -10,6 +11,7 @@ from reconciler.postgres import catalog, client
 from reconciler.postgres.archive_roles import with_roles
 from reconciler.postgres.child import Child
 from reconciler.postgres.conninfo import ChildAddress, Conninfo
+from reconciler.postgres.contents import use_list
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import first_error, from_words, translated
 from reconciler.postgres.flow import Watch, feed
@@ -74,6 +76,7 @@ def restore_into(
     manners: Manners,
     spool: Spool | None = None,
     choices: Choices = AS_IT_WAS,
+    entries: Sequence[int] | None = None,
 ) -> Restored:
     """Restore the archive in `chunks`, which came with `facts` and `globals`; roles first, the database's settings last.
 
@@ -81,7 +84,7 @@ def restore_into(
     or if the server lacks an extension, a tablespace or a role that is mapped to.
     Whatever is raised later (what `chunks` raises goes through), nothing of the archive stays; roles that were created do.
     With a `spool`, the archive is kept on disk and found sound first, and several jobs restore it: then a failure of
-    pg_restore's own leaves part of it in the database.
+    pg_restore's own leaves part of it in the database. `entries`: those of its table of contents that are restored; None: all.
     """
     with session(conninfo, "reconciler/restore") as connection:
         with translated(conninfo, "cannot restore into"), time_limit(connection):
@@ -103,12 +106,15 @@ def restore_into(
         settings = unlimited(target.major) | {"default_transaction_read_only": "off"}
         address = pinned.for_child("reconciler/restore", settings)
     words = [*(NO_ROLES if choices.no_roles else ()), *(("--no-tablespaces",) if choices.no_tablespaces else ())]
-    run = Run(program=program, address=address, conninfo=pinned, manners=manners, words=tuple(words))
     mapped = with_roles(chunks, choices.roles)
-    if spool is None:
-        _restore(run, mapped)
-    else:
-        _restore_by_jobs(run, mapped, spool)
+    with ExitStack() as held:
+        if entries is not None:
+            words.append(f"--use-list={held.enter_context(use_list(entries)).name}")
+        run = Run(program=program, address=address, conninfo=pinned, manners=manners, words=tuple(words))
+        if spool is None:
+            _restore(run, mapped)
+        else:
+            _restore_by_jobs(run, mapped, spool)
     finishing = translated(conninfo, "cannot finish the restore into")
     with session(pinned, "reconciler/restore") as connection, finishing, time_limit(connection):
         left_out += finish_database(connection, without_roles(wanted) if choices.no_roles else wanted)

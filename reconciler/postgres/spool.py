@@ -1,17 +1,29 @@
-"""An archive on disk for as long as a parallel restore reads it: in no folder, so that nothing stays however we end."""
+"""An archive on disk for as long as a parallel restore reads it.
+
+One file is in no folder, so that nothing stays however we end; a folder says whose it is, and the next turn finds it.
+"""
 
 import os
+import re
 import shutil
+import tarfile
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
-from typing import IO
+from typing import IO, cast
 
 import msgspec
 
-from reconciler.errors import Refused
+from reconciler.errors import Corrupt, Refused
 from reconciler.postgres.flow import Watch
+from reconciler.world.process import SystemProcess
+from reconciler.world.staging import FolderStaging
+
+CUSTOM = b"PGDMP"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
 
 class Spool(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,16 +46,66 @@ def spooled(chunks: Iterable[bytes], spool: Spool, watch: Watch) -> Iterator[Pat
         if free < spool.raw_bytes:
             what = f"{spool.folder} has room for {free} bytes, and the archive takes {spool.raw_bytes}"
             raise Refused(what, cure="name a folder with more as --spool, or restore without --jobs, which needs none")
-        with _opened(spool.folder) as (file, path):
-            for chunk in chunks:
-                watch.check()
-                file.write(chunk)
-                watch.moved()
-            file.flush()
-            yield path
+        watched = _watched(chunks, watch)
+        first = next(watched, b"")
+        if first.startswith(CUSTOM):
+            with _opened(spool.folder) as (file, path):
+                for chunk in chain([first], watched):
+                    file.write(chunk)
+                file.flush()
+                yield path
+        else:
+            staging = FolderStaging(spool.folder, SystemProcess())
+            staging.sweep()
+            with staging.folder() as folder:
+                _unpack(chain([first], watched), folder)
+                yield folder
     except OSError as error:
         cure = "name another folder as --spool, or restore without --jobs, which needs none"
         raise Refused(f"cannot keep the archive in {spool.folder}: {error.strerror}", cure=cure) from error
+
+
+def _watched(chunks: Iterable[bytes], watch: Watch) -> Iterator[bytes]:
+    for chunk in chunks:
+        watch.check()
+        yield chunk
+        watch.moved()
+
+
+def _unpack(chunks: Iterator[bytes], folder: Path) -> None:
+    """A directory archive that comes as a tar, back into its files: several sessions read those, and no tar. Raises Corrupt."""
+    stream = cast(IO[bytes], _Stream(chunks))
+    try:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                if not _NAME.fullmatch(member.name) or content is None:
+                    raise Corrupt(f"the archive has a file {member.name!r}, which pg_dump does not write")
+                with (folder / member.name).open("xb") as file:
+                    shutil.copyfileobj(content, file, 1 << 20)
+    except tarfile.TarError as error:
+        raise Corrupt(f"the archive is neither of format custom nor of format directory: {error}") from error
+    # What is behind its end is checked too, where it was read from.
+    deque(chunks, maxlen=0)
+
+
+class _Stream:
+    """Chunks of any size as what tarfile reads."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, memoryview(b"")
+
+    def read(self, count: int) -> bytes:
+        """Fewer only at the end."""
+        pieces = []
+        while count:
+            self._rest = self._rest or memoryview(next(self._chunks, b""))
+            if not self._rest:
+                break
+            piece, self._rest = self._rest[:count], self._rest[count:]
+            pieces.append(piece)
+            count -= len(piece)
+        return b"".join(pieces)
 
 
 @contextmanager

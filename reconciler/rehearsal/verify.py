@@ -67,7 +67,7 @@ def _examine(world: World, want: DatabasePolicy, copy: "_Copy", moved: Progress)
             facts=manifest.dump_facts(),
             globals=read_globals(origin, manifest, world.identities),
             chunks=chunks,
-            raw_bytes=manifest.object_of("dump").raw_bytes,
+            raw_bytes=manifest.archive_raw_bytes,
             fingerprint=read_fingerprint(origin, manifest, world.identities),
         )
         rehearsed = rehearse(world.scratch, whole, want.checks, world.clock)
@@ -92,20 +92,23 @@ def _join(done: Rehearsed, more: Rehearsed) -> None:
 
 def _beside(world: World, origin: Target, manifest: Manifest, done: Rehearsed) -> None:
     """All objects but the archive, which is read last and once."""
-    archived = manifest.object_of("dump")
-    for stored in manifest.objects:
-        if stored is not archived:
-            _compare(world, origin, manifest, stored, lambda _: None)
+    archived = manifest.archive_objects()
+    beside = [stored for stored in manifest.objects if stored not in archived]
+    for stored in beside:
+        _compare(world, origin, manifest, stored, lambda _: None)
     # Of a single part's the two hashes are one; of several, only `hash` reads for the sake of the second.
-    if len(archived.parts) == 1 and archived.parts[0].sha256 != archived.sha256:
-        raise Corrupt(f"the manifest of {manifest.id} names two hashes for the same bytes of {archived.name}")
-    done.did.append(f"compared {len(manifest.objects) - 1} objects beside the archive with their hashes")
+    for stored in archived:
+        if len(stored.parts) == 1 and stored.parts[0].sha256 != stored.sha256:
+            raise Corrupt(f"the manifest of {manifest.id} names two hashes for the same bytes of {stored.name}")
+    done.did.append(f"compared {len(beside)} objects beside the archive with their hashes")
 
 
 def _hash(world: World, origin: Target, manifest: Manifest, done: Rehearsed, moved: Progress) -> None:
-    stored = manifest.object_of("dump")
-    _compare(world, origin, manifest, stored, moved)
-    done.did.append(f"compared {stored.stored_bytes} bytes of the archive with their {len(stored.parts)} hashes")
+    before, parts = 0, 0
+    for stored in manifest.archive_objects():
+        _compare(world, origin, manifest, stored, lambda count, before=before: moved(before + count))  # type: ignore[misc]  # mypy can't infer a default
+        before, parts = before + stored.stored_bytes, parts + len(stored.parts)
+    done.did.append(f"compared {before} bytes of the archive with their {parts} hashes")
 
 
 def _compare(world: World, origin: Target, manifest: Manifest, stored: StoredObject, moved: Progress) -> None:
@@ -159,7 +162,7 @@ def _record(
         backup=manifest.id,
         target=copy.target,
         content=copy.content,
-        sha256=manifest.object_of("dump").sha256,
+        sha256=manifest.archive_sha256,
         instant=manifest.instant,
         level=copy.level,
         result=outcome(done.faults),

@@ -40,15 +40,23 @@ class FolderStaging:
 
     def sweep(self) -> int:
         """Remove what dead processes left there; how many folders."""
-        swept = 0
+        swept, ours = 0, self._process.begin()
+        self._process.end(ours)
         with suppress(OSError):
             for entry in list(os.scandir(self._base)):
                 owner = _owner(entry.name)
                 # Only what is proven: in another container the same pid is somebody else.
-                if owner is not None and entry.is_dir(follow_symlinks=False) and self._process.is_gone(owner):
+                if owner is None or not entry.is_dir(follow_symlinks=False) or _is_of(ours, owner):
+                    continue
+                if self._process.is_gone(owner):
                     shutil.rmtree(entry.path, ignore_errors=True)
                     swept += 1
         return swept
+
+
+def _is_of(one: Owner, other: Owner) -> bool:
+    """The same living process. What it has finished with is gone already, and the rest is not ours to judge."""
+    return all(getattr(one, name) == getattr(other, name) for name in ("boot", "pid_namespace", "pid", "start_ticks"))
 
 
 def _name(owner: Owner) -> str:

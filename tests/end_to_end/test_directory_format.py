@@ -3,12 +3,12 @@
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.conftest import Stand
 from tests.postgres.processes import comes_true
+from tests.servers.postgres import BINARIES
 
 FORMAT = "dumps:\n      format: directory\n      jobs: 2\n      staging: {path: ./staging, most: 32MiB}"
 
@@ -29,7 +29,8 @@ def test_taken_copied_and_listed(directory: Stand) -> None:
     assert manifest["archive"] == "directory"
     assert "dump/toc.dat.zst" in names
     assert "hotel.guests" in {stored.get("table") for stored in names.values()}
-    assert sum(f"/{backup['id']}/dump/" in key for key in directory.keys()) == 2 * sum(name.startswith("dump/") for name in names)
+    every, files = directory.keys(), [name for name in names if name.startswith("dump/")]
+    assert 2 * len(files) == sum(f"/{backup['id']}/dump/" in key for key in every)
     assert [] == list((directory.folder / "staging").iterdir())
     assert [] == [key for key in directory.leftovers() if "/dump/" not in key and "fingerprint" not in key]
 
@@ -41,22 +42,10 @@ def test_fetched_and_restored_by_pg_restore(directory: Stand) -> None:
 
     directory.run("backups", "fetch", backup["id"], "--output", "archive")
 
-    with directory.connect() as admin:
-        admin.execute("DROP DATABASE IF EXISTS fetched")
-        admin.execute("CREATE DATABASE fetched TEMPLATE template0")
-    url = directory.admin_url.rpartition("/")[0] + "/fetched"
-    pg_restore = (
-        Path(str(directory.status.postgres.bin_dir)) / "pg_restore" if hasattr(directory.status.postgres, "bin_dir") else None
-    )
-    program = str(pg_restore) if pg_restore else _program("pg_restore")
-    subprocess.run([program, "--no-owner", f"--dbname={url}", "archive"], cwd=directory.folder, check=False, capture_output=True)
+    url = _empty(directory, "fetched")
+    argv = [str(BINARIES[18] / "pg_restore"), "--no-owner", f"--dbname={url}", "archive"]
+    subprocess.run(argv, cwd=directory.folder, check=False, capture_output=True)
     assert _count(directory, "hotel", "guests") == _count(directory, "fetched", "guests") > 0
-
-
-def _program(name: str) -> str:
-    from tests.servers.postgres import BINARIES
-
-    return str(BINARIES[18] / name)
 
 
 def _count(stand: Stand, database: str, table: str) -> int:
@@ -82,6 +71,35 @@ def test_restored(directory: Stand, jobs: str) -> None:
     for table in ("guests", "rooms", "reservations"):
         assert _count(directory, "hotel", table) == _count(directory, "restored", table) > 0
     assert [] == list((directory.folder / "staging").iterdir())
+
+
+def test_one_table(directory: Stand) -> None:
+    """With its rows, and nothing of the others."""
+    directory.run("apply", "--yes")
+    (backup,) = directory.backups()
+    into = _empty(directory, "one")
+
+    ran = directory.run("backups", "restore", backup["id"], "--into", into, "--table", "hotel.guests", "--from", "primary")
+
+    assert "restored" in ran.stdout
+    assert [] == list((directory.folder / "staging").iterdir())
+    assert _count(directory, "hotel", "guests") == _count(directory, "one", "guests") > 0
+    with directory.connect("one") as session:
+        found = session.execute(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'hotel'::regnamespace"
+        ).fetchall()
+    assert [("guests",)] == found
+
+
+@pytest.mark.parametrize("level", ["hash", "toc", "restore"])
+def test_verified(directory: Stand, level: str) -> None:
+    """As any other backup."""
+    directory.run("apply", "--yes")
+    (backup,) = directory.backups()
+
+    ran = directory.run("backups", "verify", backup["id"], "--level", level, "--target", "primary")
+
+    assert "passed" in ran.stdout
 
 
 def test_killed_while_it_dumps(directory: Stand) -> None:
