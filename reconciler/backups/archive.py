@@ -18,12 +18,14 @@ class ArchiveHead(msgspec.Struct, frozen=True, kw_only=True):
     client_version: str
 
 
-def read_head(start: bytes) -> ArchiveHead:
-    """From an archive's first bytes. Raises Corrupt for what is no custom-format archive of pg_dump 12 to 18."""
+def read_head(start: bytes, kind: int = CUSTOM) -> ArchiveHead:
+    """From the first bytes of an archive, or of a directory's table of contents. Raises Corrupt for anything else."""
     try:
-        return Cursor(start).head(CUSTOM)
+        return Cursor(start).head(kind)
     except (IndexError, UnicodeDecodeError) as error:
-        raise Corrupt("this is no archive that pg_dump wrote with --format=custom") from error
+        raise Corrupt(
+            f"this is no archive that pg_dump wrote with --format={'custom' if kind == CUSTOM else 'directory'}"
+        ) from error
 
 
 class Cursor:

@@ -9,7 +9,7 @@ from reconciler.backups.pipeline import Progress, open_object
 from reconciler.backups.records import read_whole
 from reconciler.backups.signing import Signed, check_signature
 from reconciler.backups.tarred import as_tar
-from reconciler.backups.toc import TOC
+from reconciler.backups.toc import TOC, large_object_files, read_toc
 from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.world.facts import Backup, Globals
 from reconciler.world.fingerprint import Fingerprint
@@ -60,6 +60,15 @@ class Files:
         if unread:
             what = f"{self._target.name}: {self._manifest.id} has a file {unread[0]}"
             raise Corrupt(f"{what}, which its table of contents does not name")
+
+    def check_complete(self) -> None:
+        """Every file that the table of contents names is there. Raises Corrupt."""
+        for entry in read_toc(self.toc()):
+            if entry.file:
+                self._named(entry.file)
+            if entry.kind == "BLOBS":
+                for name in large_object_files(b"".join(self.read(entry.file))):
+                    self._named(name)
 
     def toc(self) -> bytes:
         """The table of contents. Read once."""

@@ -124,9 +124,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         if self.archive == "custom":
             return self.object_of("dump").sha256
         lines = sorted(f"{stored.name} {stored.sha256}\n" for stored in self.archive_objects())
-        return sha256(
-            "".join(f"{one.name} {one.sha256}\n" for one in sorted(objects, key=lambda one: one.name)).encode()
-        ).hexdigest()
+        return sha256("".join(lines).encode()).hexdigest()
 
     @property
     def archive_raw_bytes(self) -> int:

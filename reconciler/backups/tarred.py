@@ -36,14 +36,25 @@ def _members(toc: bytes, open_file: Callable[[str], Sized], only: Collection[str
         if not entry.file or (only is not None and entry.file not in only):
             continue
         if entry.kind == "BLOBS":
-            # pg_restore takes the large objects that come, until it meets their list.
-            size, chunks = open_file(entry.file)
-            listed = b"".join(chunks)
-            for name in large_object_files(listed):
-                yield from _member(name, *open_file(name))
-            yield from _member(entry.file, size, [listed])
+            yield from _large_objects(entry.file, open_file)
         else:
             yield from _member(entry.file, *open_file(entry.file))
+
+
+def _large_objects(listing: str, open_file: Callable[[str], Sized]) -> Iterator[bytes]:
+    """pg_restore takes the large objects that come, until it meets their list; of that it reads the name only.
+
+    So the list comes in one chunk with the end of the last of them: pg_restore must not be done while chunks are left.
+    """
+    size, chunks = open_file(listing)
+    listed = b"".join(chunks)
+    held = b""
+    for name in large_object_files(listed):
+        for chunk in _member(name, *open_file(name)):
+            if held:
+                yield held
+            held = chunk
+    yield held + b"".join(_member(listing, size, [listed]))
 
 
 def _member(name: str, size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
 from reconciler import __version__
 from reconciler.backups import layout
-from reconciler.backups.archive import HEAD_BYTES, ArchiveHead, read_head
+from reconciler.backups.archive import CUSTOM, HEAD_BYTES, TAR, ArchiveHead, read_head
 from reconciler.backups.encryption import decrypt
-from reconciler.backups.fetch import read_fingerprint, read_globals
+from reconciler.backups.fetch import Files, read_fingerprint, read_globals
 from reconciler.backups.manifest import (
     FORMAT,
     Compression,
@@ -26,6 +27,7 @@ from reconciler.backups.manifest import (
 from reconciler.backups.pipeline import Tally, decompress
 from reconciler.backups.records import read_repository, read_whole
 from reconciler.backups.signing import sign, signing_key
+from reconciler.backups.toc import TOC
 from reconciler.errors import Absent, Corrupt, Refused
 from reconciler.planning.identity import elsewhere
 from reconciler.planning.plan import Action, Shown, Step
@@ -98,11 +100,14 @@ class AdoptBackup(Action, frozen=True, kw_only=True, tag="adopt_backup"):
         repository = read_repository(target, layout.repository_key(self.database))
         head: list[ArchiveHead] = []
         orphan = Orphan(target=target, database=self.database, id=self.backup, identities=world.identities)
-        archive = _measured(orphan, layout.DUMP, "dump", head=head)
-        objects = (archive, _measured(orphan, layout.GLOBALS, "globals", head=None), *_marks_of(orphan))
+        archive = _archive_of(orphan, head)
+        objects = (*archive, _measured(orphan, layout.GLOBALS, "globals", head=None), *_marks_of(orphan))
         manifest = _imported(
             self.database, self.backup, repository, head=head[0], objects=objects, policy_digest=world.policy_digest
         )
+        if manifest.archive == "directory":
+            # Files that were never stored leave no trace but there.
+            Files(target, manifest, world.identities).check_complete()
         manifest = _explained(target, manifest, world.identities)
         retain, text = custody_of(target).retain, encode(manifest)
         keep_until = world.clock.now() + retain if retain else None
@@ -132,19 +137,34 @@ class Orphan(msgspec.Struct, frozen=True, kw_only=True):
         raise Absent(f"{self.target.name}: {key} is not there", cure="without it, this can't be made a backup again")
 
 
+def _archive_of(orphan: Orphan, head: list[ArchiveHead]) -> tuple[StoredObject, ...]:
+    """One stream, or the files of a directory."""
+    root = layout.object_key(orphan.database, orphan.id, "")
+    files = [item.key.removeprefix(root) for item in orphan.target.list(root + layout.FOLDER).items]
+    if not files:
+        return (_measured(orphan, layout.DUMP, "dump", head=head),)
+    toc = f"{layout.FOLDER}{TOC}{layout.ZSTD}"
+    plain = sorted({name.removesuffix(layout.AGE) for name in files} - {toc})
+    data = (_measured(orphan, name, "data", head=None) for name in plain)
+    return (_measured(orphan, toc, "toc", head=head), *data)
+
+
 def _measured(orphan: Orphan, plain: str, content: Content, *, head: list[ArchiveHead] | None) -> StoredObject:
     """Reads the object to its end: what can't be decrypted and decompressed whole is no backup."""
     tally, start, key = Tally(), b"", orphan.key(plain)
-    name, what = key.rpartition("/")[2], f"{orphan.target.name}: {key}"
+    name = key.removeprefix(layout.object_key(orphan.database, orphan.id, ""))
+    what = f"{orphan.target.name}: {key}"
     with orphan.target.read(key) as blob:
         stored = tally.hash_stored(iter(blob))
         if key.endswith(layout.AGE):
             stored = decrypt(stored, orphan.identities(), what)
-        for chunk in tally.count_raw(_whole(stored, what), lambda _: None):
+        # A large object may be of no bytes; all else has some.
+        opened = decompress(stored, what) if content == "data" else _whole(stored, what)
+        for chunk in tally.count_raw(opened, lambda _: None):
             if head is not None and len(start) < HEAD_BYTES:
                 start += chunk[:HEAD_BYTES]
     if head is not None:
-        head.append(read_head(start))
+        head.append(read_head(start, TAR if content == "toc" else CUSTOM))
     return tally.result(name, content)
 
 
@@ -183,6 +203,7 @@ def _imported(
     policy_digest: str,
 ) -> Manifest:
     when = layout.instant_of(backup)
+    archive: Literal["custom", "directory"] = "directory" if any(stored.content == "toc" for stored in objects) else "custom"
     return Manifest(
         format=FORMAT,
         id=backup,
@@ -211,8 +232,8 @@ def _imported(
         objects=objects,
         stored_bytes=sum(stored.stored_bytes for stored in objects),
         compression=Compression(algorithm="zstd", level=0),
-        archive="custom",
-        restore_by_hand=restore_by_hand(encrypted=any(stored.is_encrypted for stored in objects)),
+        archive=archive,
+        restore_by_hand=restore_by_hand(encrypted=any(stored.is_encrypted for stored in objects), archive=archive),
     )
 
 

@@ -82,6 +82,15 @@ def test_its_end_is_in_the_last_chunk(postgres18: Server, tmp_path: Path) -> Non
     assert rows not in b"".join(chunks[:-1])
 
 
+def test_its_end_after_large_objects(postgres18: Server, tmp_path: Path) -> None:
+    """Of the list that follows them pg_restore reads only the name, and is done: so it is no chunk of its own."""
+    database = postgres18.new_database("SELECT lo_from_bytea(0, 'the only one')")
+    chunks = list(tar(dumped(postgres18, database, tmp_path / "archive")))
+
+    assert b"the only one" in chunks[-1]
+    assert b"blobs" in chunks[-1]
+
+
 def test_the_table_of_contents(postgres: Server, archive: tuple[str, Path]) -> None:
     """Every entry as pg_restore lists it, and every file of the folder is some entry's, or a large object."""
     _, folder = archive

@@ -1,6 +1,7 @@
 """Directory archives from the policy to the restored database: taken, copied, listed, fetched, restored, swept."""
 
 import os
+import shutil
 import signal
 import subprocess
 
@@ -100,6 +101,42 @@ def test_verified(directory: Stand, level: str) -> None:
     ran = directory.run("backups", "verify", backup["id"], "--level", level, "--target", "primary")
 
     assert "passed" in ran.stdout
+
+
+def test_an_orphan_is_adopted(directory: Stand) -> None:
+    """Its manifest lost, it is read and made a backup again; with a file lost too, it is not."""
+    directory.rewrite("targets: [primary, disk]", "targets: [disk]")
+    directory.run("apply", "--yes")
+    (backup,) = directory.backups()
+    folder = next((directory.folder / "disk").rglob("manifest.json")).parent
+    (folder / "manifest.json").unlink()
+    file = next(path for path in (folder / "dump").iterdir() if path.name[0].isdigit())
+    kept = file.read_bytes()
+
+    file.unlink()
+    refused = directory.run("backups", "adopt", backup["id"], expect=1)
+    file.write_bytes(kept)
+    directory.run("backups", "adopt", backup["id"])
+
+    assert "which its table of contents names" in refused.stdout + refused.stderr
+    assert ["imported"] == [each["kind"] for each in directory.backups()]
+    directory.run("backups", "restore", backup["id"], "--into", _empty(directory, "adopted"))
+    assert _count(directory, "hotel", "guests") == _count(directory, "adopted", "guests") > 0
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not on this machine; `apt install zstd`")
+def test_restored_by_hand(directory: Stand) -> None:
+    """The very line that the manifest prints, with the real programs, on the files as they lie on the disk."""
+    directory.run("apply", "--yes")
+    (backup,) = directory.backups()
+    folder = next((directory.folder / "disk").rglob("manifest.json")).parent
+    manifest = directory.json("backups", "show", backup["id"])
+    line = manifest["restore_by_hand"].replace("DATABASE", f"'{_empty(directory, 'by_hand')}'")
+    path = f"{BINARIES[18]}:{os.environ['PATH']}"
+
+    subprocess.run(["/bin/bash", "-c", line], cwd=folder, check=True, env={**os.environ, "PATH": path}, capture_output=True)
+
+    assert _count(directory, "hotel", "guests") == _count(directory, "by_hand", "guests") > 0
 
 
 def test_killed_while_it_dumps(directory: Stand) -> None:
