@@ -67,7 +67,7 @@ databases:
   big:
     source: {{provider: postgres, url: "${{SOURCE_URL}}"}}
     encryption: {encryption}
-    dumps: {{schedule: "0 2 * * *", targets: [primary], compression: {{level: {level}}}, fingerprint: {fingerprint}}}
+    dumps: {{schedule: "0 2 * * *", targets: [primary], compression: {{level: {level}}}, fingerprint: {fingerprint}{more}}}
 """
 
 
@@ -120,20 +120,26 @@ def shell(line: str) -> Case:
     return lambda ground: timed(ground, ["bash", "-o", "pipefail", "-ec", line])
 
 
-def dump(level: int, *, encrypted: bool = False, fingerprint: str = "none") -> Case:
+def dump(level: int, *, encrypted: bool = False, fingerprint: str = "none", more: str = "") -> Case:
     """`reconcile backups take`, from the start of the program to its end."""
 
     def run(ground: Ground) -> Measured:
         encryption = f"{{age_recipients: [{ground.environment['RECIPIENT']}]}}" if encrypted else "none"
-        write_policy(ground, token_hex(4), level, encryption, fingerprint)
+        write_policy(ground, token_hex(4), level, encryption, fingerprint, more)
         return timed(ground, reconcile("backups", "take"))
 
     return run
 
 
-def write_policy(ground: Ground, prefix: str, level: int, encryption: str, fingerprint: str) -> None:
+def write_policy(ground: Ground, prefix: str, level: int, encryption: str, fingerprint: str, more: str = "") -> None:
     text = POLICY.format(
-        bucket=BUCKET, prefix=prefix, endpoint=ground.endpoint, level=level, encryption=encryption, fingerprint=fingerprint
+        bucket=BUCKET,
+        prefix=prefix,
+        endpoint=ground.endpoint,
+        level=level,
+        encryption=encryption,
+        fingerprint=fingerprint,
+        more=more,
     )
     (ground.folder / "backup-policy.yaml").write_text(text)
 
@@ -147,6 +153,7 @@ DUMPS: dict[str, Case] = {
     BARE: shell('pg_dump -Fc --compress=0 "$SOURCE_URL" >/dev/null'),
     "reconcile, zstd 1": dump(1),
     "reconcile, zstd 3": dump(3),
+    "reconcile, zstd 3, directory": dump(3, more=", format: directory, jobs: 2"),
     "reconcile, zstd 3, age": dump(3, encrypted=True),
     "reconcile, zstd 3, age, counts": dump(3, encrypted=True, fingerprint="counts"),
     "reconcile, zstd 3, checksums": dump(3, fingerprint="checksums"),
