@@ -125,13 +125,13 @@ def dump(level: int, *, encrypted: bool = False, fingerprint: str = "none", more
 
     def run(ground: Ground) -> Measured:
         encryption = f"{{age_recipients: [{ground.environment['RECIPIENT']}]}}" if encrypted else "none"
-        write_policy(ground, token_hex(4), level, encryption, fingerprint, more)
+        write_policy(ground, token_hex(4), level, encryption, fingerprint, more=more)
         return timed(ground, reconcile("backups", "take"))
 
     return run
 
 
-def write_policy(ground: Ground, prefix: str, level: int, encryption: str, fingerprint: str, more: str = "") -> None:
+def write_policy(ground: Ground, prefix: str, level: int, encryption: str, fingerprint: str, *, more: str = "") -> None:
     text = POLICY.format(
         bucket=BUCKET,
         prefix=prefix,

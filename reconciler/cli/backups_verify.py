@@ -1,7 +1,8 @@
 """`backups verify`: read backups back now, whatever the schedule says, and write down what came of it."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import msgspec
 
@@ -12,7 +13,8 @@ from reconciler.cli.progress import progress
 from reconciler.cli.session import Session, open_session
 from reconciler.duties import DUTIES
 from reconciler.duties.verification import newest_on, plan_verify, sentence
-from reconciler.errors import Absent, ReconcilerError, Refused, Stopped
+from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused, Stopped
+from reconciler.hooks import hooked
 from reconciler.planning.identity import disagreement
 from reconciler.planning.text import plain
 from reconciler.policy.model import DatabasePolicy, Level
@@ -77,17 +79,20 @@ def verify(call: Call) -> int:
         where = f" on {call.arguments.target}" if call.arguments.target else ""
         raise Absent(f"there is no whole backup{where} to verify", cure="`reconcile backups list` shows what there is")
     evidence: list[Evidence] = []
+    hooks: list[ReconcilerError] = []
     for one in chosen:
         try:
-            evidence.append(_verify(call, session, one))
+            evidence.append(_verify(call, session, one, hooks))
         except Stopped:
             raise
         except ReconcilerError as error:
             untried.append(_untried(one, error))
     _answer(call, evidence, untried)
+    for failed in hooks:
+        call.say(plain(failed.what) + (f"\n  {plain(failed.cure)}" if failed.cure else ""))
     if any(choice.foreign for choice in choices):
         return 3
-    if untried or any(one.result == "failed" for one in evidence):
+    if untried or hooks or any(one.result == "failed" for one in evidence):
         return 1
     return 3 if any(one.result == "unproven" for one in evidence) else 0
 
@@ -138,7 +143,7 @@ def _choice(copies: Sequence[Chosen], missed: Sequence[Untried], one: Survey) ->
     return Choice(untried=(*theirs, *missed), foreign=True)
 
 
-def _verify(call: Call, session: Session, one: Chosen) -> Evidence:
+def _verify(call: Call, session: Session, one: Chosen, hooks: list[ReconcilerError]) -> Evidence:
     rule = one.want.dumps.verify
     level: Level = call.arguments.level or (rule.level if rule else "restore")
     step = plan_verify(one.have, one.backup, one.target, level, why="by name")
@@ -148,16 +153,33 @@ def _verify(call: Call, session: Session, one: Chosen) -> Evidence:
         world = session.telling(tell).world_of(one.want, writable=True)
         says = f"{step.shown.does} {step.shown.to}"
         tell(Began(action=name, database=database, says=says, expected_bytes=step.shown.bytes))
-        evidence = prove(
-            world,
-            one.want,
-            backup=one.backup.id,
-            target=one.target,
-            level=level,
-            moved=lambda count: tell(Moved(action=name, bytes=count)),
+        evidence = _beside_hooks(
+            lambda: prove(
+                world,
+                one.want,
+                backup=one.backup.id,
+                target=one.target,
+                level=level,
+                moved=lambda count: tell(Moved(action=name, bytes=count)),
+            ),
+            hooked(world, one.want, step.action, hooks),
         )
         tell(Ended(action=name, database=database, says=sentence(evidence), ok=evidence.result == "passed"))
     return evidence
+
+
+def _beside_hooks(proving: Callable[[], Evidence], hooks: AbstractContextManager[None]) -> Evidence:
+    """Hooks after it are told that it failed, where it did; for whoever asked that is an answer."""
+    proven: list[Evidence] = []
+    try:
+        with hooks:
+            proven.append(proving())
+            if proven[0].result == "failed":
+                raise Corrupt(sentence(proven[0]))
+    except Corrupt:
+        if not proven:
+            raise
+    return proven[0]
 
 
 def _untried(one: Chosen, error: ReconcilerError) -> Untried:

@@ -1,8 +1,7 @@
 """Dumps: one for every slot of the schedule, on the first target that can be reached."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import datetime
 
 import msgspec
 
@@ -17,10 +16,9 @@ from reconciler.planning.guard import SKEW
 from reconciler.planning.identity import repository_id
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import age, counted, instant, size
-from reconciler.planning.timing import slots_of
+from reconciler.planning.timing import slots_of, waits
 from reconciler.policy.model import DEFAULT_JOBS, DatabasePolicy, Staging
 from reconciler.policy.secret import Revealed
-from reconciler.policy.timing import Window
 from reconciler.world.events import Moved
 from reconciler.world.facts import WHOLE, Filters, Identity, Known, Observation, Repository
 from reconciler.world.fingerprint import Summary
@@ -146,9 +144,9 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     slot = slots.latest(_undisputed(have, now), zone) if have.known() else None
     if slot is None or slot <= (newest_slot(have, now) or datetime.min.replace(tzinfo=now.tzinfo)):
         return Due(next_at=next_at)
-    closed = want.closed_by(now)
-    if closed is not None:
-        return _waits(want, have, slot, closed, want.opening(now))
+    waiting = waits(want, have, f"dump of slot {instant(slot)}", now)
+    if waiting is not None:
+        return waiting
     step, finding = plan_dump(want, have, slot=slot)
     if step is None:
         return Due(findings=(finding,) if finding else (), next_at=next_at, stuck=True)
@@ -163,19 +161,6 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     said = filters_of(want).says()
     why += f"; {said}" if said else ""
     return Due(steps=(msgspec.structs.replace(step, shown=msgspec.structs.replace(step.shown, why=why)),), next_at=next_at)
-
-
-def _waits(want: DatabasePolicy, have: Observation, slot: datetime, closed: Window, opens: datetime | None) -> Due:
-    """Nothing starts in a window; the slot stays due."""
-    never, what = f'(never "{closed}")', f"dump of slot {instant(slot)} waits"
-    if opens is None:
-        finding = Finding(
-            severity="error", where=have.database, what=f"{what} for ever {never}", cure="leave times open in never"
-        )
-        return Due(findings=(finding,), stuck=True)
-    local = opens.astimezone(ZoneInfo(want.timezone))
-    until = instant(opens) if local.utcoffset() == timedelta(0) else f"{instant(opens)} ({local:%H:%M} in {want.timezone})"
-    return Due(findings=(Finding(severity="note", where=have.database, what=f"{what} until {until} {never}"),), next_at=opens)
 
 
 def _undisputed(have: Observation, now: datetime) -> datetime:

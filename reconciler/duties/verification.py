@@ -7,6 +7,7 @@ from reconciler.errors import Corrupt, Finding
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.proof import last_verified, refuted
 from reconciler.planning.text import age, instant
+from reconciler.planning.timing import waits
 from reconciler.policy.model import DatabasePolicy, Level, Verify
 from reconciler.policy.units import format_duration
 from reconciler.rehearsal.verify import verify
@@ -25,6 +26,7 @@ class VerifyBackup(Action, frozen=True, kw_only=True, tag="verify_backup"):
     """Read one copy of a backup back, to that level."""
 
     effect = "create"
+    hooked = "verify"
 
     backup: str
     target: str
@@ -76,6 +78,10 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
             later.append(at)
         else:
             steps.append(plan_verify(have, backup, target, rule.level, why=_why(last, rule, now)))
+    waiting = waits(want, have, "verification", now) if steps else None
+    if waiting is not None:
+        soonest = min([*later, *([waiting.next_at] if waiting.next_at else [])], default=None)
+        return Due(findings=(*found, *waiting.findings), next_at=soonest, stuck=waiting.stuck)
     return Due(steps=tuple(steps), findings=found, next_at=min(later, default=None))
 
 

@@ -1,11 +1,14 @@
 """How long dumps take, and so when they are due. Pure."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from statistics import median_high
+from zoneinfo import ZoneInfo
 
-from reconciler.planning.text import age
+from reconciler.errors import Finding
+from reconciler.planning.plan import Due
+from reconciler.planning.text import age, instant
 from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.schedule import Slots
 from reconciler.policy.timing import Steps
@@ -33,6 +36,22 @@ def _durations(have: Observation) -> Iterator[timedelta]:
 def slots_of(want: DatabasePolicy, have: Observation) -> Slots:
     """When dumps of this very database are due."""
     return want.slots(usual_duration(have))
+
+
+def waits(want: DatabasePolicy, have: Observation, what: str, now: datetime) -> Due | None:
+    """What is due in a window: nothing but to wait. None where nothing keeps it from starting."""
+    closed = want.closed_by(now)
+    if closed is None:
+        return None
+    opens, never = want.opening(now), f'(never "{closed}")'
+    if opens is None:
+        says = f"{what} waits for ever {never}"
+        finding = Finding(severity="error", where=have.database, what=says, cure="leave times open in dumps.never")
+        return Due(findings=(finding,), stuck=True)
+    local = opens.astimezone(ZoneInfo(want.timezone))
+    until = instant(opens) if local.utcoffset() == timedelta(0) else f"{instant(opens)} ({local:%H:%M} in {want.timezone})"
+    finding = Finding(severity="note", where=have.database, what=f"{what} waits until {until} {never}")
+    return Due(findings=(finding,), next_at=opens)
 
 
 def rhythm(want: DatabasePolicy, usual: timedelta | None) -> str:

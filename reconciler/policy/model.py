@@ -21,7 +21,7 @@ Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")]
 
 Variable = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 """The name of a variable of the environment."""
-Occurrence = Literal["dump", "copy", "prune"]
+Occurrence = Literal["dump", "copy", "verify", "prune"]
 """Kinds of action that hooks run beside."""
 
 _Jobs = Annotated[int, Meta(ge=1, le=64)]
@@ -234,7 +234,7 @@ class Hook(Section, frozen=True, kw_only=True):
     on: Annotated[
         tuple[Occurrence, ...],
         Meta(
-            description="Beside which actions it runs, each of them: dump, copy, prune.",
+            description="Beside which actions it runs, each of them: dump, copy, verify, prune.",
             examples=[["dump", "copy"]],
             min_length=1,
             extra_json_schema={"uniqueItems": True},
@@ -349,7 +349,8 @@ class Dumps(Section, frozen=True, kw_only=True):
     never: Annotated[
         tuple[Window, ...],
         Meta(
-            description="Minutes, as cron names them, in which no dump starts: what is due then waits until they are over.",
+            description="Minutes, as cron names them, in which no dump and no verification starts: what is due then waits until "
+            "they are over.",
             examples=[["* 17-21 * * FRI"]],
         ),
     ] = ()
@@ -379,7 +380,7 @@ class Dumps(Section, frozen=True, kw_only=True):
     hooks: Annotated[
         Hooks,
         Meta(
-            description="Programs that run beside dumps, copies and prunes.",
+            description="Programs that run beside dumps, copies, verifications and prunes.",
             examples=[{"before": [{"argv": ["./pause-jobs"]}], "after": [{"argv": ["./resume-jobs"]}]}],
         ),
     ] = Hooks()

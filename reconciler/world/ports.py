@@ -405,7 +405,7 @@ class Occasion(msgspec.Struct, frozen=True, kw_only=True):
 
     phase: Literal["before", "after"]
     of: str
-    """`dump`, `copy`, `prune`."""
+    """`dump`, `copy`, `verify`, `prune`."""
     facts: Mapping[str, str]
     """What it is told, by the names of variables without their prefix: DATABASE, TARGET, BACKUP, and after it RESULT."""
 
