@@ -1,7 +1,7 @@
 """A directory archive as a backup: each of pg_dump's files an object of its own, stored while others are still written."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 
@@ -10,8 +10,9 @@ import msgspec
 from reconciler.backups.layout import FOLDER, ZSTD
 from reconciler.backups.manifest import StoredObject
 from reconciler.backups.pipeline import Packing, Progress
-from reconciler.backups.toc import TOC, read_toc
-from reconciler.world.ports import Dump, DumpFile, World
+from reconciler.backups.toc import TOC, Entry, files_of, is_list, read_toc
+from reconciler.errors import Corrupt
+from reconciler.world.ports import Dump, DumpFile, Staging
 
 Put = Callable[[str, Iterable[bytes], Progress], StoredObject]
 """Stores one file of it under the name that it has in the folder."""
@@ -29,20 +30,21 @@ def packing_of_each(packing: Packing, jobs: int) -> Packing:
     return msgspec.structs.replace(packing, threads=max(1, (packing.threads or os.cpu_count() or 1) // jobs))
 
 
-def store_folder(dump: Dump, room: Room, world: World, put: Put, moved: Progress) -> tuple[StoredObject, ...]:
+def store_folder(dump: Dump, room: Room, staging: Staging, put: Put, moved: Progress) -> tuple[StoredObject, ...]:
     """All files of the dump, by name; the rows of which table each of them holds is told with it.
 
     Raises what dump and target raise, whichever is first; by then nothing of it is under way any more.
     """
     counted = _Counted(moved)
-    toc: list[bytes] = []
+    kept: dict[str, list[bytes]] = {}
     failed: list[BaseException] = []
     futures: list[Future[StoredObject]] = []
     pool = ThreadPoolExecutor(room.jobs, thread_name_prefix="file")
 
     def store(file: DumpFile) -> StoredObject:
         try:
-            chunks = _remembered(file.chunks(), toc) if file.name == TOC else file.chunks()
+            # The lists of what there is, and of the large objects: their few bytes say what must have come.
+            chunks = _remembered(file.chunks(), kept.setdefault(file.name, [])) if is_list(file.name) else file.chunks()
             return put(file.name, chunks, counted.part())
         except BaseException as error:
             failed.append(error)
@@ -56,12 +58,19 @@ def store_folder(dump: Dump, room: Room, world: World, put: Put, moved: Progress
             raise failed[0]
 
     try:
-        with world.staging.folder() as folder:
+        with staging.folder() as folder:
             dump.into_folder(folder, most=room.most, take=take, check=check)
             stored = [future.result() for future in futures]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    tables = _tables(b"".join(toc))
+    entries = read_toc(b"".join(kept.get(TOC, [])))
+    missing = sorted({*files_of(entries, lambda name: b"".join(kept.get(name, [])))} - {file_of(one.name) for one in stored})
+    if missing:
+        raise Corrupt(
+            f"pg_dump ended well, but its file {missing[0]} never came, which its table of contents names",
+            cure="see whether anybody else removes files from the folder that dumps.staging.path names",
+        )
+    tables = _tables(entries)
     named = [msgspec.structs.replace(one, table=tables.get(file_of(one.name))) for one in stored]
     return tuple(sorted(named, key=lambda one: one.name))
 
@@ -92,8 +101,8 @@ def _remembered(chunks: Iterable[bytes], kept: list[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _tables(toc: bytes) -> Mapping[str, str]:
-    return {entry.file: f"{entry.schema}.{entry.name}" for entry in read_toc(toc) if entry.kind == "TABLE DATA" and entry.file}
+def _tables(entries: Sequence[Entry]) -> Mapping[str, str]:
+    return {entry.file: f"{entry.schema}.{entry.name}" for entry in entries if entry.kind == "TABLE DATA" and entry.file}
 
 
 def file_of(name: str) -> str:

@@ -9,7 +9,7 @@ from reconciler.backups.pipeline import Progress, open_object
 from reconciler.backups.records import read_whole
 from reconciler.backups.signing import Signed, check_signature
 from reconciler.backups.tarred import as_tar
-from reconciler.backups.toc import TOC, large_object_files, read_toc
+from reconciler.backups.toc import TOC, files_of, read_toc
 from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.world.facts import Backup, Globals
 from reconciler.world.fingerprint import Fingerprint
@@ -63,12 +63,8 @@ class Files:
 
     def check_complete(self) -> None:
         """Every file that the table of contents names is there. Raises Corrupt."""
-        for entry in read_toc(self.toc()):
-            if entry.file:
-                self._named(entry.file)
-            if entry.kind == "BLOBS":
-                for name in large_object_files(b"".join(self.read(entry.file))):
-                    self._named(name)
+        for name in files_of(read_toc(self.toc()), lambda name: b"".join(self.read(name))):
+            self._named(name)
 
     def toc(self) -> bytes:
         """The table of contents. Read once."""

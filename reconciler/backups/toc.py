@@ -1,5 +1,7 @@
 """The table of contents of a directory archive: which file holds what."""
 
+from collections.abc import Callable, Iterator, Sequence
+
 import msgspec
 
 from reconciler.backups.archive import TAR, Cursor
@@ -55,6 +57,20 @@ def _entry(cursor: Cursor) -> Entry:
     while (text := cursor.text_or_none()) is not None:
         depends_on.append(int(text) if text.isdecimal() else -1)
     return Entry(number=number, kind=kind, schema=schema, name=name, file=cursor.text(), depends_on=tuple(depends_on))
+
+
+def is_list(name: str) -> bool:
+    """Whether a file says which others there are."""
+    return name == TOC or name.endswith(".toc")
+
+
+def files_of(entries: Sequence[Entry], read: Callable[[str], bytes]) -> Iterator[str]:
+    """Every file that must be there beside the table of contents. `read` gives the lists of large objects. Raises Corrupt."""
+    for entry in entries:
+        if entry.file:
+            yield entry.file
+        if entry.kind == "BLOBS":
+            yield from large_object_files(read(entry.file))
 
 
 def large_object_files(text: bytes) -> tuple[str, ...]:

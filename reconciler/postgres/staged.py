@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event, Lock
 
 from reconciler.errors import Refused, Unreachable
+from reconciler.postgres.disk import on_disk
 from reconciler.world.ports import Clock
 
 READ_BYTES = 1 << 20
@@ -22,6 +23,10 @@ PUNCH_BYTES = 8 << 20
 LEAST_FREE_BYTES = 64 << 20
 """Of the file system: with less, pg_dump is held back, since others live there too."""
 LOOK_SECONDS = 0.05
+BLOCK_BYTES = 4096
+DOING = "cannot read what pg_dump writes on this machine"
+CURE = "look at its disk; dumps.staging.path names the folder"
+LOCAL = "name a folder on a local disk as dumps.staging.path"
 _KEEP_SIZE_AND_PUNCH = 0x01 | 0x02
 
 
@@ -35,30 +40,40 @@ class StagedFile:
         self.read_bytes = 0
         self.closed = Event()
         self.handed_over = False
+        self.is_begun = False
         self._staged = staged
         self._opening = Lock()
 
     def chunks(self) -> Iterator[bytes]:
         """All its bytes, waiting for those that are not written yet. Raises Unreachable once the dump has failed."""
-        punched = 0
-        with self.path.open("rb", buffering=0) as file:
+        punched, self.is_begun = 0, True
+        with on_disk(DOING, cure=CURE):
+            file = self.path.open("rb", buffering=0)
+        with file:
             while True:
                 # In this order: what was written before the file was closed is read after that.
                 is_whole = self.closed.is_set()
                 if self._staged.failed:
                     raise Unreachable("the dump that this file belongs to has failed")
-                block = file.read(READ_BYTES)
-                if block:
-                    self.read_bytes += len(block)
+                with on_disk(DOING, cure=CURE):
+                    block = file.read(READ_BYTES)
                     if not is_whole and self.read_bytes - punched >= PUNCH_BYTES:
                         punched = self._give_back(punched)
+                if block:
+                    self.read_bytes += len(block)
                     yield block
                 elif is_whole:
                     break
                 else:
                     self._staged.clock.wait(LOOK_SECONDS, self.closed)
-        self.path.unlink()
+        with on_disk(DOING, cure=CURE):
+            self.path.unlink()
         self._staged.done(self)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether its reader has got all of it that is written, and it goes on."""
+        return self.read_bytes >= self.size and not self.closed.is_set()
 
     def look_whether_closed(self) -> None:
         """Once nobody has it open for writing any more, it is whole."""
@@ -67,12 +82,11 @@ class StagedFile:
                 self.closed.set()
 
     def _give_back(self, start: int) -> int:
-        """To the disk, what was read since: whole blocks, where it can; from where the next one begins."""
-        end = self.read_bytes - self.read_bytes % 4096
+        """To the disk, what was read since, in whole blocks; from where the next one begins."""
+        end = self.read_bytes - self.read_bytes % BLOCK_BYTES
         # Whoever looks whether it is still written to must not take us for its writer.
-        with self._opening, self.path.open("r+b") as file:
-            libc = ctypes.CDLL(None, use_errno=True)
-            libc.fallocate(file.fileno(), _KEEP_SIZE_AND_PUNCH, ctypes.c_long(start), ctypes.c_long(end - start))
+        with self._opening:
+            _punch(self.path, start, end)
         return end
 
 
@@ -148,7 +162,7 @@ class Staged:
         return self._held
 
     def _waiting(self) -> list[StagedFile]:
-        return [file for file in self._files.values() if not file.handed_over]
+        return [file for file in list(self._files.values()) if not file.handed_over]
 
     def _hand_over(self, files: list[StagedFile]) -> list[StagedFile]:
         for file in files:
@@ -156,14 +170,18 @@ class Staged:
         return files
 
     def _balance(self) -> None:
-        unread = sum(file.size - file.read_bytes for file in list(self._files.values()) if file.handed_over)
+        files = [file for file in list(self._files.values()) if file.handed_over]
+        unread = sum(file.size - file.read_bytes for file in files)
+        # Where all readers wait for the rest of a file, nothing becomes less by holding pg_dump back: it has that rest.
+        reading = [file for file in files if file.is_begun]
+        may_hold = unread > 0 and not (reading and all(file.is_waited_for for file in reading))
         free = shutil.disk_usage(self._folder.parent).free
-        if not self._held and unread and (unread > self._most or free < LEAST_FREE_BYTES):
+        if not self._held and may_hold and (unread > self._most or free < LEAST_FREE_BYTES):
             for process in _members(self._group):
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGSTOP)
             self._held = True
-        elif self._held and (not unread or (unread < self._most // 2 and free >= LEAST_FREE_BYTES)):
+        elif self._held and (not may_hold or (unread < self._most // 2 and free >= LEAST_FREE_BYTES)):
             self.let_go()
 
 
@@ -176,13 +194,16 @@ def check_room(folder: Path, most: int) -> None:
         what = f"{folder.parent} has {free >> 20} MiB free, and dumps.staging.most allows {most >> 20} MiB to lie there"
         raise Refused(what, cure="make room, name another folder as dumps.staging.path, or allow less")
     probe = folder / ".probe"
-    with probe.open("wb") as writer:
+    with on_disk(f"cannot write to {folder.parent}", cure="look at its disk, or name another folder as dumps.staging.path"):
+        writer = probe.open("wb", buffering=0)
         writer.write(b"x")
-        writer.flush()
+    with writer:
         sees_writer = not _is_closed(probe)
     if not (sees_writer and _is_closed(probe)):
-        raise Refused(f"{folder.parent} does not tell whether a file is still written to", cure="name a folder on a local disk")
-    probe.unlink()
+        raise Refused(f"{folder.parent} does not tell whether a file is still written to", cure=LOCAL)
+    with on_disk(f"{folder.parent} takes no room back from a file that is still written to", cure=LOCAL):
+        _punch(probe, 0, BLOCK_BYTES)
+        probe.unlink()
 
 
 def _listed(folder: Path) -> list[tuple[str, int]]:
@@ -211,10 +232,19 @@ def _is_closed(path: Path) -> bool:
     except OSError as error:
         if error.errno == errno.EAGAIN:
             return False
-        raise Refused(f"{path.parent} grants no leases: {error.strerror}", cure="name a folder on a local disk") from error
+        raise Refused(f"{path.parent} grants no leases: {error.strerror}", cure=LOCAL) from error
     finally:
         os.close(descriptor)
     return True
+
+
+def _punch(path: Path, start: int, end: int) -> None:
+    """Give that range back to the disk; the file stays as long as it is. Raises OSError where the disk can't."""
+    with path.open("r+b") as file:
+        libc = ctypes.CDLL(None, use_errno=True)
+        beginning, length = ctypes.c_int64(start), ctypes.c_int64(end - start)
+        if libc.fallocate(file.fileno(), _KEEP_SIZE_AND_PUNCH, beginning, length) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _members(group: int) -> Iterator[int]:

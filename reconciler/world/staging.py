@@ -1,5 +1,6 @@
 """A place on this machine's disk for what can't be a stream: folders of ours, gone when we are."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,10 +12,16 @@ from reconciler.world.facts import Owner
 from reconciler.world.ports import Process
 
 PREFIX = "reconciler-"
+NEW = ".new"
+"""Behind the name of a folder that is not locked yet."""
 
 
 class FolderStaging:
-    """Folders below one that is given. A name says whose it is, so that the next turn finds what a dead process left."""
+    """Folders below one that is given, so that the next turn finds what a dead process left.
+
+    A name says whose it is. Where that proves nothing (after a restart of the machine, in another container), the kernel does:
+    each folder is locked for as long as its process lives. So the disk must be this machine's own.
+    """
 
     def __init__(self, base: Path, process: Process) -> None:
         self._base, self._process = base, process
@@ -23,19 +30,23 @@ class FolderStaging:
     def folder(self) -> Iterator[Path]:
         """An empty folder that only we may look into. Raises Refused where none can be made."""
         owner = self._process.begin()
-        path = self._base / _name(owner)
+        path, lock = self._base / _name(owner), -1
+        new = path.with_name(path.name + NEW)
         try:
             try:
                 self._base.mkdir(parents=True, exist_ok=True)
-                path.mkdir(mode=0o700)
+                new.mkdir(mode=0o700)
+                lock = _lock(new)
+                new.rename(path)
             except OSError as error:
                 what = f"cannot make a folder in {self._base}: {error.strerror}"
                 raise Refused(what, cure="name a folder that may be written to as dumps.staging.path") from error
-            try:
-                yield path
-            finally:
-                shutil.rmtree(path, ignore_errors=True)
+            yield path
         finally:
+            shutil.rmtree(new, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
+            if lock >= 0:
+                os.close(lock)
             self._process.end(owner)
 
     def sweep(self) -> int:
@@ -44,14 +55,34 @@ class FolderStaging:
         self._process.end(ours)
         with suppress(OSError):
             for entry in list(os.scandir(self._base)):
-                owner = _owner(entry.name)
-                # Only what is proven: in another container the same pid is somebody else.
+                owner = _owner(entry.name.removesuffix(NEW))
                 if owner is None or not entry.is_dir(follow_symlinks=False) or _is_of(ours, owner):
                     continue
-                if self._process.is_gone(owner):
+                # In another container the same pid is somebody else: then only what is unlocked is proven.
+                gone = self._process.is_gone(owner)
+                if gone or (gone is None and not entry.name.endswith(NEW) and _is_unlocked(entry.path)):
                     shutil.rmtree(entry.path, ignore_errors=True)
                     swept += 1
         return swept
+
+
+def _lock(path: str | Path) -> int:
+    """The open folder, locked. The lock goes with us, however we end. Raises OSError where it is locked or can't be."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _is_unlocked(path: str) -> bool:
+    try:
+        os.close(_lock(path))
+    except OSError:
+        return False
+    return True
 
 
 def _is_of(one: Owner, other: Owner) -> bool:

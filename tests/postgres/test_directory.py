@@ -1,19 +1,25 @@
 """A dump into a folder: handed over while it is written, bounded, and never a file that is not whole."""
 
+import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Lock
+from typing import cast
 
 import pytest
 
-from reconciler.errors import ReconcilerError, Refused, Stopped, Unreachable
+from reconciler.backups.directory import Room, store_folder
+from reconciler.backups.manifest import StoredObject
+from reconciler.errors import Corrupt, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.postgres.environment import child_environment
 from reconciler.postgres.source import PostgresSource
 from reconciler.postgres.staged import READY_BYTES, Staged, check_room
 from reconciler.world.clock import SystemClock
-from reconciler.world.ports import DumpFile, DumpOptions
+from reconciler.world.ports import Dump, DumpFile, DumpOptions
+from reconciler.world.process import SystemProcess
+from reconciler.world.staging import FolderStaging
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.processes import comes_true, sessions_end
 from tests.servers.postgres import BINARIES, Server
@@ -89,6 +95,38 @@ def test_it_is_one_snapshot(postgres18: Server, open_source: Open, tmp_path: Pat
 
     copy = restored(postgres18, tmp_path / "taken")
     assert [(2000,)] * 6 == [postgres18.execute(f"SELECT count(*) FROM t{number}", copy)[0] for number in range(6)]
+
+
+class Losing:
+    """A dump of which one file goes by unseen."""
+
+    def __init__(self, dump: Dump, lost: str) -> None:
+        self.dump, self.lost = dump, lost
+
+    def into_folder(self, folder: Path, *, most: int, take: Callable[[DumpFile], None], check: Callable[[], None]) -> None:
+        """All but that."""
+        self.dump.into_folder(folder, most=most, take=lambda file: self._take(file, take), check=check)
+
+    def _take(self, file: DumpFile, take: Callable[[DumpFile], None]) -> None:
+        if re.fullmatch(self.lost, file.name) is None:
+            take(file)
+        else:
+            list(file.chunks())
+
+
+@pytest.mark.parametrize("lost", [r"\d+\.dat", r"blob_\d+\.dat", r"blobs.*\.toc", r"toc\.dat"])
+def test_a_file_that_never_came(postgres: Server, open_source: Open, tmp_path: Path, lost: str) -> None:
+    """What the lists of the archive name must have been stored: else there is no backup, however well pg_dump ended."""
+    database = postgres.new_database(f"CREATE TABLE t AS SELECT 1 AS v; {LOBS}")
+
+    def put(name: str, chunks: Iterable[bytes], _: object) -> StoredObject:
+        size = sum(map(len, chunks))
+        return StoredObject(name=f"dump/{name}.zst", content="data", stored_bytes=size, sha256="", raw_bytes=size, parts=())
+
+    with open_source(postgres.url(database)).dump("directory", expect=None, options=DumpOptions(jobs=2)) as opened:
+        losing = cast(Dump, Losing(opened, lost))
+        with pytest.raises(Corrupt, match="table of contents"):
+            store_folder(losing, Room(jobs=2, most=64 * MIB), FolderStaging(tmp_path, SystemProcess()), put, lambda _: None)
 
 
 def test_staging_is_bounded(postgres18: Server, open_source: Open, tmp_path: Path) -> None:
@@ -216,6 +254,55 @@ class TestStaged:
             assert [] == staged.look()
 
             assert READY_BYTES + 6 == reading.result(timeout=10)
+
+    def test_it_is_held_back_while_that_helps(self, staged: Staged, tmp_path: Path) -> None:
+        """Too much is unread: pg_dump waits. Where each reader waits for the rest of a file, it goes on: nobody else has that."""
+        with (tmp_path / "1.dat").open("wb", buffering=0) as file, ThreadPoolExecutor() as pool:
+            file.write(b"x" * (READY_BYTES + 1))
+            (growing,) = staged.look()
+            reading = pool.submit(lambda: sum(map(len, growing.chunks())))
+            assert comes_true(lambda: growing.read_bytes == READY_BYTES + 1)
+            (tmp_path / "2.dat").write_bytes(b"y" * 40 * MIB)
+            (other,) = staged.look()
+            staged.look()
+            held = [staged.is_held]
+
+            chunks = other.chunks()
+            next(chunks)
+            staged.look()
+            held.append(staged.is_held)
+            for _ in chunks:
+                pass
+            staged.look()
+            held.append(staged.is_held)
+            assert [False, True, False] == held
+            file.close()
+            staged.look()
+            assert READY_BYTES + 1 == reading.result(timeout=10)
+
+    def test_many_files_come_and_go_while_it_looks(self, staged: Staged, tmp_path: Path) -> None:
+        """Readers end their files whenever they like; all are handed over once."""
+        names = {f"{number}.dat" for number in range(400)}
+        found: list[str] = []
+        with ThreadPoolExecutor(4) as pool:
+            for name in names:
+                (tmp_path / name).write_bytes(b"x")
+                for file in staged.look():
+                    found.append(file.name)
+                    pool.submit(lambda file=file: list(file.chunks()))  # type: ignore[misc]  # mypy can't infer a default
+        found += [file.name for file in staged.rest()]
+
+        assert sorted(names) == sorted(found)
+        assert staged.is_empty()
+
+    def test_a_folder_that_is_gone(self, staged: Staged, tmp_path: Path) -> None:
+        """What can't be read is an error that says where, and no end of the file."""
+        (tmp_path / "1.dat").write_bytes(b"x")
+        (ready,) = staged.look()
+        (tmp_path / "1.dat").unlink()
+
+        with pytest.raises(Refused, match="cannot read what pg_dump writes on this machine: No such file"):
+            list(ready.chunks())
 
     def test_what_is_read_and_gone_does_not_come_again(self, staged: Staged, tmp_path: Path) -> None:
         """Nothing is handed over twice."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import Refused
+from reconciler.world.facts import Owner
 from reconciler.world.process import SystemProcess
 from reconciler.world.staging import FolderStaging
 
@@ -36,8 +37,17 @@ def test_what_lives_is_not_swept(tmp_path: Path) -> None:
     assert 3 == len(list(tmp_path.iterdir()))
 
 
-def test_what_a_dead_process_left(tmp_path: Path) -> None:
-    """It is swept, and counted."""
+class FromAfar(SystemProcess):
+    """As another container sees it, or the same machine after a restart: nothing is proven of any process."""
+
+    def is_gone(self, owner: Owner) -> bool | None:
+        """Nobody knows."""
+        return None
+
+
+@pytest.mark.parametrize("process", [SystemProcess(), FromAfar()], ids=["seen", "unseen"])
+def test_what_a_dead_process_left(tmp_path: Path, process: SystemProcess) -> None:
+    """It is swept, and counted; and not before it is dead, whether its number can be judged or not."""
     program = (
         "import sys, time; from pathlib import Path; from reconciler.world.staging import *\n"
         "from reconciler.world.process import SystemProcess\n"
@@ -49,7 +59,7 @@ def test_what_a_dead_process_left(tmp_path: Path) -> None:
     )
     assert running.stdout is not None
     left = Path(running.stdout.readline().strip())
-    staging = FolderStaging(tmp_path, SystemProcess())
+    staging = FolderStaging(tmp_path, process)
     assert 0 == staging.sweep()
     assert left.is_dir()
 
