@@ -22,7 +22,7 @@ def read_head(start: bytes, kind: int = CUSTOM) -> ArchiveHead:
     """From the first bytes of an archive, or of a directory's table of contents. Raises Corrupt for anything else."""
     try:
         return Cursor(start).head(kind)
-    except (IndexError, UnicodeDecodeError) as error:
+    except IndexError as error:
         raise Corrupt(
             f"this is no archive that pg_dump wrote with --format={'custom' if kind == CUSTOM else 'directory'}"
         ) from error
@@ -31,7 +31,7 @@ def read_head(start: bytes, kind: int = CUSTOM) -> ArchiveHead:
 class Cursor:
     """PostgreSQL's src/bin/pg_dump/pg_backup_archiver.c: integers are a sign byte and little-endian bytes.
 
-    Raises IndexError where the data ends or is something else, and UnicodeDecodeError.
+    Raises IndexError where the data ends or is something else.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -71,4 +71,5 @@ class Cursor:
         size = self.integer()
         if size < 0:
             return None
-        return self._take(size).decode() if size else ""
+        # It is in the database's own encoding; what is no UTF-8 is told as far as it goes.
+        return self._take(size).decode("utf-8", "replace") if size else ""

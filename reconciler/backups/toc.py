@@ -34,7 +34,7 @@ def read_toc(data: bytes) -> tuple[Entry, ...]:
         if not 0 <= count <= MOST_ENTRIES:
             raise IndexError
         return tuple(_entry(cursor) for _ in range(count))
-    except (IndexError, UnicodeDecodeError) as error:
+    except IndexError as error:
         raise Corrupt("this is no table of contents that pg_dump wrote with --format=directory") from error
 
 

@@ -6,6 +6,7 @@ may have gets nothing. Data is passed on as it is. PostgreSQL's src/bin/pg_dump/
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from tarfile import BLOCKSIZE, GNU_FORMAT, HeaderError, TarInfo
 
 from reconciler.errors import Corrupt, Refused
 
@@ -16,6 +17,8 @@ HEADERS = ("ACL", "DEFAULT ACL", "POLICY", "USER MAPPING")
 TOKEN = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'|[A-Za-z_\x80-\U0010ffff][\w$]*|\s+|.', re.DOTALL)
 TWO_WORDS = (("FOR", "ROLE"), ("SESSION", "AUTHORIZATION"), ("MAPPING", "FOR"))
 """After these, as after TO and FROM, comes a role."""
+CUSTOM, TAR = 1, 3
+"""Kinds of archive, as they are written down."""
 OFFSET_IS_SET, OFFSET_IS_NOT_SET = 2, 1
 NOT_ROLES = ("PUBLIC", "CURRENT_ROLE", "CURRENT_USER", "SESSION_USER", "DEFAULT")
 
@@ -44,13 +47,34 @@ def with_roles(chunks: Iterable[bytes], names: Mapping[str, str]) -> Iterator[by
 
 def _changed(start: bytearray, names: Mapping[str, str]) -> tuple[bytes, bytes] | None:
     """The table of contents under other names, and what followed it; None where more bytes are needed."""
-    contents = _Contents(bytes(start), names)
     try:
-        return contents.changed(), bytes(start[contents.at :])
+        if b"PGDMP".startswith(start[:5]):
+            contents = _Contents(bytes(start), names, CUSTOM)
+            return contents.changed(), bytes(start[contents.at :])
+        return _changed_tar(bytes(start), names)
     except IndexError as error:
         if len(start) > LARGEST_CONTENTS:
             raise Corrupt("the archive's table of contents has no end", cure="check the backup") from error
         return None
+
+
+def _changed_tar(start: bytes, names: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """The same for a directory archive, which comes as a tar: its table of contents is the first file."""
+    if len(start) < BLOCKSIZE:
+        raise IndexError
+    try:
+        info = TarInfo.frombuf(start[:BLOCKSIZE], "utf-8", "strict")
+    except HeaderError as error:
+        raise Corrupt("this is no archive that pg_dump wrote, of format custom or directory", cure="check the backup") from error
+    if info.name != "toc.dat":
+        raise Corrupt(f"the archive begins with {info.name!r} instead of its table of contents", cure="check the backup")
+    end = BLOCKSIZE + info.size
+    padded = end + -info.size % BLOCKSIZE
+    if len(start) < padded:
+        raise IndexError
+    made = _Contents(start[BLOCKSIZE:end], names, TAR).changed()
+    info.size = len(made)
+    return info.tobuf(GNU_FORMAT) + made + bytes(-len(made) % BLOCKSIZE), start[padded:]
 
 
 def map_roles(statement: str, desc: str, names: Mapping[str, str]) -> str:
@@ -86,8 +110,8 @@ def _mapped(token: str, names: Mapping[str, str]) -> str:
 class _Contents:
     """A header and a table of contents, read entry by entry. IndexError: more bytes are needed."""
 
-    def __init__(self, data: bytes, names: Mapping[str, str]) -> None:
-        self._data, self.at, self._names = data, 0, names
+    def __init__(self, data: bytes, names: Mapping[str, str], kind: int) -> None:
+        self._data, self.at, self._names, self._kind = data, 0, names, kind
         self._made = bytearray()
         self._copied = 0
 
@@ -96,7 +120,7 @@ class _Contents:
         if self._take(5) != b"PGDMP":
             raise Corrupt("this is no archive that pg_dump wrote with --format=custom", cure="check the backup")
         major, minor, _, self._int_size, self._offset_size, kind = self._take(6)
-        if (major, kind) != (1, 1) or not 14 <= minor <= 16:
+        if (major, kind) != (1, self._kind) or not 14 <= minor <= 16:
             raise Refused(
                 f"roles in an archive of version {major}.{minor} can't be mapped here",
                 cure="restore it as it is, or with --no-roles, and REASSIGN OWNED",
@@ -128,6 +152,9 @@ class _Contents:
         self._text()
         while self._text() is not None:
             pass
+        if self._kind == TAR:
+            self._text()  # the file that its data are in
+            return
         flag = self.at
         if self._take(1 + self._offset_size)[0] == OFFSET_IS_SET:
             # Written to a file, not to a pipe as ours are: what moves now would be looked for where it was.

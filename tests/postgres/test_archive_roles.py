@@ -1,7 +1,7 @@
 """Roles in an archive under other names: in the SQL that names them, and in whole archives of each major."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from secrets import token_hex
 from threading import Event
@@ -9,6 +9,7 @@ from threading import Event
 import msgspec
 import pytest
 
+from reconciler.backups.tarred import as_tar
 from reconciler.errors import Corrupt, Refused
 from reconciler.postgres.archive_roles import map_roles, with_roles
 from reconciler.postgres.dump import Manners
@@ -23,7 +24,7 @@ from reconciler.world.clock import SystemClock
 from reconciler.world.facts import Globals, Membership, Role
 from reconciler.world.ports import DumpOptions
 from tests.postgres.odd_schema import odd_database
-from tests.postgres.taking import take
+from tests.postgres.taking import Taken, take
 from tests.servers.postgres import BINARIES, MAJORS, Server, Servers
 
 Open = Callable[[str], PostgresSource]
@@ -69,7 +70,7 @@ def test_without_a_map_nothing_is_read() -> None:
     assert [b"any", b"thing"] == list(with_roles([b"any", b"thing"], {}))
 
 
-@pytest.mark.parametrize("chunks", [[], [b"PGD"], [b"no archive at all"]])
+@pytest.mark.parametrize("chunks", [[], [b"PGD"], [b"no archive at all"], [b"no archive at all" * 100]])
 def test_what_is_no_archive(chunks: list[bytes]) -> None:
     """It is refused as damaged."""
     with pytest.raises(Corrupt):
@@ -120,9 +121,31 @@ def granted(server: Server, database: str) -> set[str]:
     return {row[0] for row in rows}
 
 
+Make = Callable[[Taken, Server, str, Path], Iterable[bytes]]
+
+
+def of_custom(taken: Taken, server: Server, database: str, folder: Path) -> Iterable[bytes]:
+    """The archive as it was taken."""
+    del server, database, folder
+    return taken.chunks
+
+
+def of_directory(taken: Taken, server: Server, database: str, folder: Path) -> Iterator[bytes]:
+    """Another one of the same database, as a directory is read back."""
+    del taken
+    server.run("pg_dump", "--format=directory", "--compress=0", f"--file={folder}", database=database)
+
+    def read(name: str) -> tuple[int, list[bytes]]:
+        data = (folder / name).read_bytes()
+        return len(data), [data[start : start + 700] for start in range(0, len(data), 700)]
+
+    return as_tar((folder / "toc.dat").read_bytes(), read)
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("make", [of_custom, of_directory])
 def test_a_whole_database_under_other_roles(
-    postgres: Server, open_source: Open, manners: Manners, tmp_path: Path, jobs: int
+    postgres: Server, open_source: Open, manners: Manners, tmp_path: Path, *, jobs: int, make: Make
 ) -> None:
     """Owners, rights, default rights and policies are the new roles'; the old ones, which are there too, get nothing."""
     original, copy = odd_database(postgres), postgres.new_database(options="TEMPLATE template0")
@@ -132,7 +155,7 @@ def test_a_whole_database_under_other_roles(
 
     restored = restore_into(
         parse(postgres.url(copy), field="url"),
-        taken.chunks,
+        make(taken, postgres, original, tmp_path / "archive"),
         facts=taken.facts,
         globals=taken.globals,
         sources=(),
