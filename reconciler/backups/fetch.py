@@ -61,6 +61,10 @@ class Files:
             what = f"{self._target.name}: {self._manifest.id} has a file {unread[0]}"
             raise Corrupt(f"{what}, which its table of contents does not name")
 
+    def raw_bytes(self, names: Collection[str]) -> int:
+        """How large these are, and the table of contents. Raises Corrupt where one is not there."""
+        return sum(self._named(name).raw_bytes for name in {TOC, *names})
+
     def check_complete(self) -> None:
         """Every file that the table of contents names is there. Raises Corrupt."""
         for name in files_of(read_toc(self.toc()), lambda name: b"".join(self.read(name))):

@@ -1,6 +1,6 @@
 """What of an archive makes one table: the entries to restore, and the files that they need. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -9,9 +9,13 @@ from reconciler.errors import Refused
 
 OF_A_TABLE = {
     "INDEX", "INDEX ATTACH", "CONSTRAINT", "CHECK CONSTRAINT", "DEFAULT", "STATISTICS", "COMMENT",
-    "SEQUENCE", "SEQUENCE OWNED BY", "SEQUENCE SET",
+    "SEQUENCE", "SEQUENCE OWNED BY", "SEQUENCE SET", "TABLE ATTACH",
 }  # fmt: skip
 """What belongs to whatever all its dependencies are of: with the table come its indexes, defaults and keys, but no view of it."""
+LEFT_OUT = {"ACL", "FK CONSTRAINT", "POLICY", "ROW SECURITY", "RULE", "TABLE ATTACH", "TRIGGER"}
+"""What of a table speaks of things that are not there, and is told."""
+ATTACHED = {"TABLE ATTACH": {"TABLE"}, "INDEX ATTACH": {"INDEX", "CONSTRAINT"}}
+"""Entries that make one thing a part of another, and what the two are."""
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,38 +23,83 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
 
     entries: tuple[int, ...]
     files: tuple[str, ...]
+    left_out: tuple[str, ...]
+    """What else the archive says of the table."""
 
 
 def one_table(entries: Sequence[Entry], asked: str) -> Chosen:
     """The table `schema.name` with its rows, what it is made of (schema, types, sequences), its indexes and its own constraints.
 
-    Foreign keys, triggers, policies and grants are left out: they speak of what is not there. Raises Refused where there is none.
+    With a partitioned table come its partitions; a partition comes alone, as a table of its own. Foreign keys, triggers, policies
+    and grants are left out: they speak of what is not there. Raises Refused where there is none.
     """
     tables = [entry for entry in entries if entry.kind == "TABLE" and f"{entry.schema}.{entry.name}" == asked]
     if not tables:
         raise Refused(f"the archive has no table {asked}", cure="write it as schema.name, as the database has it, without quotes")
-    by_number = {entry.number: entry for entry in entries}
-    chosen = _with_what_it_needs(tables[0], by_number)
-    chosen |= {
-        entry.number for entry in entries if entry.kind == "SCHEMA" and entry.name in {by_number[n].schema for n in chosen}
-    }
-    chosen |= {entry.number for entry in entries if entry.kind == "TABLE DATA" and tables[0].number in entry.depends_on}
-    while more := {entry.number for entry in entries if _belongs(entry, chosen, by_number)} - chosen:
+    contents = _Contents(entries)
+    wanted = contents.with_partitions(tables[0].number)
+    chosen = contents.with_what_they_need(wanted)
+    schemas = {entry.schema for entry in entries if entry.number in chosen}
+    chosen |= {entry.number for entry in entries if entry.kind == "SCHEMA" and entry.name in schemas}
+    chosen |= {entry.number for entry in entries if entry.kind == "TABLE DATA" and wanted.intersection(entry.depends_on)}
+    while more := {entry.number for entry in entries if contents.belongs(entry, chosen)} - chosen:
         chosen |= more
     kept = [entry for entry in entries if entry.number in chosen]
-    return Chosen(entries=tuple(entry.number for entry in kept), files=tuple(entry.file for entry in kept if entry.file))
+    rest = [entry for entry in entries if entry.number not in chosen and contents.is_of(entry, wanted)]
+    return Chosen(
+        entries=tuple(entry.number for entry in kept),
+        files=tuple(entry.file for entry in kept if entry.file),
+        left_out=tuple(sorted({f"{entry.kind} {entry.schema}: {entry.name}" for entry in rest})),
+    )
 
 
-def _with_what_it_needs(table: Entry, by_number: dict[int, Entry]) -> set[int]:
-    chosen, open_ones = {table.number}, [table]
+class _Contents:
+    """A table of contents whose dependencies are followed."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._by_number: Mapping[int, Entry] = {entry.number: entry for entry in entries}
+        attached = [pair for entry in entries if entry.kind in ATTACHED for pair in self._attached(entry)]
+        self._parts: dict[int, set[int]] = {}
+        for part, whole in attached:
+            self._parts.setdefault(whole, set()).add(part)
+        # A part can do without its whole: that one only comes first.
+        self._apart = set(attached)
+
+    def _attached(self, entry: Entry) -> Iterator[tuple[int, int]]:
+        both = [number for number in self._known(entry) if self._by_number[number].kind in ATTACHED[entry.kind]]
+        yield from ((part, whole) for part in both for whole in both if whole in self._by_number[part].depends_on)
+
+    def _known(self, entry: Entry) -> list[int]:
+        return [number for number in entry.depends_on if number in self._by_number]
+
+    def _needs(self, entry: Entry) -> list[int]:
+        return [number for number in self._known(entry) if (entry.number, number) not in self._apart]
+
+    def with_partitions(self, table: int) -> set[int]:
+        """The table, its partitions, and theirs."""
+        return _closure({table}, lambda number: self._parts.get(number, set()))
+
+    def with_what_they_need(self, tables: set[int]) -> set[int]:
+        """And what those need."""
+        return _closure(tables, lambda number: self._needs(self._by_number[number]))
+
+    def belongs(self, entry: Entry, chosen: set[int]) -> bool:
+        """Whether it is of what was chosen, and of nothing else."""
+        needs = self._needs(entry)
+        return entry.kind in OF_A_TABLE and bool(needs) and all(number in chosen for number in needs)
+
+    def is_of(self, entry: Entry, tables: set[int]) -> bool:
+        """Whether it is something else of one of the tables. A foreign key's name begins with its own table's."""
+        of = tables.intersection(entry.depends_on)
+        if entry.kind == "FK CONSTRAINT":
+            return any(entry.name.startswith(f"{self._by_number[number].name} ") for number in of)
+        return entry.kind in LEFT_OUT and bool(of)
+
+
+def _closure(start: set[int], more_of: Callable[[int], Iterable[int]]) -> set[int]:
+    found, open_ones = set(start), list(start)
     while open_ones:
-        for number in open_ones.pop().depends_on:
-            if number in by_number and number not in chosen:
-                chosen.add(number)
-                open_ones.append(by_number[number])
-    return chosen
-
-
-def _belongs(entry: Entry, chosen: set[int], by_number: dict[int, Entry]) -> bool:
-    needs = [number for number in entry.depends_on if number in by_number]
-    return entry.kind in OF_A_TABLE and bool(needs) and all(number in chosen for number in needs)
+        more = set(more_of(open_ones.pop())) - found
+        found |= more
+        open_ones += more
+    return found

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.backups import fetch as reading
 from reconciler.backups.manifest import Manifest, encode
@@ -199,45 +199,53 @@ def restore(call: Call) -> int:
     conninfo = parse(_url(call, session), field="--into")
     found = find(call, session)
     sources = known_sources(session.policy, session.means)
-    results: list[Restored] = []
+    results: list[tuple[Restored, Taken]] = []
     with progress(call) as tell:
 
         def into_database(target: Target, manifest: Manifest) -> None:
             with _told_of(tell, found, manifest) as moved:
-                archive, entries = _chosen(call, found, target, manifest, moved)
+                taken = _taken(call, found, target, manifest, moved)
                 restored = restore_into(
                     conninfo,
-                    archive,
-                    entries=entries,
+                    taken.chunks,
+                    entries=taken.entries,
                     facts=manifest.dump_facts(),
                     globals=reading.read_globals(target, manifest, found.world.identities),
                     sources=sources,
                     manners=_manners(found.want, session),
-                    spool=_spool(call, manifest),
+                    spool=_spool(call, taken.raw_bytes),
                     choices=choices,
                 )
-            results.append(restored)
+            results.append((restored, taken))
 
         origin = found.read(call, into_database)
-    call.answer(_restored(found, origin, results[-1].roles_created, results[-1].left_out))
+    restored, taken = results[-1]
+    call.answer(_restored(found, origin, restored.roles_created, (*taken.left_out, *restored.left_out)))
     return 0
 
 
-def _chosen(
-    call: Call, found: Found, target: Target, manifest: Manifest, moved: Progress
-) -> tuple[Iterator[bytes], tuple[int, ...] | None]:
+class Taken(NamedTuple):
+    """What is restored of a backup."""
+
+    chunks: Iterator[bytes]
+    raw_bytes: int
+    entries: tuple[int, ...] | None = None
+    left_out: tuple[str, ...] = ()
+
+
+def _taken(call: Call, found: Found, target: Target, manifest: Manifest, moved: Progress) -> Taken:
     """All of it; or of a directory archive what one table needs, and which entries these are. Nothing else is fetched."""
     if call.arguments.table is None:
-        return reading.archive(target, manifest, found.world.identities, moved), None
+        return Taken(reading.archive(target, manifest, found.world.identities, moved), manifest.archive_raw_bytes)
     if manifest.archive != "directory":
         what = f"{found.backup.id} is of format custom: one stream, of which --table can't be fetched alone"
         raise Refused(what, cure="leave it out; or fetch the backup, and use `pg_restore --table`")
     files = reading.Files(target, manifest, found.world.identities, moved)
     chosen = one_table(read_toc(files.toc()), call.arguments.table)
-    return files.as_tar(chosen.files), chosen.entries
+    return Taken(files.as_tar(chosen.files), files.raw_bytes(chosen.files), chosen.entries, chosen.left_out)
 
 
-def _spool(call: Call, manifest: Manifest) -> "Spool | None":
+def _spool(call: Call, raw_bytes: int) -> "Spool | None":
     from tempfile import gettempdir
 
     from reconciler.postgres.spool import Spool
@@ -245,7 +253,7 @@ def _spool(call: Call, manifest: Manifest) -> "Spool | None":
     if call.arguments.jobs == 1:
         return None
     folder = (call.arguments.spool or Path(gettempdir())).absolute()
-    return Spool(jobs=call.arguments.jobs, folder=folder, raw_bytes=manifest.archive_raw_bytes)
+    return Spool(jobs=call.arguments.jobs, folder=folder, raw_bytes=raw_bytes)
 
 
 def _jobs(text: str) -> int:

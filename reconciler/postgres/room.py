@@ -25,7 +25,7 @@ from reconciler.postgres.failures import translated
 from reconciler.postgres.fingerprint import JOBS, take
 from reconciler.postgres.flow import Watch, feed
 from reconciler.postgres.session import Session, session, time_limit, unlimited
-from reconciler.postgres.spool import Spool, spooled
+from reconciler.postgres.spool import Spool, beginning, spooled
 from reconciler.world.clock import token
 from reconciler.world.evidence import Fault
 from reconciler.world.facts import DumpFacts, Globals
@@ -99,7 +99,7 @@ class PostgresRoom:
             return self._bring_back(listed, whole, jobs=1)
         watch = Watch(self._manners.clock, self._manners.stop, self._manners.patience, "reading an archive")
         with spooled(chunks, Spool(jobs=jobs, folder=self._folder, raw_bytes=raw_bytes), watch) as path:
-            listed, _ = listing(self._tools, _blocks(path), self._manners)
+            listed, _ = listing(self._tools, beginning(path), self._manners)
             return self._bring_back(listed, path, jobs=jobs)
 
     def _jobs(self, raw_bytes: int) -> int:
@@ -231,12 +231,6 @@ class PostgresRoom:
         if not feed(child, chunks, Watch(self._manners.clock, self._manners.stop, self._manners.patience, DOING)):
             for _ in chunks:  # what is wrong with the rest of the archive must be seen too
                 pass
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            yield block
 
 
 @contextmanager

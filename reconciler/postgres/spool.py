@@ -23,6 +23,7 @@ from reconciler.world.process import SystemProcess
 from reconciler.world.staging import FolderStaging
 
 CUSTOM = b"PGDMP"
+TOC = "toc.dat"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
 
@@ -63,6 +64,18 @@ def spooled(chunks: Iterable[bytes], spool: Spool, watch: Watch) -> Iterator[Pat
     except OSError as error:
         cure = "name another folder as --spool, or restore without --jobs, which needs none"
         raise Refused(f"cannot keep the archive in {spool.folder}: {error.strerror}", cure=cure) from error
+
+
+def beginning(path: Path) -> Iterator[bytes]:
+    """Of the archive that lies there, as a stream that can be listed: all of it, or of a folder the table of contents."""
+    if path.is_dir():
+        info, toc = tarfile.TarInfo(TOC), (path / TOC).read_bytes()
+        info.size = len(toc)
+        yield info.tobuf(tarfile.GNU_FORMAT) + toc + bytes(-len(toc) % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE)
+        return
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            yield block
 
 
 def _watched(chunks: Iterable[bytes], watch: Watch) -> Iterator[bytes]:

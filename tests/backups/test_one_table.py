@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.backups.one_table import one_table
+from reconciler.backups.one_table import Chosen, one_table
 from reconciler.backups.toc import read_toc
 from reconciler.errors import Refused
 from tests.backups.test_tarred import dumped
@@ -24,20 +24,36 @@ INSERT INTO shop.orders (buyer, n) SELECT n, n FROM generate_series(1, 50) n;
 """
 
 
-def test_a_table(postgres: Server, tmp_path: Path) -> None:
-    """With its rows, type, sequences, defaults and indexes; without the table that it refers to, whose file is not there."""
-    folder = dumped(postgres, postgres.new_database(SHOP), tmp_path / "archive")
-    chosen = one_table(read_toc((folder / "toc.dat").read_bytes()), "shop.orders")
-    for file in folder.iterdir():
+YEARS = """
+CREATE SCHEMA log; CREATE TABLE log.of_all (id bigint GENERATED ALWAYS AS IDENTITY, at date NOT NULL, PRIMARY KEY (id, at))
+    PARTITION BY RANGE (at);
+CREATE TABLE log.of_2024 PARTITION OF log.of_all FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE log.of_2025 PARTITION OF log.of_all FOR VALUES FROM ('2025-01-01') TO ('2026-01-01') PARTITION BY RANGE (at);
+CREATE TABLE log.of_2025_all PARTITION OF log.of_2025 DEFAULT;
+CREATE INDEX by_day ON log.of_all (at); CREATE TABLE log.other AS SELECT 1 AS v;
+INSERT INTO log.of_all (at) SELECT date '2024-01-01' + n FROM generate_series(0, 599) n;
+"""
+
+
+def restored(server: Server, database: str, table: str, folder: Path) -> tuple[str, Chosen]:
+    """Into a new database, from a folder in which no other files are."""
+    archive = dumped(server, database, folder / "archive")
+    chosen = one_table(read_toc((archive / "toc.dat").read_bytes()), table)
+    for file in archive.iterdir():
         if file.name not in ("toc.dat", *chosen.files):
             file.unlink()
-    listed = tmp_path / "list"
+    listed, copy = folder / "list", server.new_database()
     listed.write_text("".join(f"{number};\n" for number in chosen.entries))
-    copy = postgres.new_database()
+    server.run("pg_restore", "--exit-on-error", "--single-transaction", f"--use-list={listed}", str(archive), database=copy)
+    return copy, chosen
 
-    postgres.run("pg_restore", "--exit-on-error", "--single-transaction", f"--use-list={listed}", str(folder), database=copy)
+
+def test_a_table(postgres: Server, tmp_path: Path) -> None:
+    """With its rows, type, sequences, defaults and indexes; without the table that it refers to, whose file is not there."""
+    copy, chosen = restored(postgres, postgres.new_database(SHOP), "shop.orders", tmp_path)
 
     assert 1 == len(chosen.files)
+    assert ("FK CONSTRAINT shop: orders orders_buyer_fkey",) == chosen.left_out
     assert [("orders",)] == postgres.execute("SELECT tablename::text FROM pg_tables WHERE schemaname = 'shop'", copy)
     assert [(50, 1275)] == postgres.execute("SELECT count(*), sum(n) FROM shop.orders", copy)
     postgres.execute("INSERT INTO shop.orders (n) VALUES (7)", copy)
@@ -46,6 +62,34 @@ def test_a_table(postgres: Server, tmp_path: Path) -> None:
     )
     indexes = postgres.execute("SELECT indexname FROM pg_indexes WHERE schemaname = 'shop' ORDER BY 1", copy)
     assert [("by_mood",), ("orders_pkey",)] == indexes
+
+
+def test_what_others_say_of_it_is_not_left_out_of_it(postgres18: Server, tmp_path: Path) -> None:
+    """A foreign key is of the table that has it, and not of the one that it names."""
+    _, chosen = restored(postgres18, postgres18.new_database(SHOP), "shop.buyers", tmp_path)
+
+    assert () == chosen.left_out
+
+
+def test_a_partitioned_table(postgres: Server, tmp_path: Path) -> None:
+    """Its rows are in its partitions, which come with it, indexes attached."""
+    copy, chosen = restored(postgres, postgres.new_database(YEARS), "log.of_all", tmp_path)
+
+    assert 2 == len(chosen.files)
+    assert () == chosen.left_out
+    assert [(600,)] == postgres.execute("SELECT count(*) FROM log.of_all", copy)
+    assert [] == postgres.execute("SELECT 1 FROM pg_index WHERE NOT indisvalid", copy)
+
+
+@pytest.mark.parametrize(("table", "rows"), [("log.of_2024", 366), ("log.of_2025", 234), ("log.of_2025_all", 234)])
+def test_a_partition(postgres: Server, tmp_path: Path, table: str, rows: int) -> None:
+    """It comes as a table of its own, with its indexes; that it was a part of another is told."""
+    copy, chosen = restored(postgres, postgres.new_database(YEARS), table, tmp_path)
+
+    assert [(rows,)] == postgres.execute(f"SELECT count(*) FROM {table}", copy)
+    assert [(2,)] == postgres.execute(f"SELECT count(*) FROM pg_index WHERE indrelid = '{table}'::regclass", copy)
+    assert [] == postgres.execute("SELECT 1 FROM pg_class WHERE relname = 'of_all'", copy)
+    assert (f"TABLE ATTACH {table.replace('.', ': ')}",) == chosen.left_out
 
 
 def test_no_such_table(postgres18: Server, tmp_path: Path) -> None:

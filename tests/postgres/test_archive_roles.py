@@ -1,7 +1,7 @@
 """Roles in an archive under other names: in the SQL that names them, and in whole archives of each major."""
 
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from secrets import token_hex
 from threading import Event
@@ -9,7 +9,6 @@ from threading import Event
 import msgspec
 import pytest
 
-from reconciler.backups.tarred import as_tar
 from reconciler.errors import Corrupt, Refused
 from reconciler.postgres.archive_roles import map_roles, with_roles
 from reconciler.postgres.dump import Manners
@@ -24,7 +23,7 @@ from reconciler.world.clock import SystemClock
 from reconciler.world.facts import Globals, Membership, Role
 from reconciler.world.ports import DumpOptions
 from tests.postgres.odd_schema import odd_database
-from tests.postgres.taking import Taken, take
+from tests.postgres.taking import Taken, as_directory, take
 from tests.servers.postgres import BINARIES, MAJORS, Server, Servers
 
 Open = Callable[[str], PostgresSource]
@@ -130,16 +129,10 @@ def of_custom(taken: Taken, server: Server, database: str, folder: Path) -> Iter
     return taken.chunks
 
 
-def of_directory(taken: Taken, server: Server, database: str, folder: Path) -> Iterator[bytes]:
-    """Another one of the same database, as a directory is read back."""
+def of_directory(taken: Taken, server: Server, database: str, folder: Path) -> Iterable[bytes]:
+    """Another one of the same database."""
     del taken
-    server.run("pg_dump", "--format=directory", "--compress=0", f"--file={folder}", database=database)
-
-    def read(name: str) -> tuple[int, list[bytes]]:
-        data = (folder / name).read_bytes()
-        return len(data), [data[start : start + 700] for start in range(0, len(data), 700)]
-
-    return as_tar((folder / "toc.dat").read_bytes(), read)
+    return as_directory(server, database, folder)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

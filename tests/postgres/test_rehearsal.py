@@ -37,7 +37,7 @@ from reconciler.world.ports import DumpOptions
 from reconciler.world.scratch import Restoration, Scratch
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.processes import comes_true
-from tests.postgres.taking import Taken, take
+from tests.postgres.taking import Taken, as_directory, take
 from tests.servers.postgres import BINARIES, MAJORS, Server, Servers
 from tests.servers.scratch import left_in, scratch_base
 
@@ -623,6 +623,23 @@ def test_several_jobs(
     assert "with 2 jobs" in restoration.did
     assert faults == []
     assert left_in(scratch_base) == []
+
+
+def test_several_jobs_from_a_directory(
+    postgres: Server, open_source: Open, scratch: EmbeddedScratch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large directory archive too: its files are laid down, listed, restored and compared, and nothing of them stays."""
+    monkeypatch.setattr(room_module, "WORTH_BYTES", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    database = odd_database(postgres)
+    taken, marks = marked(open_source(postgres.url(database)))
+    files = Taken([*as_directory(postgres, database, tmp_path / "archive")], taken.facts, taken.globals)
+
+    with restored(scratch, files) as (room, restoration):
+        faults = [*restoration.faults, *room.compare(marks).faults, *room.inspect()]
+
+    assert "with 2 jobs" in restoration.did
+    assert faults == []
 
 
 def rehearsed(scratch: Scratch, taken: Taken, chunks: Iterator[bytes]) -> Rehearsed:
