@@ -148,12 +148,15 @@ def reconcile(*words: str) -> list[str]:
     return [sys.executable, "-m", "reconciler.cli.main", *words]
 
 
+DIRECTORY = ", format: directory, jobs: 2"
+KEPT = {"kept": "", "kept-files": DIRECTORY}
+"""Prefixes of the backups that are restored, and what is special about them."""
 BARE = "pg_dump -Fc >/dev/null"
 DUMPS: dict[str, Case] = {
     BARE: shell('pg_dump -Fc --compress=0 "$SOURCE_URL" >/dev/null'),
     "reconcile, zstd 1": dump(1),
     "reconcile, zstd 3": dump(3),
-    "reconcile, zstd 3, directory": dump(3, more=", format: directory, jobs: 2"),
+    "reconcile, zstd 3, directory": dump(3, more=DIRECTORY),
     "reconcile, zstd 3, age": dump(3, encrypted=True),
     "reconcile, zstd 3, age, counts": dump(3, encrypted=True, fingerprint="counts"),
     "reconcile, zstd 3, checksums": dump(3, fingerprint="checksums"),
@@ -170,10 +173,11 @@ DUMPS: dict[str, Case] = {
 }
 
 
-def restore(*words: str) -> Case:
-    """`reconcile backups restore` of the newest backup, into a database made for it."""
+def restore(*words: str, kept: str = "kept") -> Case:
+    """`reconcile backups restore` of the backup under that prefix, into a database made for it."""
 
     def run(ground: Ground) -> Measured:
+        write_policy(ground, kept, 3, "none", "none", more=KEPT[kept])
         ids = subprocess.run(
             reconcile("backups", "list"), cwd=ground.folder, env=ground.environment, capture_output=True, text=True, check=True
         )
@@ -200,6 +204,9 @@ RESTORES: dict[str, Case] = {
     "pg_restore, local file": by_hand('pg_restore --dbname="$INTO" local.dump'),
     "restore": restore(),
     "restore --jobs 2": restore("--jobs", "2"),
+    "restore, directory": restore(kept="kept-files"),
+    "restore --jobs 2, directory": restore("--jobs", "2", kept="kept-files"),
+    "restore --table (a tenth), directory": restore("--table", "public.rooms", kept="kept-files"),
 }
 
 
@@ -289,7 +296,7 @@ def empty(ground: Ground) -> None:
     """Dirty pages of one case are not the next one's to write, and a full disk is nobody's."""
     s3 = boto3.client("s3", endpoint_url=ground.endpoint, region_name="us-east-1", **ground.keys)
     for each in s3.list_objects_v2(Bucket=BUCKET).get("Contents", []):
-        if not each["Key"].startswith("kept/"):
+        if each["Key"].partition("/")[0] not in KEPT:
             s3.delete_object(Bucket=BUCKET, Key=each["Key"])
     os.sync()
 
@@ -313,8 +320,9 @@ def main() -> int:
             table("dump", chosen(DUMPS, arguments.only, BARE), ground, arguments.rounds, BARE)
         if arguments.skip != "restores":
             shell('pg_dump -Fc --compress=0 "$SOURCE_URL" > local.dump')(ground)
-            write_policy(ground, "kept", 3, "none", "none")
-            timed(ground, reconcile("backups", "take"))
+            for kept, more in KEPT.items():
+                write_policy(ground, kept, 3, "none", "none", more=more)
+                timed(ground, reconcile("backups", "take"))
             table("restore", chosen(RESTORES, arguments.only, PARALLEL), ground, arguments.rounds, PARALLEL)
     return 0
 

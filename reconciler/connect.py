@@ -83,7 +83,7 @@ def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: boo
         git_commit=means.git_commit,
         signatures=_signatures(want, means),
         identities=partial(_identities, want, means),
-        staging=FolderStaging(_staging(want, means), means.process),
+        staging=_staging(want, means),
         run_hook=HookPrograms(want.name, surroundings=means.surroundings, clock=means.clock, stop=means.stop).run,
         scratch=open_scratch(policy, want, means),
     )
@@ -104,9 +104,11 @@ def _second(name: str, first: str) -> tuple[Target, str]:
     return UnusableTarget(name, Refused(f"{name}: {one_place(first)}", cure=ONE_PLACE_CURE)), f"unknown:{name}"
 
 
-def _staging(want: DatabasePolicy, means: Means) -> Path:
+def _staging(want: DatabasePolicy, means: Means) -> FolderStaging:
     path = want.dumps.staging.path if want.dumps.staging is not None else None
-    return means.surroundings.base / path if path else Path(tempfile.gettempdir())
+    # Restores by several jobs lay their files there, unless told otherwise.
+    usual = Path(tempfile.gettempdir())
+    return FolderStaging(means.surroundings.base / path if path else usual, means.process, also=(usual,))
 
 
 def _identities(want: DatabasePolicy, means: Means) -> tuple[Revealed, ...]:

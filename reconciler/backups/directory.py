@@ -11,9 +11,11 @@ from reconciler.backups.layout import FOLDER, ZSTD
 from reconciler.backups.manifest import StoredObject
 from reconciler.backups.pipeline import Packing, Progress
 from reconciler.backups.toc import TOC, Entry, files_of, is_list, read_toc
-from reconciler.errors import Corrupt
+from reconciler.errors import Corrupt, Refused
 from reconciler.world.ports import Dump, DumpFile, Staging
 
+MOST_FILES = 30_000
+"""Of all together: each takes about 500 bytes of a manifest, which may have 16 MiB."""
 Put = Callable[[str, Iterable[bytes], Progress], StoredObject]
 """Stores one file of it under the name that it has in the folder."""
 
@@ -45,13 +47,17 @@ def store_folder(dump: Dump, room: Room, staging: Staging, put: Put, moved: Prog
         try:
             # The lists of what there is, and of the large objects: their few bytes say what must have come.
             chunks = _remembered(file.chunks(), kept.setdefault(file.name, [])) if is_list(file.name) else file.chunks()
-            return put(file.name, chunks, counted.part())
+            stored = put(file.name, chunks, counted.part())
+            # The table of contents comes first, and a dump may take hours.
+            _refuse_too_many(sum(1 for entry in read_toc(b"".join(kept[TOC])) if entry.file) if file.name == TOC else 0)
         except BaseException as error:
             failed.append(error)
             raise
+        return stored
 
     def take(file: DumpFile) -> None:
         futures.append(pool.submit(store, file))
+        _refuse_too_many(len(futures))
 
     def check() -> None:
         if failed:
@@ -73,6 +79,12 @@ def store_folder(dump: Dump, room: Room, staging: Staging, put: Put, moved: Prog
     tables = _tables(entries)
     named = [msgspec.structs.replace(one, table=tables.get(file_of(one.name))) for one in stored]
     return tuple(sorted(named, key=lambda one: one.name))
+
+
+def _refuse_too_many(files: int) -> None:
+    if files > MOST_FILES:
+        what = f"the database has more than {MOST_FILES} tables and large objects, each of which is a file of format directory"
+        raise Refused(what, cure="take dumps.format: custom")
 
 
 class _Counted:

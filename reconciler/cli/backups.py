@@ -21,6 +21,7 @@ from reconciler.cli import backups_keep, backups_read, backups_take, backups_ver
 from reconciler.cli.frame import Call
 from reconciler.cli.session import Session, open_session
 from reconciler.duties import DUTIES
+from reconciler.errors import Refused
 from reconciler.planning.planner import FOREIGN
 from reconciler.planning.proof import proven
 from reconciler.planning.table import table
@@ -29,6 +30,8 @@ from reconciler.turn import Survey, survey
 from reconciler.world.evidence import Evidence
 from reconciler.world.facts import Backup, State
 
+ALONE = {"into": "restore", "table": "restore", "spool": "restore", "output": "fetch"}
+"""Options that would be passed over in silence elsewhere, and whose they are."""
 HEAD = ("ID", "DATABASE", "INSTANT", "KIND", "STATE", "TARGETS", "STORED", "VERIFIED")
 
 
@@ -95,6 +98,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """One of them."""
+    for name, verb in ALONE.items():
+        if getattr(call.arguments, name) is not None and call.arguments.verb != verb:
+            raise Refused(f"--{name} is for `backups {verb}`", cure="leave it out")
     return VERBS[call.arguments.verb](call)
 
 

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,8 +23,9 @@ class FolderStaging:
     each folder is locked for as long as its process lives. So the disk must be this machine's own.
     """
 
-    def __init__(self, base: Path, process: Process) -> None:
-        self._base, self._process = base, process
+    def __init__(self, base: Path, process: Process, *, also: Collection[Path] = ()) -> None:
+        """`also`: other places where such folders may have been left."""
+        self._base, self._process, self._places = base, process, {base, *also}
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -53,8 +54,8 @@ class FolderStaging:
         """Remove what dead processes left there; how many folders."""
         swept, ours = 0, self._process.begin()
         self._process.end(ours)
-        with suppress(OSError):
-            for entry in list(os.scandir(self._base)):
+        for entry in self._entries():
+            with suppress(OSError):
                 owner = _owner(entry.name.removesuffix(NEW))
                 if owner is None or not entry.is_dir(follow_symlinks=False) or _is_of(ours, owner):
                     continue
@@ -64,6 +65,13 @@ class FolderStaging:
                     shutil.rmtree(entry.path, ignore_errors=True)
                     swept += 1
         return swept
+
+    def _entries(self) -> list[os.DirEntry[str]]:
+        found: list[os.DirEntry[str]] = []
+        for place in self._places:
+            with suppress(OSError):
+                found += os.scandir(place)
+        return found
 
 
 def _lock(path: str | Path) -> int:

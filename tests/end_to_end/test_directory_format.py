@@ -139,6 +139,32 @@ def test_restored_by_hand(directory: Stand) -> None:
     assert _count(directory, "hotel", "guests") == _count(directory, "by_hand", "guests") > 0
 
 
+@pytest.mark.skipif(None in map(shutil.which, ("age", "zstd")), reason="not on this machine: `apt install age zstd`")
+def test_an_encrypted_one_by_hand(directory: Stand) -> None:
+    """Each file is encrypted by itself and tells no table's name; the line that the manifest prints needs nothing of ours."""
+    recipient = directory.run("keys", "new", "--age", "--out", "key.txt").stdout.strip()
+    directory.rewrite("encryption: none", f"encryption: {{age_recipients: [{recipient}]}}")
+    directory.run("apply", "--yes")
+    folder = next((directory.folder / "disk").rglob("manifest.json")).parent
+    manifest = directory.json("backups", "show", directory.backups()[0]["id"])
+    into = _empty(directory, "opened_by_hand")
+    line = manifest["restore_by_hand"].replace("DATABASE", f"'{into}'").replace("KEY_FILE", str(directory.folder / "key.txt"))
+    path = f"{BINARIES[18]}:{os.environ['PATH']}"
+
+    subprocess.run(["/bin/bash", "-c", line], cwd=folder, check=True, env={**os.environ, "PATH": path}, capture_output=True)
+
+    assert {".age"} == {stored["name"][-4:] for stored in manifest["objects"]}
+    assert {None} == {stored["table"] for stored in manifest["objects"]}
+    assert _count(directory, "hotel", "guests") == _count(directory, "opened_by_hand", "guests") > 0
+
+
+def test_what_only_a_restore_knows(directory: Stand) -> None:
+    """One table can't be fetched into a file: that is said, and not passed over."""
+    ran = directory.run("backups", "fetch", "2025", "--output", "archive", "--table", "hotel.guests", expect=1)
+
+    assert "--table is for `backups restore`" in ran.stderr
+
+
 def test_killed_while_it_dumps(directory: Stand) -> None:
     """What a kill -9 leaves on this machine is gone with the next turn, and the slot is taken then."""
     with directory.connect() as holder:

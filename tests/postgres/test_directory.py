@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from reconciler.backups.directory import Room, store_folder
+from reconciler.backups import directory
 from reconciler.backups.manifest import StoredObject, encode
 from reconciler.errors import Corrupt, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.postgres.environment import child_environment
@@ -97,18 +97,24 @@ def test_it_is_one_snapshot(postgres18: Server, open_source: Open, tmp_path: Pat
     assert [(2000,)] * 6 == [postgres18.execute(f"SELECT count(*) FROM t{number}", copy)[0] for number in range(6)]
 
 
-def test_in_another_encoding(postgres: Server, open_source: Open, tmp_path: Path) -> None:
-    """Names in the bytes of the database's own encoding: all of them are stored, and told as they are."""
-    database = postgres.new_database(options="TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'")
-    postgres.execute('CREATE SCHEMA "Größe"; CREATE TABLE "Größe"."Maß" AS SELECT 1 AS v', database)
+def stored_of(dump: Dump, folder: Path) -> tuple[StoredObject, ...]:
+    """As a backup's writer does it, on a target that keeps nothing."""
 
     def put(name: str, chunks: Iterable[bytes], _: object) -> StoredObject:
         size = sum(map(len, chunks))
         return StoredObject(name=f"dump/{name}.zst", content="data", stored_bytes=size, sha256="", raw_bytes=size, parts=())
 
+    room = directory.Room(jobs=2, most=64 * MIB)
+    return directory.store_folder(dump, room, FolderStaging(folder, SystemProcess()), put, lambda _: None)
+
+
+def test_in_another_encoding(postgres: Server, open_source: Open, tmp_path: Path) -> None:
+    """Names in the bytes of the database's own encoding: all of them are stored, and told as they are."""
+    database = postgres.new_database(options="TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'")
+    postgres.execute('CREATE SCHEMA "Größe"; CREATE TABLE "Größe"."Maß" AS SELECT 1 AS v', database)
+
     with open_source(postgres.url(database)).dump("directory", expect=None, options=DumpOptions(jobs=2)) as opened:
-        room = Room(jobs=2, most=64 * MIB)
-        stored = store_folder(opened, room, FolderStaging(tmp_path, SystemProcess()), put, lambda _: None)
+        stored = stored_of(opened, tmp_path)
 
     assert ["Größe.Maß"] == [one.table for one in stored if one.table]
     assert b"table" in encode(stored[0])
@@ -136,14 +142,28 @@ def test_a_file_that_never_came(postgres: Server, open_source: Open, tmp_path: P
     """What the lists of the archive name must have been stored: else there is no backup, however well pg_dump ended."""
     database = postgres.new_database(f"CREATE TABLE t AS SELECT 1 AS v; {LOBS}")
 
-    def put(name: str, chunks: Iterable[bytes], _: object) -> StoredObject:
-        size = sum(map(len, chunks))
-        return StoredObject(name=f"dump/{name}.zst", content="data", stored_bytes=size, sha256="", raw_bytes=size, parts=())
-
     with open_source(postgres.url(database)).dump("directory", expect=None, options=DumpOptions(jobs=2)) as opened:
         losing = cast(Dump, Losing(opened, lost))
         with pytest.raises(Corrupt, match="table of contents"):
-            store_folder(losing, Room(jobs=2, most=64 * MIB), FolderStaging(tmp_path, SystemProcess()), put, lambda _: None)
+            stored_of(losing, tmp_path)
+
+
+@pytest.mark.parametrize("what", ["; ".join(f"CREATE TABLE t{number} ()" for number in range(9)), LOBS])
+def test_more_files_than_a_manifest_names(
+    postgres18: Server, open_source: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It is refused as soon as it is seen, with what would help, and nothing stays."""
+    monkeypatch.setattr(directory, "MOST_FILES", 8)
+    source = open_source(postgres18.url(postgres18.new_database(what)))
+
+    with (
+        source.dump("directory", expect=None, options=DumpOptions(jobs=2)) as opened,
+        pytest.raises(Refused, match="more than 8 tables and large objects"),
+    ):
+        stored_of(opened, tmp_path)
+
+    assert [] == list(tmp_path.iterdir())
+    assert sessions_end(postgres18, "reconciler/directory")
 
 
 def test_staging_is_bounded(postgres18: Server, open_source: Open, tmp_path: Path) -> None:

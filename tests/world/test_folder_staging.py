@@ -70,6 +70,17 @@ def test_what_a_dead_process_left(tmp_path: Path, process: SystemProcess) -> Non
     assert not left.exists()
 
 
+def test_other_places_are_swept_too(tmp_path: Path) -> None:
+    """Where folders of ours may have been left, whatever the policy names now."""
+    (tmp_path / "old").mkdir()
+    left = "reconciler-" + "-".join(("0" * 32, "4026531836", "1", "1", "abc"))
+    (tmp_path / "old" / left).mkdir()
+    staging = FolderStaging(tmp_path / "new", SystemProcess(), also=(tmp_path / "old", tmp_path / "none"))
+
+    assert 1 == staging.sweep()
+    assert [] == list((tmp_path / "old").iterdir())
+
+
 def test_nowhere_to_put_it(tmp_path: Path) -> None:
     """It is refused, with what would help; and there is nothing to sweep."""
     (tmp_path / "file").write_text("x")
