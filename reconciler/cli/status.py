@@ -16,9 +16,9 @@ from reconciler.cli.plan import add_fail_on, exit_code
 from reconciler.cli.session import open_session
 from reconciler.duties import DUTIES
 from reconciler.errors import Finding
-from reconciler.planning.plan import Condition
+from reconciler.planning.plan import Condition, Plan
 from reconciler.planning.proof import last_proof
-from reconciler.planning.render import ConditionView, LossView, condition_view, loss_view, told
+from reconciler.planning.render import ConditionView, LossView, condition_view, loss_view, told, worth_telling
 from reconciler.planning.table import table
 from reconciler.planning.text import instant, plain, size
 from reconciler.planning.timing import rhythm, slots_of, usual_duration
@@ -112,7 +112,8 @@ def _text(surveys: Sequence[Survey], states: Sequence[DatabaseStatus]) -> str:
     rows = [_row(one, state) for one, state in zip(surveys, states, strict=True)]
     lines = [table(HEAD, rows)]
     for one, state in zip(surveys, states, strict=True):
-        lines += [f"{state.database}: {told(condition)}" for condition in one.plan.conditions if condition.name == "pitr"]
+        # These have no column that would tell.
+        lines += [f"{state.database}: {told(condition)}" for condition in _beyond_the_table(one.plan)]
         lines.append(f"{state.database}: dumps {state.dumps}, next {instant(state.next_dump) if state.next_dump else 'never'}")
         lines += [plain(f"{state.database}: if {loss.of} is lost: {loss.says}") for loss in state.losses]
         for finding in state.findings:
@@ -122,19 +123,27 @@ def _text(surveys: Sequence[Survey], states: Sequence[DatabaseStatus]) -> str:
 
 
 def _row(one: Survey, state: DatabaseStatus) -> tuple[str, ...]:
-    said = {condition.name: _condition(condition) for condition in one.plan.conditions}
+    cells = {condition.name: _condition(condition) for condition in one.plan.conditions}
     newest = f"{instant(state.newest)} on {', '.join(state.newest_on)}" if state.newest else "none"
     if state.unknown:
         newest += f" ({', '.join(state.unknown)} unknown)"
     return (
         state.database,
-        said.get("rpo", "–"),
-        said.get("disaster_rpo", "–"),
+        cells.get("rpo", "–"),
+        cells.get("disaster_rpo", "–"),
         newest,
         instant(state.verified) if state.verified else "never",
         f"{state.backups} ({state.partial} partial)" if state.partial else str(state.backups),
         size(state.stored_bytes),
     )
+
+
+def _beyond_the_table(plan: Plan) -> list[Condition]:
+    return [
+        one
+        for one in worth_telling(plan.conditions)
+        if one.name == "pitr" or (one.name in ("copies", "verified") and one.status != "met")
+    ]
 
 
 def _condition(condition: Condition) -> str:

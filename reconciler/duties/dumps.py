@@ -7,11 +7,12 @@ import msgspec
 
 from reconciler.backups import layout
 from reconciler.backups.directory import Room
+from reconciler.backups.landing import Blamed
 from reconciler.backups.manifest import Kind, PolicyRecord
 from reconciler.backups.pipeline import Packing
 from reconciler.backups.signing import signing_key
 from reconciler.backups.writer import Order, drafting, ensure_repository, write_dump
-from reconciler.errors import Finding
+from reconciler.errors import Finding, Refused, Unreachable
 from reconciler.planning.guard import SKEW
 from reconciler.planning.identity import repository_id
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
@@ -22,7 +23,7 @@ from reconciler.policy.secret import Revealed
 from reconciler.world.events import Moved
 from reconciler.world.facts import WHOLE, Filters, Identity, Known, Observation, Repository
 from reconciler.world.fingerprint import Summary
-from reconciler.world.ports import DumpOptions, World
+from reconciler.world.ports import DumpOptions, Target, World
 
 
 class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
@@ -45,13 +46,27 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
     keep_until: datetime | None = None
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
+        """On the target, or on the next of the policy's that takes it: one that can be listed may be full, or read-only."""
+        failures: list[Refused | Unreachable] = []
+        for name in dict.fromkeys((self.target, *want.dumps.targets)):
+            landing = Blamed(world.targets[name])
+            try:
+                done = self._dump_to(world, want, landing)
+            except (Refused, Unreachable) as error:
+                if not landing.is_to_blame(error):
+                    raise
+                failures.append(error)
+            else:
+                return "; ".join((done, *(f"not on {failure.what}" for failure in failures)))
+        raise failures[0]
+
+    def _dump_to(self, world: World, want: DatabasePolicy, target: Target) -> str:
         """Intent, dump, manifest. The session itself asserts the identity."""
-        target = world.targets[self.target]
         key = signing_key(world.signatures)
         started = world.clock.now()
         backup = layout.backup_id(started, world.token(3))
         repository = self.repository or world.token(8)
-        self._begin_repository(world, want, repository)
+        self._begin_repository(world, want, repository, target)
         with (
             drafting(world, target, self.database, backup, kind=self.backup_kind, slot=self.slot, repository=repository) as draft,
             world.provider.source().dump(backup, expect=self.identity, options=options_of(want, self.filters)) as dump,
@@ -60,11 +75,11 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
             manifest = write_dump(draft, dump, order, world, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
         took = age(manifest.finished - started)
         raw = manifest.archive_raw_bytes
-        done = f"{backup} on {self.target}: {size(manifest.stored_bytes)} stored of {size(raw)} dumped, in {took}"
+        done = f"{backup} on {target.name}: {size(manifest.stored_bytes)} stored of {size(raw)} dumped, in {took}"
         done += f"; {marks_told(manifest.fingerprint)}" if manifest.fingerprint is not None else ""
         return f"{done}; passwords left out: the role may not read pg_authid" if dump.globals.unread_passwords else done
 
-    def _begin_repository(self, world: World, want: DatabasePolicy, repository: str) -> None:
+    def _begin_repository(self, world: World, want: DatabasePolicy, repository: str, target: Target) -> None:
         """On every target of the policy, so that they never come to hold two."""
         record = Repository(
             id=repository,
@@ -74,7 +89,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
             created=world.clock.now(),
         )
         if self.repository is not None:
-            ensure_repository(world.targets[self.target], self.database, record)
+            ensure_repository(target, self.database, record)
             return
         for name in sorted({*want.dumps.targets, want.home}):
             ensure_repository(world.targets[name], self.database, record)

@@ -103,7 +103,7 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """How one objective stands."""
 
-    name: Literal["rpo", "disaster_rpo", "pitr", "verified"]
+    name: Literal["rpo", "disaster_rpo", "copies", "pitr", "verified"]
     status: Status
     objective: timedelta
     says: str

@@ -12,7 +12,7 @@ from reconciler.planning.text import counted, instant, plain, size
 from reconciler.policy.units import format_duration
 
 SIGNS: Mapping[Effect, str] = {"change": "~", "create": "+", "delete": "-"}
-_NAMES = {"rpo": "rpo", "disaster_rpo": "disaster rpo", "pitr": "pitr", "verified": "verified"}
+_NAMES = {"rpo": "rpo", "disaster_rpo": "disaster rpo", "copies": "copies", "pitr": "pitr", "verified": "verified"}
 
 _SEVERITIES = ("error", "warning", "note")
 ALIKE = 3
@@ -36,7 +36,7 @@ def text(plans: Sequence[Plan], findings: Sequence[Finding] = (), *, again: str 
 
 def _block(plan: Plan, again: str) -> str:
     lines = [f"{plan.database}  ({plain(plan.place)})"]
-    lines += [f"  {told(condition)}" for condition in plan.conditions]
+    lines += [f"  {told(condition)}" for condition in worth_telling(plan.conditions)]
     lines += [f"  if {plain(loss.of)} is lost: {plain(loss.says)}" for loss in plan.losses if plan.keeps_history]
     lines += _aligned(_rows(plan))
     digest = blocked_digest(plan)
@@ -46,6 +46,12 @@ def _block(plan: Plan, again: str) -> str:
         lines.append("  nothing can be planned: no target could be seen" if plan.blind else "  nothing to do")
     lines += _findings(plan.findings)
     return "\n".join(lines)
+
+
+def worth_telling(conditions: Sequence[Condition]) -> list[Condition]:
+    """All, but for copies that are where they belong, or whose lack the RPO tells already."""
+    kept = any(one.name == "rpo" and one.status in ("met", "at_risk") for one in conditions)
+    return [one for one in conditions if one.name != "copies" or (kept and one.status != "met")]
 
 
 def told(condition: Condition) -> str:

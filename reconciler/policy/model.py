@@ -99,7 +99,7 @@ class Objectives(Section, frozen=True, kw_only=True):
 
     rpo: Annotated[
         Duration | None,
-        Meta(description="The newest restore point, wherever it lies, is never older than this.", examples=["6h"]),
+        Meta(description="The newest restore point, wherever it lies, is never older than this; of several targets, none is further behind.", examples=["6h"]),
     ] = None
     disaster: Annotated[
         Disaster | None, Meta(description="Objectives for the loss of the source's failure domain.", examples=[{"rpo": "26h"}])
@@ -340,7 +340,7 @@ class Dumps(Section, frozen=True, kw_only=True):
     targets: Annotated[
         tuple[str, ...],
         Meta(
-            description="Where backups lie: the dump lands on the first that can be reached, the others get copies.",
+            description="Where backups lie: the dump lands on the first that takes it, the others get copies.",
             examples=[["primary", "offsite"]],
             min_length=1,
             extra_json_schema={"uniqueItems": True},

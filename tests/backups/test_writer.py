@@ -43,6 +43,8 @@ from tests.building import HOTEL, HOUR, NOW, policy, repository
 from tests.servers.s3 import S3Server
 
 WANT = policy(targets=("primary", "offsite"))
+ALONE = policy(targets=("primary",))
+"""No other target for a dump to land on."""
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def older(world: World, clock: MovedClock) -> str:
 
 def dump_again(world: World, older: str) -> None:
     repository = manifest_of(world, older).repository
-    TakeDump(database="hotel", target="primary", slot=NOW, repository=repository, identity=HOTEL).perform(world, WANT)
+    TakeDump(database="hotel", target="primary", slot=NOW, repository=repository, identity=HOTEL).perform(world, ALONE)
 
 
 def copy_of(backup: str) -> CopyBackup:
