@@ -79,3 +79,20 @@ def elsewhere(have: Observation, now: datetime) -> str:
     copies = (copy for one in known for copy in one.copies if copy.state == "whole" and copy.instant > now - LATELY)
     other = next((copy.place for copy in copies if copy.place and copy.place not in vouched), None)
     return f"backups of these days were dumped from {other}, and the source is {have.place}" if other else ""
+
+
+def emptied(have: Observation) -> list[Finding]:
+    """Targets with nothing on them that others' records name: never begun after all, emptied, or a disk that is not mounted."""
+    known = have.known()
+    found = []
+    for name, seen in known.items():
+        named = [
+            other
+            for other, one in known.items()
+            if one.repository is not None and name in one.repository.targets and any(copy.state == "whole" for copy in one.copies)
+        ]
+        if named and seen.repository is None and not seen.copies and not seen.tombstones:
+            what = f"{name} holds nothing of {have.database}, though repository.json on {named[0]} names it"
+            cure = "if a disk should be mounted there, mount it first; else all of it is copied there anew"
+            found.append(Finding(severity="warning", where=name, what=what, cure=cure))
+    return found

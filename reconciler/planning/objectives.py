@@ -160,7 +160,7 @@ def _judge_copies(rpo: timedelta, want: DatabasePolicy, have: Observation, now: 
             told[status].append(says)
         else:
             told["violated"].append(f"none on {name}")
-    worst = next(status for status in ("violated", "unproven", "met") if told[status])
+    worst: Status = "violated" if told["violated"] else "unproven" if told["unproven"] else "met"
     says = "; ".join(told["violated"] + told["unproven"] or told["met"])
     everywhere = min(points) if len(points) == len(looked_at) else None
     return Condition(name="copies", status=worst, objective=rpo, says=says, restore_point=everywhere)

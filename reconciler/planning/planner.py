@@ -6,7 +6,7 @@ from datetime import datetime
 from reconciler.errors import Finding
 from reconciler.planning.guard import findings as holding_back
 from reconciler.planning.guard import hold_back
-from reconciler.planning.identity import disagreement
+from reconciler.planning.identity import disagreement, emptied
 from reconciler.planning.losses import losses
 from reconciler.planning.objectives import judge
 from reconciler.planning.plan import Blocked, Condition, Due, Duty, Plan, Step, in_order
@@ -21,7 +21,7 @@ def plan(duties: Iterable[Duty], want: DatabasePolicy, have: Observation, now: d
     dues = [duty.due(want, have, now) for duty in duties]
     steps = in_order(step for due in dues for step in due.steps)
     conditions = judge(want, have, now)
-    findings = [*_unseen(have), *holding_back(have, now), *(finding for due in dues for finding in due.findings)]
+    findings = [*_unseen(have), *emptied(have), *holding_back(have, now), *(finding for due in dues for finding in due.findings)]
     quarrel = disagreement(have)
     if quarrel is not None:
         findings = [quarrel, *findings]

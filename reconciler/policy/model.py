@@ -99,7 +99,10 @@ class Objectives(Section, frozen=True, kw_only=True):
 
     rpo: Annotated[
         Duration | None,
-        Meta(description="The newest restore point, wherever it lies, is never older than this; of several targets, none is further behind.", examples=["6h"]),
+        Meta(
+            description="The newest restore point, wherever it lies, is never older than this; no target is further behind.",
+            examples=["6h"],
+        ),
     ] = None
     disaster: Annotated[
         Disaster | None, Meta(description="Objectives for the loss of the source's failure domain.", examples=[{"rpo": "26h"}])

@@ -25,6 +25,13 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
             examples=["./.backups"],
         ),
     ]
+    mount: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(
+            description="What must be mounted for the folder to be the right one; where it is not, the target is unknown.",
+            examples=["/mnt/nas"],
+        ),
+    ] = None
     domain: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="What fails together with this folder; default: this machine.", examples=["nas-cellar"]),
@@ -45,7 +52,8 @@ def connect(
 ) -> LocalTarget:
     """The target that the settings describe. Touches nothing yet."""
     root = folder_of(settings, surroundings.base)
-    return LocalTarget(name, root, clock=clock, domain=settings.domain or "host:localhost")
+    mount = (surroundings.base / Path(settings.mount).expanduser()).absolute() if settings.mount else None
+    return LocalTarget(name, root, clock=clock, domain=settings.domain or "host:localhost", mount=mount)
 
 
 def folder_of(settings: LocalSettings, base: Path) -> Path:

@@ -33,10 +33,12 @@ class LocalTarget:
 
     versioned: Final = False
 
-    def __init__(self, name: str, root: Path, *, clock: Clock, domain: str = "host:localhost") -> None:
+    def __init__(self, name: str, root: Path, *, clock: Clock, domain: str = "host:localhost", mount: Path | None = None) -> None:
+        """`mount`: what must be mounted for `root` to be the right folder."""
         self.name: Final = name
         self.domain: Final = domain
         self._root: Final = root
+        self._mount: Final = mount
         self._clock = clock
         self._unfinished = Unfinished(name, root / HIDDEN / "unfinished", clock)
 
@@ -158,6 +160,8 @@ class LocalTarget:
 
     def _see_root(self) -> None:
         """A missing root is an empty target; where its surroundings are missing too, a disk is more likely not mounted."""
+        if self._mount is not None and not os.path.ismount(self._mount):
+            raise Refused(f"{self.name}: nothing is mounted at {self._mount}", cure="mount the disk, or correct `mount`")
         # In this order: somebody else may be making it at this very moment.
         if os.path.lexists(self._root):
             if self._root.is_dir():

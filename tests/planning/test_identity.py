@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from reconciler.planning.identity import disagreement, elsewhere, repository_id
-from reconciler.world.facts import Identity, Observation
+from reconciler.world.facts import Catalogue, Identity, Observation, Observed
 from tests.building import (
     DAY,
     HOTEL,
@@ -90,6 +90,21 @@ def test_quarrel_stops_all(have: Observation) -> None:
     assert () == plan.steps
     assert plan.foreign
     assert {"violated"} == {condition.status for condition in plan.conditions}
+
+
+@pytest.mark.parametrize(
+    ("offsite", "told"),
+    [(catalogue(begun=False), True), (catalogue(), False), (catalogue([copy(TODAY)], begun=False), False), (unknown(), False)],
+    ids=["empty", "begun", "with backups", "unknown"],
+)
+def test_a_target_that_lost_all(offsite: Observed[Catalogue], told: bool) -> None:
+    """An unmounted disk looks empty: that another's record names it is told, with what to do, before it is filled with copies."""
+    named = msgspec.structs.replace(repository(), targets={"primary": "", "offsite": ""})
+    plan = planned(
+        policy(targets=("primary", "offsite")), observation(primary=catalogue([copy(TODAY)], whose=named), offsite=offsite)
+    )
+
+    assert told == any("offsite holds nothing of hotel, though" in finding.what for finding in plan.findings)
 
 
 def two_places(newest_from: str, *, days_ago: int = 0, vouched: tuple[str, ...] = ()) -> Observation:

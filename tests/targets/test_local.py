@@ -109,6 +109,21 @@ class TestPlace:
             with pytest.raises(Refused, match="is no folder"):
                 use()
 
+    def test_what_must_be_mounted(self, tmp_path: Path) -> None:
+        """An empty mount point looks like an empty disk: with `mount` it is neither listed nor filled."""
+        root = tmp_path / "nas" / "backups"
+        root.parent.mkdir()
+        unmounted = LocalTarget("nas", root, clock=SystemClock(), mount=root.parent)
+
+        for touch in (lambda: unmounted.list(""), lambda: unmounted.write("a/b", [b"x"]), lambda: unmounted.read("a/b")):
+            with pytest.raises(Refused, match="nothing is mounted at") as refused:
+                touch()
+            assert refused.value.cure
+        assert not root.exists()
+        mounted = LocalTarget("nas", root, clock=SystemClock(), mount=Path("/"))
+        mounted.write("a/b", [b"x"])
+        assert ["a/b"] == [item.key for item in mounted.list("").items]
+
     def test_the_path_is_relative_to_the_policy(self, tmp_path: Path) -> None:
         """Not to where the command is run; and it may be a link to the real place."""
         (tmp_path / "elsewhere").mkdir()
