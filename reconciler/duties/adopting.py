@@ -11,7 +11,7 @@ from reconciler import __version__
 from reconciler.backups import layout
 from reconciler.backups.archive import CUSTOM, HEAD_BYTES, TAR, ArchiveHead, read_head
 from reconciler.backups.encryption import decrypt
-from reconciler.backups.fetch import Files, read_fingerprint, read_globals
+from reconciler.backups.fetch import Files, read_fingerprint, read_globals, read_signed
 from reconciler.backups.manifest import (
     FORMAT,
     Compression,
@@ -24,7 +24,7 @@ from reconciler.backups.manifest import (
     encode,
     restore_by_hand,
 )
-from reconciler.backups.pipeline import Tally, decompress
+from reconciler.backups.pipeline import Tally, decompress, read_checked
 from reconciler.backups.records import read_repository, read_whole
 from reconciler.backups.signing import sign, signing_key
 from reconciler.backups.toc import TOC
@@ -92,10 +92,15 @@ class AdoptBackup(Action, frozen=True, kw_only=True, tag="adopt_backup"):
 
     backup: str
     target: str
+    original: str | None = None
+    """A target with a whole copy of it, whose manifest knows more than the data tells."""
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
-        """Of kind imported: retention does not touch it. What only the manifest knew is left empty."""
+        """By the manifest of another copy where there is one. Else of kind imported: retention does not touch it, and what only
+        the manifest knew is left empty."""
         target = world.targets[self.target]
+        if self.original is not None:
+            return self._as_before(world, target, world.targets[self.original])
         key = signing_key(world.signatures)
         repository = read_repository(target, layout.repository_key(self.database))
         head: list[ArchiveHead] = []
@@ -117,6 +122,20 @@ class AdoptBackup(Action, frozen=True, kw_only=True, tag="adopt_backup"):
             target.write(name, [sign(text, key)], keep_until=keep_until)
         target.write(layout.object_key(self.database, self.backup, layout.MANIFEST), [text], expect=ABSENT, keep_until=keep_until)
         return f"{self.backup} on {self.target} is a backup again, of {head[0].database} on PostgreSQL {head[0].server_version}"
+
+    def _as_before(self, world: World, target: Target, origin: Target) -> str:
+        original = read_signed(origin, self.database, self.backup, world.signatures)
+        for stored in original.manifest.objects:
+            for _ in read_checked(target, original.manifest, stored):
+                pass
+        retain = custody_of(target).retain
+        keep_until = world.clock.now() + retain if retain else None
+        if original.signature is not None:
+            name = layout.object_key(self.database, self.backup, layout.SIGNATURE)
+            target.write(name, [original.signature], keep_until=keep_until)
+        key = layout.object_key(self.database, self.backup, layout.MANIFEST)
+        target.write(key, [original.text], expect=ABSENT, keep_until=keep_until)
+        return f"{self.backup} on {self.target} is a backup again, with the manifest of {origin.name}"
 
 
 class Orphan(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,5 +283,6 @@ def plan_adopt_backup(backup: Backup, have: Observation) -> Step:
     where = [name for name, copy in sorted(backup.copies.items()) if copy.state == "orphan"]
     if not where:
         raise Refused(f"{backup.id} is {backup.state}: only an orphan is adopted")
-    action = AdoptBackup(database=have.database, backup=backup.id, target=where[0])
+    original = next(iter(sorted(backup.whole_on)), None)
+    action = AdoptBackup(database=have.database, backup=backup.id, target=where[0], original=original)
     return Step(action=action, shown=Shown(does="adopt", to=f"{backup.id} on {where[0]}"))

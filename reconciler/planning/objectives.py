@@ -34,8 +34,9 @@ def judge(want: DatabasePolicy, have: Observation, now: datetime) -> tuple[Condi
         conditions.append(_judge_rpo("disaster_rpo", want.objectives.disaster.rpo, want, have, now, within=outside))
     if want.pitr is not None:
         conditions.append(_judge_window(want.pitr.window, want, have, now))
-    if want.objectives.rpo is not None and len(want.dumps.targets) > 1:
-        conditions.append(_judge_copies(want.objectives.rpo, want, have, now))
+    behind = _furthest_behind(want, have)
+    if behind is not None and len(want.dumps.targets) > 1:
+        conditions.append(_judge_copies(behind, want, have, now))
     if want.dumps.verify is not None:
         conditions.append(_judge_verified(want.dumps.verify, want, have, now))
     return tuple(conditions)
@@ -142,14 +143,22 @@ def _judge_rpo(
     )
 
 
-def _judge_copies(rpo: timedelta, want: DatabasePolicy, have: Observation, now: datetime) -> Condition:
+def _furthest_behind(want: DatabasePolicy, have: Observation) -> timedelta | None:
+    """What each target may lag: the RPO, unless a history keeps it, which no dump does; then what a disaster may cost."""
+    disaster = want.objectives.disaster
+    if have.history is None:
+        return want.objectives.rpo
+    return disaster.rpo if disaster is not None else None
+
+
+def _judge_copies(behind: timedelta, want: DatabasePolicy, have: Observation, now: datetime) -> Condition:
     """Each target of the policy by itself: one that stopped a month ago is missed by no objective that any of them may meet."""
     told: dict[Status, list[str]] = {"met": [], "unproven": [], "violated": []}
     points: list[datetime] = []
     disaster, looked_at = want.objectives.disaster, [name for name in want.dumps.targets if name in have.catalogues]
     for name in looked_at:
         outside = have.source_domain is not None and have.domains[name] != have.source_domain
-        limit = max(rpo, disaster.rpo) if disaster is not None and outside else rpo
+        limit = max(behind, disaster.rpo) if disaster is not None and outside else behind
         newest = newest_restore_point(sound(have), {name})
         if newest is not None:
             points.append(newest.instant)
@@ -163,7 +172,7 @@ def _judge_copies(rpo: timedelta, want: DatabasePolicy, have: Observation, now: 
     worst: Status = "violated" if told["violated"] else "unproven" if told["unproven"] else "met"
     says = "; ".join(told["violated"] + told["unproven"] or told["met"])
     everywhere = min(points) if len(points) == len(looked_at) else None
-    return Condition(name="copies", status=worst, objective=rpo, says=says, restore_point=everywhere)
+    return Condition(name="copies", status=worst, objective=behind, says=says, restore_point=everywhere)
 
 
 def _blind(rpo: timedelta, have: Observation, now: datetime, *, within: set[str]) -> tuple[Status, str]:

@@ -16,7 +16,8 @@ from reconciler.backups.manifest import decode
 from reconciler.backups.pins import pinned
 from reconciler.backups.records import read_repository, read_whole
 from reconciler.duties import DUTIES
-from reconciler.duties.adopting import AdoptBackup, plan_adopt, rebind
+from reconciler.duties.adopting import AdoptBackup, plan_adopt, plan_adopt_backup, rebind
+from reconciler.duties.copies import CopyBackup
 from reconciler.duties.keeping import (
     FreezeDeletions,
     HoldBackup,
@@ -442,6 +443,37 @@ class TestAdoption:
         with pytest.raises(Corrupt, match="no archive"):
             AdoptBackup(database="hotel", backup=backup, target="primary").perform(world, WANT)
         assert "orphan" == states(world)[backup]
+
+    def test_an_orphan_whose_copy_is_whole(self, tmp_path: Path, clock: MovedClock) -> None:
+        """The copy's manifest knows more than the data tells: it comes back byte for byte, for retention too."""
+        world, backup = self.two_copies(tmp_path, clock)
+        before = read_whole(world.targets["offsite"], layout.object_key("hotel", backup, layout.MANIFEST))[0]
+        world.targets["primary"].delete(layout.object_key("hotel", backup, layout.MANIFEST))
+        have = look(world)
+        plan_adopt_backup(next(one for one in have.backups() if one.id == backup), have).action.perform(world, WANT)
+
+        assert before == read_whole(world.targets["primary"], layout.object_key("hotel", backup, layout.MANIFEST))[0]
+        assert "whole" == states(world)[backup]
+
+    def test_an_orphan_that_differs_from_its_copy(self, tmp_path: Path, clock: MovedClock) -> None:
+        """Then the copy's manifest would be a lie here."""
+        world, backup = self.two_copies(tmp_path, clock)
+        world.targets["primary"].delete(layout.object_key("hotel", backup, layout.MANIFEST))
+        key = layout.object_key("hotel", backup, layout.DUMP)
+        data = read_whole(world.targets["primary"], key)[0]
+        world.targets["primary"].write(key, [data[:-1] + bytes([data[-1] ^ 1])])
+        have = look(world)
+
+        with pytest.raises(Corrupt, match="the bytes are not those that were written"):
+            plan_adopt_backup(next(one for one in have.backups() if one.id == backup), have).action.perform(world, WANT)
+        assert "orphan" == states(world)[backup]
+
+    @staticmethod
+    def two_copies(tmp_path: Path, clock: MovedClock) -> tuple[World, str]:
+        world = make_world(tmp_path, clock, names=("primary", "offsite"))
+        (backup,) = several(world, clock, 1)
+        CopyBackup(database="hotel", backup=backup, origin="primary", target="offsite").perform(world, WANT)
+        return world, backup
 
 
 def test_a_marker_on_the_dump_alone_hides_the_backup_and_undelete_brings_it_back(tmp_path: Path, clock: MovedClock) -> None:

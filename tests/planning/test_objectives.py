@@ -11,7 +11,7 @@ from reconciler.planning.objectives import judge
 from reconciler.planning.plan import Condition
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Catalogue, Copy, Observation, Observed, State
-from tests.building import DAY, HOUR, MINUTE, NOW, catalogue, copy, observation, policy, unknown, utc
+from tests.building import DAY, HOUR, MINUTE, NOW, catalogue, copy, history, observation, policy, unknown, utc
 from tests.drawn import TARGETS, observations, policies, without_partial
 
 TODAY = utc("2025-10-25 02:00")
@@ -191,6 +191,15 @@ def test_copies_are_judged_one_by_one() -> None:
 
     assert ("violated", "newest on offsite is 33h12m old") == (copies_of(have).status, copies_of(have).says)
     assert ("met", OLD.instant) == (copies_of(have, milder).status, copies_of(have, milder).restore_point)
+
+
+def test_copies_where_a_history_keeps_the_rpo() -> None:
+    """No dump is taken every minute: then what a disaster may cost is what a target may lag; without that word, none lags."""
+    have = observation(domains=HERE, disk=catalogue([FRESH]), offsite=catalogue([FRESH]), kept=history())
+    said = policy(targets=("disk", "offsite"), rpo="5m", disaster="26h")
+
+    assert ("met", timedelta(hours=26)) == (copies_of(have, said).status, copies_of(have, said).objective)
+    assert "copies" not in {one.name for one in judge(policy(targets=("disk", "offsite"), rpo="5m"), have, NOW)}
 
 
 def test_one_target_has_no_copies() -> None:
