@@ -12,7 +12,7 @@ from reconciler.backups.fence import Fenced
 from reconciler.errors import Conflict, Corrupt, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.hooks import hooked
 from reconciler.planning.guard import FRESH
-from reconciler.planning.plan import Consent, Outcome, Plan, Step, agree, blocked_digest
+from reconciler.planning.plan import Action, Agreed, Consent, Lane, Outcome, Plan, Step, agree, blocked_digest
 from reconciler.planning.text import age
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.events import Began, Ended, Waiting
@@ -20,8 +20,6 @@ from reconciler.world.ports import World
 
 ROUNDS = 4
 """A dump, its copies, and what these bring: more rounds than that would mean that creating never ends."""
-
-LANE = "keep"
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +40,21 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
 
 
-def apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent: Consent, watch: Watch) -> Applied:
-    """`look` observes and plans afresh. Raises Conflict when another living reconciler holds the lease; nothing was done then."""
+Agree = Callable[[Plan], Agreed]
+
+
+def apply(
+    world: World,
+    want: DatabasePolicy,
+    look: Callable[[], Plan],
+    consent: Consent,
+    watch: Watch,
+    *,
+    lane: Lane = "keep",
+    within: Callable[[Action], bool] = lambda _: True,
+) -> Applied:
+    """`look` observes and plans afresh; done is what lies `within` the lane. Raises Conflict when another living reconciler holds
+    its lease; nothing was done then."""
     digests: set[str] = set()
 
     def noted() -> Plan:
@@ -51,28 +62,32 @@ def apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent:
         digests.update(digest for digest in [blocked_digest(fresh)] if digest is not None)
         return fresh
 
-    return msgspec.structs.replace(_apply(world, want, noted, consent, watch), digests=frozenset(digests))
+    def agreed(plan: Plan) -> Agreed:
+        both = agree(consent, plan)
+        return msgspec.structs.replace(both, steps=tuple(step for step in both.steps if within(step.action)))
+
+    return msgspec.structs.replace(_apply(world, want, noted, agreed, watch, lane=lane), digests=frozenset(digests))
 
 
-def _apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], consent: Consent, watch: Watch) -> Applied:
+def _apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], agree_on: Agree, watch: Watch, *, lane: Lane) -> Applied:
     first = look()
-    agreed = agree(consent, first)
+    agreed = agree_on(first)
     if not agreed.steps:
         return Applied(outcomes=(), not_approved=agreed.not_approved, after=first)
     if not any(step.action.waits for step in agreed.steps):
         done = tuple(outcome for step in agreed.steps for outcome in _perform(world, want, step))
         return Applied(outcomes=done, not_approved=agreed.not_approved, after=look())
-    with _lease(world, want, watch) as lease:
-        outcomes, last = _create(world, want, look, consent, first=first, lease=lease)
+    with _lease(world, want, watch, lane) as lease:
+        outcomes, last = _create(world, want, look, agree_on, first=first, lease=lease)
         # What was seen under the lease, with nothing tried since, is as good as another look.
-        return _delete(world, want, look, consent, first=first, lease=lease, before=outcomes, last=last or _look(world, look))
+        return _delete(world, want, look, agree_on, first=first, lease=lease, before=outcomes, last=last or _look(world, look))
 
 
 def _create(
     world: World,
     want: DatabasePolicy,
     look: Callable[[], Plan],
-    consent: Consent,
+    agree_on: Agree,
     *,
     first: Plan,
     lease: Claim | Unreachable,
@@ -86,11 +101,11 @@ def _create(
     last = None if isinstance(lease, Unreachable) else _look(world, look)
     fresh, effects = (first, ("create",)) if last is None else (last.plan, ("create", "change"))
     for _ in range(ROUNDS):
-        steps = [step for step in agree(consent, fresh).steps if step.action.effect in effects and step.action.id not in outcomes]
+        steps = [step for step in agree_on(fresh).steps if step.action.effect in effects and step.action.id not in outcomes]
         if not steps:
             break
         last = None
-        made = dict(_perform_all(world, want, steps, lambda: {step.action.id for step in agree(consent, look()).steps}))
+        made = dict(_perform_all(world, want, steps, lambda: {step.action.id for step in agree_on(look()).steps}))
         outcomes |= made
         if not any(outcome.result == "done" for several in made.values() for outcome in several):
             break
@@ -120,7 +135,7 @@ def _delete(
     world: World,
     want: DatabasePolicy,
     look: Callable[[], Plan],
-    consent: Consent,
+    agree_on: Agree,
     *,
     first: Plan,
     lease: Claim | Unreachable,
@@ -133,12 +148,12 @@ def _delete(
     before anything was tried: what failed just now may still arrive.
     """
     looked, fresh = last.at, last.plan
-    agreed = agree(consent, fresh)
+    agreed = agree_on(fresh)
     if isinstance(lease, Unreachable):
         left = [_skipped(step, f"no lease: {lease.what}", lease.cure) for step in agreed.steps if step.action.effect != "create"]
         return Applied(outcomes=(*before, *left), not_approved=agreed.not_approved, after=fresh)
     failed = any(outcome.result == "failed" for outcome in before)
-    long_ago = {step.action.id for step in agree(consent, first).steps if step.action.frees}
+    long_ago = {step.action.id for step in agree_on(first).steps if step.action.frees}
     steps = [step for step in agreed.steps if _deletes(step) and (not failed or step.action.id in long_ago)]
     skipped = [_skipped(step, "something failed before it") for step in agreed.steps if _deletes(step) and step not in steps]
     if not steps:
@@ -193,11 +208,11 @@ def _skipped(step: Step, why: str, cure: str = "") -> Outcome:
 
 
 @contextmanager
-def _lease(world: World, want: DatabasePolicy, watch: Watch) -> Iterator[Claim | Unreachable]:
+def _lease(world: World, want: DatabasePolicy, watch: Watch, lane: Lane) -> Iterator[Claim | Unreachable]:
     """One at a time. A home target that is down costs the deletions of this turn, never the dump."""
     owner = world.process.begin()
-    record = ClaimRecord(owner=owner, counter=0, since=world.clock.now(), for_what=f"lane {LANE} of {want.name}")
-    claim = Claim(world.targets[want.home], layout.lease_key(want.name, LANE), record, world.clock)
+    record = ClaimRecord(owner=owner, counter=0, since=world.clock.now(), for_what=f"lane {lane} of {want.name}")
+    claim = Claim(world.targets[want.home], layout.lease_key(want.name, lane), record, world.clock)
     try:
         try:
             take(

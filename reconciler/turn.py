@@ -10,6 +10,7 @@ import msgspec
 
 from reconciler.apply import Applied, apply
 from reconciler.backups.claim import SILENT_SECONDS, Watch
+from reconciler.errors import Conflict
 from reconciler.observe import observe
 from reconciler.planning.plan import Consent, Duty, Plan
 from reconciler.planning.planner import plan
@@ -33,16 +34,36 @@ def survey(world: World, want: DatabasePolicy, duties: Iterable[Duty]) -> Survey
 
 
 def turn(world: World, want: DatabasePolicy, duties: Iterable[Duty], consent: Consent) -> Applied:
-    """Make the world what the policy says, as far as it was consented to. Raises Conflict when another reconciler is at it."""
+    """Make the world what the policy says, as far as it was consented to. Raises Conflict when another reconciler is at it.
+
+    First what keeps backups, then, under a lease of its own, what proves them: a rehearsal of hours delays nobody's next dump.
+    """
     duties = tuple(duties)
     watch = Watch(world.clock, world.process)
     world.staging.sweep()
+    proving = tuple(action for duty in duties if duty.lane == "prove" for action in duty.actions)
 
     def look() -> Plan:
         have = _decided(world, want, watch)
         return plan(duties, want, have, world.clock.now(), policy_digest=world.policy_digest)
 
-    return apply(world, want, look, consent, watch)
+    kept = apply(world, want, look, consent, watch, within=lambda action: not isinstance(action, proving))
+    if not any(isinstance(step.action, proving) for step in kept.after.steps):
+        return kept
+    try:
+        proven = apply(world, want, look, consent, watch, lane="prove", within=lambda action: isinstance(action, proving))
+    except Conflict as busy:
+        world.tell(Waiting(database=want.name, says=f"nothing is verified now: {busy.what}"))
+        return kept
+    if all(outcome.result == "done" for outcome in proven.outcomes):
+        return _after(kept, proven)
+    # What failed may call for what protects, and that waits for nobody and nothing.
+    guarded = apply(world, want, look, consent, watch, within=lambda action: not action.waits)
+    return _after(_after(kept, proven), guarded)
+
+
+def _after(one: Applied, other: Applied) -> Applied:
+    return msgspec.structs.replace(other, outcomes=(*one.outcomes, *other.outcomes), digests=one.digests | other.digests)
 
 
 def _decided(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
