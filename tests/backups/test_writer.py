@@ -17,11 +17,12 @@ from reconciler.backups.writer import drafting
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.dumps import TakeDump
 from reconciler.errors import Conflict, Corrupt, ReconcilerError, Refused, Stopped, Unreachable
+from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_target import S3Target
 from reconciler.world.clock import SystemClock
 from reconciler.world.events import Event
-from reconciler.world.ports import World
+from reconciler.world.ports import Target, World
 from tests.backups.faking import (
     ROWS,
     Counting,
@@ -305,7 +306,9 @@ def test_the_heartbeat_renews_while_a_dump_runs(tmp_path: Path, clock: MovedCloc
         return beating(claim, 0.001)
 
     source = FakeSource(clock, trouble="waits for stop")
-    world = make_world(tmp_path, clock, source)
+    # Two threads meet at the target's lock: a moved clock would let its thirty seconds pass while the other one syncs.
+    targets: dict[str, Target] = {name: LocalTarget(name, tmp_path / name, clock=SystemClock()) for name in WANT.dumps.targets}
+    world = make_world(tmp_path, clock, source, targets=targets)
     monkeypatch.setattr(writer, "beating", quickly)
     counters: list[int] = []
 
