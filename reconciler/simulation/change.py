@@ -69,7 +69,7 @@ class Change:
     @property
     def is_claim(self) -> bool:
         """An intent, a lease or a pin: what is renewed."""
-        return self.name in ("intent.json", "lease-keep.json") or "/pins/" in self.key
+        return self.name in ("intent.json", "lease-keep.json", "lease-prove.json") or "/pins/" in self.key
 
     @property
     def is_history(self) -> bool:

@@ -12,7 +12,7 @@ from reconciler.simulation.host import Death, SimulatedProcess
 
 T = TypeVar("T")
 
-CLAIMS = ("intent.json", "lease-keep.json")
+CLAIMS = ("intent.json", "lease-keep.json", "lease-prove.json")
 """What heartbeats renew. (Pins too, by keys of their own.)"""
 LATEST_SECONDS = 20.0
 """How long a change may be under way. What a store does later than that after it was asked is beyond what a lease can fence."""
