@@ -92,7 +92,8 @@ def listing(program: client.Client, chunks: Iterable[bytes], manners: Manners) -
 
 
 def _entries(text: str) -> Iterator[Entry]:
-    for line in text.splitlines():
+    # Of this end alone pg_restore makes a blank in names: any other would let a name forge an entry.
+    for line in text.split("\n"):
         match = _LINE.fullmatch(line)
         if match:
             kind = next((kind for kind in _LONGEST_FIRST if match[4].startswith(kind + " ")), match[4].partition(" ")[0])
