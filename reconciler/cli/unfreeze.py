@@ -10,8 +10,9 @@ import argparse
 from reconciler.cli.by_name import do_one, whoever
 from reconciler.cli.frame import Call
 from reconciler.cli.session import open_session
-from reconciler.duties.keeping import LiftFreeze, alarming
+from reconciler.duties.keeping import LiftFreeze
 from reconciler.errors import Refused
+from reconciler.planning.alarms import alarming
 from reconciler.planning.plan import Shown, Step
 from reconciler.world.facts import Observation
 

@@ -1,8 +1,7 @@
 """Keeping and letting go: freezes that a finding asks for, pins of dead readers, and what a person asks for by name."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 from reconciler.backups import layout
 from reconciler.backups.claim import read_claim
@@ -11,20 +10,13 @@ from reconciler.backups.fetch import read_manifest
 from reconciler.backups.keeping import NO_FREEZE, Freeze, Hold, hold_at, put_freeze, put_hold, read_freeze
 from reconciler.duties.retention import FLOOR, bury, deleted, held_by, removable_on
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
+from reconciler.planning.alarms import alarm
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.proof import proven, refuted, sound_on
-from reconciler.planning.text import counted, instant, size
+from reconciler.planning.text import instant
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Backup, Instant, Observation, Tombstone
-from reconciler.world.fingerprint import Summary, lost_rows
 from reconciler.world.ports import Target, World
-
-SHRUNK = 0.5
-"""A dump smaller than this share of the one before: data may be gone that the older backups still hold."""
-LATELY = timedelta(days=7)
-"""Longer ago, what was pruned in between makes neighbours of backups that never were."""
-NOTEWORTHY_BYTES = 1 << 20
-"""Below this, a database is small enough to halve in any afternoon."""
 
 
 class FreezeDeletions(Action, frozen=True, kw_only=True, tag="freeze_deletions"):
@@ -230,61 +222,11 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
 
 
 def _freeze(have: Observation, now: datetime) -> list[Step]:
-    known = have.known().values()
-    acknowledged = {name for catalogue in known for name in catalogue.acknowledged}
-    alarms = dict.fromkeys(why for name, why in alarming(have, now) if name not in acknowledged)
-    if not alarms or any(catalogue.frozen for catalogue in known):
+    why = alarm(have, now)
+    if not why or any(catalogue.frozen for catalogue in have.known().values()):
         return []
-    why = "; ".join(alarms)
     action = FreezeDeletions(database=have.database, why=why, who="reconcile")
     return [Step(action=action, shown=Shown(does="freeze deletions", why=f"{why}; look, then `reconcile unfreeze`"))]
-
-
-def alarming(have: Observation, now: datetime) -> Iterator[tuple[str, str]]:
-    """What must stop every deletion until a person has looked, each under the name by which it is acknowledged."""
-    for newer, why in suspicious(have, now):
-        yield newer.id, why
-    for (target, backup), record in sorted(refuted(have).items()):
-        yield record.name_in_freeze, f"{backup} on {target} failed its verification of {instant(record.finished)}"
-
-
-def suspicious(have: Observation, now: datetime) -> tuple[tuple[Backup, str], ...]:
-    """Backups of these days, and why older ones may hold what they lost: once for each kind of loss.
-
-    Not the newest alone: a second small dump may have followed before anybody looked.
-    """
-    # Of a partial one it is known that it holds less.
-    whole = [backup for backup in have.backups() if backup.whole_on and not backup.partial]
-    marked = [(backup, marks) for backup in whole if (marks := _marks(backup)) is not None]
-    pairs = (found for two in pairwise(whole) if two[0].instant > now - LATELY for found in _shrunk(two))
-    losses = (found for two in pairwise(marked) if two[0][0].instant > now - LATELY for found in _emptied(two))
-    return (*pairs, *losses)
-
-
-def _shrunk(two: Sequence[Backup]) -> Iterator[tuple[Backup, str]]:
-    if len(two) == 2 and two[1].stored_bytes >= NOTEWORTHY_BYTES and two[0].stored_bytes < SHRUNK * two[1].stored_bytes:
-        newer, older = two
-        yield (
-            newer,
-            f"the dump of {instant(newer.instant)} has {size(newer.stored_bytes)}, the one before it {size(older.stored_bytes)}",
-        )
-
-
-def _emptied(two: Sequence[tuple[Backup, Summary]]) -> Iterator[tuple[Backup, str]]:
-    if len(two) < 2:
-        return
-    (newer, now), (_, before) = two
-    losses = lost_rows(before, now)
-    if losses:
-        first, rest = losses[0], len(losses) - 1
-        name = "a table" if now.hidden else f"table {first.table}"
-        left = "is gone or nearly empty" if first.now is None else f"has {first.now} rows"
-        more = f", and {counted(rest, 'table')} more lost rows" if rest else ""
-        yield newer, f"{name} {left} in the dump of {instant(newer.instant)}, and had {first.before}{more}"
-
-
-def _marks(backup: Backup) -> Summary | None:
-    return next((backup.copies[name].marks for name in backup.whole_on if backup.copies[name].marks is not None), None)
 
 
 def plan_delete(backup: Backup, have: Observation, *, who: str, grace: timedelta, min_verified: int) -> Step:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from reconciler.errors import Finding
+from reconciler.planning.alarms import alarm
 from reconciler.planning.identity import MOVED_CURE, elsewhere
 from reconciler.planning.plan import Blocked, Rule, Step
 from reconciler.planning.text import age, counted
@@ -87,6 +88,9 @@ def _nothing_may_go(have: Observation, now: datetime) -> Reason | None:
         return Reason(by="clock", why=why, cure=_CLOCK_CURE)
     for name, why in _frozen(have):
         return Reason(by="freeze", why=f"{name}: {why}", cure=_FREEZE_CURE)
+    # The freeze that this asks for may not have been written yet, or could not be.
+    if why := alarm(have, now):
+        return Reason(by="freeze", why=why, cure=_FREEZE_CURE)
     if why := elsewhere(have, now):
         return Reason(by="identity", why=why, cure=MOVED_CURE)
     impossible = [backup.id for backup in have.backups() if any(copy.state == "impossible" for copy in backup.copies.values())]

@@ -4,12 +4,13 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reconciler.planning.guard import allow
-from reconciler.policy.model import Retention
-from reconciler.world.facts import Observation
+from reconciler.policy.model import DatabasePolicy, Retention
+from reconciler.world.evidence import Chain
+from reconciler.world.facts import Known, Observation
 from tests.building import (
     DAY,
     HOUR,
@@ -19,6 +20,7 @@ from tests.building import (
     catalogue,
     copy,
     daily,
+    evidence,
     kinds,
     observation,
     planned,
@@ -28,6 +30,7 @@ from tests.building import (
     unknown,
     utc,
 )
+from tests.drawn import observations, policies
 from tests.worlds import PureWorld
 
 TODAY = utc("2025-10-25 02:00")
@@ -73,6 +76,44 @@ def test_nothing_may_go(have: Observation, by: str, says: str) -> None:
     assert ["prune_backup"] == blocked_kinds(plan)
     assert [(by, says)] == [(held.by, held.why) for held in plan.blocked]
     assert [] == [kind for kind in kinds(plan) if kind != "copy_backup"]
+
+
+FIVE = daily(5, TODAY)
+SHRUNK = [msgspec.structs.replace(FOUR[0], stored_bytes=1 << 20), *FOUR[1:]]
+
+
+@pytest.mark.parametrize(
+    ("have", "says", "named"),
+    [
+        (observation(evidence=[evidence(FIVE[0], "failed")], primary=catalogue(FIVE)), "failed its verification", "evidence 1"),
+        (observation(primary=catalogue(SHRUNK)), "the one before it 300", FOUR[0].id),
+    ],
+    ids=["a copy that failed", "a dump that shrank"],
+)
+def test_what_alarms_stops_all(have: Observation, says: str, named: str) -> None:
+    """Before the freeze that it asks for is written, too; and no longer than until a person has looked."""
+    plan = planned(policy(keep=FEW), have)
+    seen = have.known()["primary"]
+    looked_at = Known(msgspec.structs.replace(seen, acknowledged=(named,)), NOW)
+
+    assert ["prune_backup"] == blocked_kinds(plan)
+    assert "freeze" == plan.blocked[0].by
+    assert says in plan.blocked[0].why
+    assert ["freeze_deletions"] == kinds(plan)
+    assert ["prune_backup"] == kinds(planned(policy(keep=FEW), msgspec.structs.replace(have, catalogues={"primary": looked_at})))
+
+
+@given(observations(("whole", "deleted", "being_deleted"), healthy=True), policies(), st.data())
+def test_nothing_goes_while_a_copy_is_refuted(have: Observation, want: DatabasePolicy, data: st.DataObject) -> None:
+    """Whichever copy failed its verification: no plan deletes anything, until that was looked at."""
+    lying = [(target, copy) for target, seen in have.known().items() for copy in seen.copies]
+    assume(lying)
+    target, copy = data.draw(st.sampled_from(lying))
+    failed = Chain(records=(evidence(copy, "failed", target=target),))
+
+    plan = planned(want, msgspec.structs.replace(have, evidence=Known(failed, NOW)))
+
+    assert not any(step.action.effect == "delete" for step in plan.steps)
 
 
 def test_clocks_nearly_agree() -> None:
