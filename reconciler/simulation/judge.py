@@ -101,8 +101,9 @@ class Judge:
         for condition in plan.conditions:
             if condition.status not in ("met", "at_risk") or condition.name == "verified":
                 continue
-            whole = self._truth.whole(turn.want.name, turn.want.dumps.targets, now)
-            if not whole or min(now - one.instant for one in whole.values()) > condition.objective + LONGEST_LOOK:
+            found = self._truth.whole(turn.want.name, turn.want.dumps.targets, now).values()
+            whole = [one for one in found if not one.partial]
+            if not whole or min(now - one.instant for one in whole) > condition.objective + LONGEST_LOOK:
                 self._ledger.breaks("met_is_met", f"{condition.name} is {condition.status}: {condition.says}")
 
     def leftovers(self, want: DatabasePolicy) -> Iterator[str]:

@@ -6,7 +6,9 @@ from datetime import timedelta
 import msgspec
 
 from reconciler.backups.manifest import encode
+from reconciler.policy.relation import Relation
 from reconciler.simulation.faults import SPELLS, Spell, SpellKind
+from reconciler.simulation.signing import HIS, signed
 from reconciler.simulation.source import HOTEL
 from reconciler.simulation.stage import HOUR, SCHEDULES, Stage, policy, retentions
 from reconciler.simulation.store import Store
@@ -16,7 +18,9 @@ from reconciler.world.facts import Tombstone
 
 def meddle(stage: Stage) -> None:
     """One of the things that happen."""
-    names = list(DEEDS)
+    # Where backups are verified and signed, what that is for happens more often.
+    more = [data_rots] * 4 * (stage.verify is not None) + [a_thief_writes] * 2 * stage.signed
+    names = [*DEEDS, *(deed.__name__ for deed in more)]
     name = stage.chance.choice(names)
     if DEEDS[name](stage):
         stage.ledger.meddled += 1
@@ -97,7 +101,9 @@ def data_rots(stage: Stage) -> bool:
 def a_record_is_torn(stage: Stage) -> bool:
     """A manifest, an intent, a tombstone or the lease is half of itself, or empty."""
     store = stage.chance.choice(list(stage.stores.values()))
-    keys = [key for key in sorted(store.objects) if key.endswith(".json") and store.current(key) and "repository" not in key]
+    keys = [
+        key for key in sorted(store.objects) if key.endswith((".json", ".sig")) and store.current(key) and "repository" not in key
+    ]
     if not keys:
         return False
     key = stage.chance.choice(keys)
@@ -117,6 +123,39 @@ def a_foreign_backup(stage: Stage) -> bool:
     return _forge(
         stage, lambda text: {**text, "repository": "00ff00ff00ff00ff", "instant": f"{stage.timeline.now():%Y-%m-%dT%H:%M:%SZ}"}
     )
+
+
+def a_thief_writes(stage: Stage) -> bool:
+    """Where keys are pinned, he has the bucket's rights and not the key: a backup of now, or another manifest of one."""
+    folder = _some(stage)
+    if not stage.signed or folder is None or folder.manifest is None:
+        return False
+    old = folder.visible["manifest.json"].content
+    text = msgspec.json.decode(old) | {"labels": {"by": "thief"}}
+    backup = folder.id
+    if stage.chance.happens(0.5):
+        now = stage.timeline.now()
+        backup = f"{now:%Y%m%dT%H%M%SZ}-{stage.chance.token(3)}"
+        text |= {"id": backup, "instant": f"{now:%Y-%m-%dT%H:%M:%SZ}", "slot": f"{now:%Y-%m-%dT%H:00:00Z}"}
+    manifest = msgspec.json.encode(text)
+    signature = stage.chance.choice((b"", signed(old), signed(manifest, HIS), b"{}"))
+    for name, held in folder.data.items():
+        if backup != folder.id:
+            folder.store.put(f"{stage.want.name}/backups/{backup}/{name}", held.content, expect=None, by=None)
+    _put_manifest(stage, folder.store, backup, manifest, signature)
+    return True
+
+
+def rows_are_lost(stage: Stage) -> bool:
+    """Most of what the database held: only the older backups have it."""
+    stage.database.lost += stage.database.commits() * 7 // 10
+    return True
+
+
+def somebody_looks_into_it(stage: Stage) -> bool:
+    """What froze by itself, and lifts the freeze."""
+    look_into_freezes(stage)
+    return True
 
 
 def a_backup_by_hand(stage: Stage) -> bool:
@@ -177,14 +216,17 @@ def the_policy_is_edited(stage: Stage) -> bool:
     chance = stage.chance
     names = list(stage.stores)
     targets = stage.want.dumps.targets
-    match chance.choice(("retention", "retention", "schedule", "targets")):
+    exclude: tuple[Relation, ...] = ()
+    match chance.choice(("retention", "retention", "schedule", "targets", "filters")):
         case "retention":
             pass
+        case "filters":
+            exclude = (Relation("public", "audit"),)
         case "schedule":
             stage.schedule = chance.choice(list(SCHEDULES))
         case _:
             targets = (names[0], *chance.sample(names[1:], chance.randint(0, len(names) - 1)))
-    stage.want = policy(stage.schedule, targets, chance.choice(retentions()), stage.verify)
+    stage.want = policy(stage.schedule, targets, chance.choice(retentions()), stage.verify, exclude)
     return True
 
 
@@ -221,6 +263,9 @@ DEEDS: Mapping[str, Callable[[Stage], bool]] = {
         a_record_is_torn,
         a_date_in_the_future,
         a_foreign_backup,
+        a_thief_writes,
+        rows_are_lost,
+        somebody_looks_into_it,
         a_backup_by_hand,
         a_stray,
         another_repository,
@@ -240,7 +285,8 @@ def heal(stage: Stage) -> None:
     stage.faults.end()
     stage.ledger.meddled += 1
     stage.ledger.note("people: everything is mended")
-    stage.want = msgspec.structs.replace(stage.want, name="hotel")
+    whole = msgspec.structs.replace(stage.want.dumps, exclude=())
+    stage.want = msgspec.structs.replace(stage.want, name="hotel", dumps=whole)
     for host in stage.hosts:
         host.offset = 0.0
     stage.timeline.sleep(stage.timeline.seconds + 60)
@@ -259,11 +305,13 @@ def heal(stage: Stage) -> None:
 
 def look_into_freezes(stage: Stage) -> None:
     """What froze by itself is looked at, found in order, and lifted: after all that happened, dumps may well have shrunk."""
+    database = stage.want.name
     for store in stage.stores.values():
-        if store.current("hotel/freeze.json"):
-            seen = sorted(stage.truth.folders(store, "hotel"))
+        if store.current(f"{database}/freeze.json"):
+            records = sum(key.startswith(f"{database}/evidence/") for key in stage.stores[stage.want.home].objects)
+            seen = [*sorted(stage.truth.folders(store, database)), *(f"evidence {one + 1}" for one in range(records))]
             lifted = {"who": "people", "why": "", "lifted": True, "acknowledged": seen}
-            store.put("hotel/freeze.json", msgspec.json.encode(lifted), expect=None, by=None)
+            store.put(f"{database}/freeze.json", msgspec.json.encode(lifted), expect=None, by=None)
 
 
 def _mend_repository(stage: Stage, store: Store) -> None:
@@ -291,8 +339,17 @@ def _forge(stage: Stage, change: Callable[[dict[str, object]], dict[str, object]
     text["id"] = backup
     for name, held in folder.data.items():
         folder.store.put(f"{stage.want.name}/backups/{backup}/{name}", held.content, expect=None, by=None)
-    folder.store.put(f"{stage.want.name}/backups/{backup}/manifest.json", msgspec.json.encode(text), expect=None, by=None)
+    manifest = msgspec.json.encode(text)
+    _put_manifest(stage, folder.store, backup, manifest, signed(manifest) if stage.signed else b"")
     return True
+
+
+def _put_manifest(stage: Stage, store: Store, backup: str, manifest: bytes, signature: bytes) -> None:
+    """With no signature beside it, where that is empty and none was there."""
+    root = f"{stage.want.name}/backups/{backup}"
+    if signature:
+        store.put(f"{root}/manifest.sig", signature, expect=None, by=None)
+    store.put(f"{root}/manifest.json", manifest, expect=None, by=None)
 
 
 def _folders(stage: Stage) -> list[Folder]:

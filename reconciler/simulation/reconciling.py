@@ -12,14 +12,16 @@ from reconciler.simulation.host import Death, Host, SimulatedProcess
 from reconciler.simulation.ledger import Turn
 from reconciler.simulation.reach import Reach, SimulatedClock
 from reconciler.simulation.scratch import SimulatedScratch
+from reconciler.simulation.signing import OURS, public
 from reconciler.simulation.source import SimulatedProvider
 from reconciler.simulation.stage import Stage
 from reconciler.simulation.target import SimulatedTarget
 from reconciler.turn import survey, turn
 from reconciler.world.events import Event
 from reconciler.world.pool import InlinePool
-from reconciler.world.ports import World
+from reconciler.world.ports import Signatures, World
 
+PINNED = Signatures(public_keys=(public(),), signing_key=lambda: OURS)
 Result = Literal["done", "conflict", "death"]
 
 
@@ -110,6 +112,7 @@ class Reconciler:
             policy_digest="0" * 64,
             heart=reach.heart,
             scratch=SimulatedScratch(reach),
+            signatures=PINNED if stage.signed else Signatures(),
         )
 
 

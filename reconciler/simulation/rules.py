@@ -2,11 +2,22 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from itertools import islice, pairwise
 
 from reconciler.backups.layout import instant_of
 from reconciler.simulation.change import Change
-from reconciler.simulation.truth import SILENT, Brief, ClaimBrief, EvidenceBrief, FreezeBrief, Stone, read, what_is_wrong
-from reconciler.world.facts import Known
+from reconciler.simulation.truth import (
+    SILENT,
+    Brief,
+    ClaimBrief,
+    EvidenceBrief,
+    FreezeBrief,
+    Marked,
+    Stone,
+    read,
+    what_is_wrong,
+)
+from reconciler.world.facts import Backup, Known
 
 CLOCKS = timedelta(seconds=120)
 """Clocks of a host and of a store that differ by a minute each way are still used."""
@@ -14,6 +25,9 @@ FRESH = timedelta(minutes=16)
 REMEMBERED = timedelta(days=30)
 DAY = timedelta(hours=24)
 FLOOR = 2
+ALARMING = timedelta(days=7)
+NOTEWORTHY = 1000
+"""Rows: a smaller table may be halved in any afternoon."""
 
 Rule = Callable[[Change], Iterator[str]]
 
@@ -28,9 +42,15 @@ def only_its_own(change: Change) -> Iterator[str]:
 
 
 def nothing_is_overwritten(change: Change) -> Iterator[str]:
-    """Rule 8: writes are if-absent; claims alone are renewed."""
-    if change.verb == "write" and change.before is not None and not change.is_claim:
+    """Rule 8: writes are if-absent; claims alone are renewed, and freezes written again, that lose nothing by it."""
+    if change.verb != "write" or change.before is None or change.is_claim:
+        return
+    if change.name != "freeze.json" or change.backup:
         yield f"{change}: something is there already"
+        return
+    was, will = read(change.before.content, FreezeBrief), read(change.content, FreezeBrief)
+    if will is None or will.lifted or (was is not None and change.is_calm and not {*was.acknowledged} <= {*will.acknowledged}):
+        yield f"{change}: a freeze is lifted by nobody, or what was acknowledged is forgotten"
 
 
 def claims_pass_from_the_dead(change: Change) -> Iterator[str]:
@@ -68,6 +88,8 @@ def a_manifest_tells_the_truth(change: Change) -> Iterator[str]:
     whose = change.truth.repository(change.store, change.database)
     if whose is None or whose.id != said.repository:
         yield f"{change}: of another repository than the one that it lies in"
+    if not change.truth.vouched_for(change.folder, change.content):
+        yield f"{change}: it is not signed by a key that the policy pins"
     # One that slept while others swept its work writes a manifest of nothing: it shows as damaged.
     if whose is not None and (change.in_time or change.folder.data):
         for wrong in what_is_wrong(change.folder, said, whose.identity):
@@ -198,7 +220,7 @@ def tombstones_stay(change: Change) -> Iterator[str]:
 
 
 def the_last_good_ones_stay(change: Change) -> Iterator[str]:
-    """Rule 2: one that was proven, or two whole ones, are left when one is condemned, or removed."""
+    """Rules 2 and 11: one that was proven, or two whole ones, are left when one goes. Partial ones are none."""
     stone = change.stone
     condemns = stone is not None and stone.counts
     removes = change.verb == "remove" and change.name == "manifest.json" and bool(change.backup)
@@ -206,15 +228,49 @@ def the_last_good_ones_stay(change: Change) -> Iterator[str]:
         return
     # A tombstone is one of several for all its copies; a removal is of one that is condemned already.
     names = change.turn.want.dumps.targets
-    left = set(change.truth.whole(change.database, names, change.now))
+    left = {key for key, one in change.truth.whole(change.database, names, change.now).items() if not one.partial}
     if removes and any(change.truth.stores[name].lag_seconds for name in names):
         # A tombstone that a listing does not show yet can't be known of; but then the id has another copy, that can come back.
         left |= change.truth.recoverable(change.database, names, but=change.folder)
     left -= {change.backup} if condemns else set()
     home = change.truth.stores[change.turn.want.home]
     proven = {record.backup for record in change.truth.proven(home, change.database)} & left
+    given_up = change.folder.manifest
+    if given_up is not None and given_up.partial:
+        return
     if len(left) < FLOOR and not proven and change.backup in change.ledger.births:
         yield f"{change}: {len(left)} would be left"
+
+
+def what_alarms_stops_all(change: Change) -> Iterator[str]:
+    """Rule 13: where a copy failed, or half of the rows are gone, nothing is destroyed until a person has looked."""
+    have = change.turn.have
+    if not change.destroys or change.is_own_draft or not change.is_calm or have is None:
+        return
+    looked_at = {name for seen in have.known().values() for name in seen.acknowledged}
+    lies = {(target, copy.id, copy.content) for target, seen in have.known().items() for copy in seen.copies}
+    records = have.evidence.value.records if isinstance(have.evidence, Known) else ()
+    last = {(one.target, one.backup, one.content): one for one in records if one.result != "unproven"}
+    for copy, record in last.items():
+        # All that this world does is restore: what passed later has read as much.
+        if record.result == "failed" and copy in lies and f"evidence {record.sequence}" not in looked_at:
+            yield f"{change}: {record.backup} failed on {record.target}, and nobody has looked"
+    whole = [one for one in have.backups() if one.whole_on and not one.partial]
+    for newer, older in islice(pairwise(whole), 1):
+        rows, before = _rows(change, newer), _rows(change, older)
+        if rows is None or before is None or newer.id in looked_at or newer.instant < change.now - ALARMING:
+            continue
+        if before >= NOTEWORTHY and 2 * rows < before:
+            yield f"{change}: {newer.id} has {rows} rows, {older.id} had {before}, and nobody has looked"
+
+
+def _rows(change: Change, backup: Backup) -> int | None:
+    """By the summary of its fingerprint."""
+    texts = (
+        change.truth.stores[name].current(f"{change.database}/backups/{backup.id}/manifest.json") for name in backup.whole_on
+    )
+    marks = (read(held.content, Marked) for held in texts if held is not None)
+    return next((one.fingerprint.large.get("public.commits") for one in marks if one and one.fingerprint), None)
 
 
 def much_at_once_is_held_back(change: Change) -> Iterator[str]:
@@ -248,13 +304,16 @@ def retention_keeps(change: Change) -> Iterator[str]:
 
 
 def keeps(change: Change) -> Mapping[str, str]:
-    """The two plain rules, counted once more: by what is whole in truth."""
-    rules = change.turn.want.dumps.retention
+    """The two plain rules, counted once more: by what is whole in truth. A partial one takes no other's place."""
     whole = change.truth.whole(change.database, change.turn.want.dumps.targets, change.now)
-    found = sorted(
-        ((one.instant, key) for key, one in whole.items() if one.kind == "scheduled" and not _is_condemned(change, key)),
-        reverse=True,
-    )
+    alike = {key: one for key, one in whole.items() if one.kind == "scheduled" and not _is_condemned(change, key)}
+    parts = ({key: one for key, one in alike.items() if one.partial == partial} for partial in (False, True))
+    return {key: why for part in parts for key, why in _kept_of(change, part).items()}
+
+
+def _kept_of(change: Change, alike: Mapping[str, Brief]) -> Mapping[str, str]:
+    rules = change.turn.want.dumps.retention
+    found = sorted(((one.instant, key) for key, one in alike.items()), reverse=True)
     if rules is None or not (rules.keep_last or rules.keep_daily or rules.keep_hourly):
         return {key: "no rules" for _, key in found}
     kept = {key: "keep_last" for _, key in found[: rules.keep_last or 0]}
@@ -331,6 +390,7 @@ RULES: tuple[Rule, ...] = (
     grace_has_passed,
     tombstones_stay,
     the_last_good_ones_stay,
+    what_alarms_stops_all,
     much_at_once_is_held_back,
     retention_keeps,
     a_slot_is_done_once,

@@ -29,6 +29,8 @@ class Database:
         """`until`: it is a branch, which holds what was committed by then."""
         self.timeline, self.identity = timeline, identity
         self._until = until
+        self.lost = 0
+        """Commits that somebody undid."""
         self.sessions: dict[str, str] = {}
         """Of dumps, by backup id: the process that opened it."""
 
@@ -36,7 +38,7 @@ class Database:
         """So far."""
         timeline = self.timeline
         seconds = timeline.seconds if self._until is None else (self._until - timeline.began).total_seconds()
-        return int(seconds // COMMIT_SECONDS)
+        return int(seconds // COMMIT_SECONDS) - self.lost
 
 
 def archive_of(identity: Identity, commits: int) -> list[bytes]:

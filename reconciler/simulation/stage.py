@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from reconciler.policy.model import Compression, DatabasePolicy, Disaster, Dumps, Objectives, Retention, Verify
+from reconciler.policy.relation import Relation
 from reconciler.policy.timing import Timing
 from reconciler.policy.units import Duration
 from reconciler.simulation.chance import Chance
@@ -45,7 +46,13 @@ def retentions() -> Sequence[Retention | None]:
     )
 
 
-def policy(schedule: str, targets: Sequence[str], retention: Retention | None, verify: Verify | None) -> DatabasePolicy:
+def policy(
+    schedule: str,
+    targets: Sequence[str],
+    retention: Retention | None,
+    verify: Verify | None,
+    exclude: Sequence[Relation] = (),
+) -> DatabasePolicy:
     """What is wanted of the one database. A fast compression: its dumps are three lines long."""
     rpo = Duration(seconds=SCHEDULES[schedule] * 2)
     dumps = Dumps(
@@ -54,6 +61,7 @@ def policy(schedule: str, targets: Sequence[str], retention: Retention | None, v
         compression=Compression(level=1, threads=1),
         retention=retention,
         verify=verify,
+        exclude=tuple(exclude),
     )
     return DatabasePolicy(
         name="hotel",
@@ -84,9 +92,12 @@ class Stage:
         self.database = Database(self.timeline)
         self.schedule = self.chance.choice(list(SCHEDULES))
         # By a chance of its own: the other worlds stay as they are known.
-        self.verify = Verify(every=Duration(days=1)) if Chance(seed + 1_000_003).happens(0.3) else None
+        apart = Chance(seed + 1_000_003)
+        every = Duration(hours=apart.choice((6, 24)))
+        self.verify = Verify(every=every) if apart.happens(0.3) else None
+        self.signed = Chance(seed + 2_000_003).happens(0.25)
         self.want = policy(self.schedule, list(self.stores), self.chance.choice(retentions()), self.verify)
-        self.truth = Truth(self.stores, self.hosts, self.database.identity)
+        self.truth = Truth(self.stores, self.hosts, self.database.identity, pinned=self.signed)
         self.ledger = Ledger(self.timeline)
         self.judge = Judge(self.truth, self.ledger)
         for store in self.stores.values():

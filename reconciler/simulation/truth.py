@@ -10,6 +10,7 @@ import msgspec
 import zstandard
 
 from reconciler.simulation.host import Host, processes
+from reconciler.simulation.signing import signed
 from reconciler.simulation.source import archive_of
 from reconciler.simulation.store import Held, Store
 from reconciler.world.facts import Identity, Instant
@@ -30,6 +31,13 @@ class Piece(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class Left(msgspec.Struct, frozen=True):
+    """What was left out by name."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
 class Brief(msgspec.Struct, frozen=True):
     """A manifest, as far as the rules ask."""
 
@@ -42,6 +50,23 @@ class Brief(msgspec.Struct, frozen=True):
     objects: tuple[Piece, ...]
     keep_until: Instant | None = None
     labels: Mapping[str, str] = {}
+    filters: Left = Left()
+
+    @property
+    def partial(self) -> bool:
+        return bool(self.filters.include or self.filters.exclude)
+
+
+class Marks(msgspec.Struct, frozen=True):
+    """What a fingerprint found: rows, by table."""
+
+    large: Mapping[str, int] = {}
+
+
+class Marked(msgspec.Struct, frozen=True):
+    """A manifest, as far as it tells of rows."""
+
+    fingerprint: Marks | None = None
 
 
 class Claimant(msgspec.Struct, frozen=True):
@@ -86,6 +111,7 @@ class FreezeBrief(msgspec.Struct, frozen=True):
     """One that can't be read freezes all the same."""
 
     lifted: bool = False
+    acknowledged: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=4096)
@@ -142,7 +168,7 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def data(self) -> Mapping[str, Held]:
-        known = ("manifest.json", "intent.json", "hold.json")
+        known = ("manifest.json", "manifest.sig", "intent.json", "hold.json")
         return {name: held for name, held in self.visible.items() if name not in known and not name.startswith("tombstone-")}
 
     @cached_property
@@ -170,8 +196,9 @@ State = Literal[
 class Truth:
     """The whole world, seen from outside."""
 
-    def __init__(self, stores: Mapping[str, Store], hosts: Sequence[Host], identity: Identity) -> None:
-        self.stores, self.hosts, self.identity = stores, hosts, identity
+    def __init__(self, stores: Mapping[str, Store], hosts: Sequence[Host], identity: Identity, *, pinned: bool) -> None:
+        """`pinned`: the policy pins the key with which our backups are signed."""
+        self.stores, self.hosts, self.identity, self.pinned = stores, hosts, identity, pinned
         self._folders: dict[tuple[str, str], tuple[int, dict[str, Folder]]] = {}
         self._seen: dict[tuple[str, str], tuple[Mapping[str, tuple[Held, ...]], Folder]] = {}
 
@@ -217,14 +244,24 @@ class Truth:
         """Whether what it speaks of lies there, and is the dump, to the last byte."""
         folder = self.folder(self.stores[record.target], database, record.backup)
         manifest, whose = folder.manifest, self.repository(folder.store, database)
-        if manifest is None or any(what_is_wrong(folder, manifest, whose.identity if whose else self.identity)):
+        if manifest is None or not self.vouched_for(folder):
+            return False
+        if any(what_is_wrong(folder, manifest, whose.identity if whose else self.identity)):
             return False
         return any(piece.sha256 == record.sha256 for piece in manifest.objects if piece.content == "dump")
+
+    def vouched_for(self, folder: Folder, manifest: bytes | None = None) -> bool:
+        """Whether the manifest there (or the one that is being written there) is signed by us, where that is asked for."""
+        text = manifest if manifest is not None else folder.visible["manifest.json"].content
+        signature = folder.visible.get("manifest.sig")
+        return not self.pinned or (signature is not None and signature.content == signed(text))
 
     def state(self, folder: Folder, database: str, now: datetime) -> State:
         """As the table has it, with whoever may be dead counted by what they really are."""
         manifest, whose = folder.manifest, self.repository(folder.store, database)
         if manifest is not None and whose is not None and manifest.repository != whose.id:
+            return "foreign"
+        if manifest is not None and not self.vouched_for(folder):
             return "foreign"
         stones = folder.tombstones
         if stones:
@@ -257,7 +294,7 @@ class Truth:
         """Ids of which some store of these holds all of a copy, condemned or not, apart from the copy `but`."""
         folders = [folder for name in names for folder in self.folders(self.stores[name], database).values()]
         here = (folder for folder in folders if (folder.store, folder.id) != (but.store, but.id))
-        return {folder.id for folder in here if folder.all_there}
+        return {folder.id for folder in here if folder.all_there and self.vouched_for(folder)}
 
 
 def _buried(folder: Folder, stones: list[Stone | None], now: datetime) -> State:

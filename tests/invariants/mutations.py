@@ -9,18 +9,19 @@ import msgspec
 import pytest
 
 from reconciler import apply, observe
-from reconciler.backups import catalogue, claim, erase, fence, writer
+from reconciler.backups import catalogue, claim, erase, fence, signing, writer
 from reconciler.backups.claim import Claim
+from reconciler.backups.keeping import Freeze, put_freeze
 from reconciler.backups.layout import object_key
 from reconciler.backups.manifest import Manifest, encode
 from reconciler.backups.pipeline import read_checked
-from reconciler.backups.signing import Signed
+from reconciler.backups.signing import Signed, check_signature
 from reconciler.backups.writer import Draft
-from reconciler.duties import DUTIES, copies, dumps, leftovers, retention
+from reconciler.duties import DUTIES, copies, dumps, keeping, leftovers, retention
 from reconciler.duties.leftovers import FinishDeletion, SweepDebris
 from reconciler.duties.retention import PruneBackup
 from reconciler.errors import Refused
-from reconciler.planning import guard, objectives, planner
+from reconciler.planning import alarms, guard, objectives, planner
 from reconciler.planning.guard import Allowance
 from reconciler.planning.plan import Due
 from reconciler.planning.retention import keep as real_keep
@@ -31,7 +32,7 @@ from reconciler.simulation import reconciling
 from reconciler.simulation.source import SimulatedSource
 from reconciler.simulation.target import SimulatedTarget
 from reconciler.world.facts import Backup, Catalogue, Known, Observation, Observed
-from reconciler.world.ports import Target, World
+from reconciler.world.ports import Signatures, Target, World
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -80,6 +81,87 @@ def wrong_clocks_are_trusted(patch: pytest.MonkeyPatch) -> None:
 def a_freeze_is_overlooked(patch: pytest.MonkeyPatch) -> None:
     """Rule 13."""
     patch.setattr(guard, "_frozen", lambda have, *_: iter(()))
+
+
+def what_alarms_stops_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Rule 13: deletions go on, whatever was found out."""
+    patch.setattr(guard, "alarm", lambda have, now: "")
+    patch.setattr(keeping, "alarm", lambda have, now: "")
+
+
+def lost_rows_alarm_nobody(patch: pytest.MonkeyPatch) -> None:
+    """Rule 13: a table that lost most of its rows is no reason to stop."""
+    patch.setattr(alarms, "suspicious", lambda have, now: ())
+
+
+def failures_alarm_nobody(patch: pytest.MonkeyPatch) -> None:
+    """Rule 13: neither is a verification that failed."""
+    patch.setattr(alarms, "refuted", lambda have: {})
+
+
+def only_the_written_freeze_counts(patch: pytest.MonkeyPatch) -> None:
+    """Rule 13: until the freeze that an alarm asks for is written, deletions go on."""
+    patch.setattr(guard, "alarm", lambda have, now: "")
+
+
+def acknowledgements_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Rule 13: a new freeze knows nothing of what people looked at before."""
+
+    def put(target: Target, database: str, freeze: Freeze) -> None:
+        put_freeze(target, database, msgspec.structs.replace(freeze, acknowledged=()))
+
+    patch.setattr(keeping, "put_freeze", put)
+
+
+def partial_backups_count(patch: pytest.MonkeyPatch) -> None:
+    """Rule 11: one that lacks tables meets the objective, and takes the place of one that holds the whole."""
+    copy_of = catalogue.copy_of
+
+    def whole(seen: Any, repository: Any, now: datetime) -> Any:
+        copy = copy_of(seen, repository, now)
+        return None if copy is None else msgspec.structs.replace(copy, partial=False)
+
+    patch.setattr(catalogue, "copy_of", whole)
+
+
+def partial_backups_take_places(patch: pytest.MonkeyPatch) -> None:
+    """Rule 11: retention alone takes them for whole ones."""
+    patch.setattr(Backup, "partial", property(lambda self: False))
+
+
+def anybody_may_write_manifests(patch: pytest.MonkeyPatch) -> None:
+    """§2: a manifest counts without a signature of a key that is pinned."""
+    patch.setattr(catalogue, "check_signature", lambda *_: None)
+
+
+def any_key_will_do(patch: pytest.MonkeyPatch) -> None:
+    """§2: a signature counts if it holds, whoever made it."""
+
+    def check(manifest: bytes, signature: bytes | None, signatures: Signatures, what: str) -> None:
+        said = msgspec.json.decode(signature, type=signing.Signature).public_key if signature and b"key" in signature else ""
+        return check_signature(manifest, signature, msgspec.structs.replace(signatures, public_keys=(said,)), what)
+
+    patch.setattr(catalogue, "check_signature", check)
+
+
+def the_signature_is_not_compared(patch: pytest.MonkeyPatch) -> None:
+    """§2: one of another manifest will do."""
+    patch.setattr(signing, "_holds", lambda manifest, found: True)
+
+
+def new_backups_are_not_signed(patch: pytest.MonkeyPatch) -> None:
+    """§2: where keys are pinned, nobody would trust them."""
+    patch.setattr(writer, "sign", lambda text, key: None)
+
+
+def copies_leave_the_signature(patch: pytest.MonkeyPatch) -> None:
+    """§2: a copy is foreign where it lies."""
+
+    def copy(draft: Draft, origin: Target, original: Signed, *, moved: Any) -> None:
+        copy_backup(draft, origin, msgspec.structs.replace(original, signature=None), moved=moved)
+
+    copy_backup = writer.copy_backup
+    patch.setattr(copies, "copy_backup", copy)
 
 
 def the_future_is_possible(patch: pytest.MonkeyPatch) -> None:
@@ -316,6 +398,18 @@ MUTATIONS: Mapping[str, Patch] = {
         old_looks_are_good_enough,
         wrong_clocks_are_trusted,
         a_freeze_is_overlooked,
+        what_alarms_stops_nothing,
+        lost_rows_alarm_nobody,
+        failures_alarm_nobody,
+        only_the_written_freeze_counts,
+        acknowledgements_are_forgotten,
+        partial_backups_count,
+        partial_backups_take_places,
+        anybody_may_write_manifests,
+        any_key_will_do,
+        the_signature_is_not_compared,
+        new_backups_are_not_signed,
+        copies_leave_the_signature,
         the_future_is_possible,
         holds_are_overlooked,
         no_floor,
