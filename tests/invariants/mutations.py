@@ -99,11 +99,6 @@ def failures_alarm_nobody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(alarms, "refuted", lambda have: {})
 
 
-def only_the_written_freeze_counts(patch: pytest.MonkeyPatch) -> None:
-    """Rule 13: until the freeze that an alarm asks for is written, deletions go on."""
-    patch.setattr(guard, "alarm", lambda have, now: "")
-
-
 def acknowledgements_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Rule 13: a new freeze knows nothing of what people looked at before."""
 
@@ -401,7 +396,6 @@ MUTATIONS: Mapping[str, Patch] = {
         what_alarms_stops_nothing,
         lost_rows_alarm_nobody,
         failures_alarm_nobody,
-        only_the_written_freeze_counts,
         acknowledgements_are_forgotten,
         partial_backups_count,
         partial_backups_take_places,
