@@ -178,7 +178,9 @@ def _perform(world: World, want: DatabasePolicy, step: Step) -> tuple[Outcome, .
     """What became of it, and of each hook after it that failed: that is a failure of its own, and no word against the action."""
     failures: list[ReconcilerError] = []
     action, does = step.action, f"{step.shown.does} {step.shown.to}".strip()
-    world.tell(Began(action=action.id, database=want.name, says=does, expected_bytes=step.shown.bytes))
+    world.tell(
+        Began(action=action.id, database=want.name, says=does, expected_bytes=step.shown.expected_bytes or step.shown.bytes)
+    )
     try:
         if world.stop.is_set():
             raise Stopped("asked to stop")

@@ -20,7 +20,15 @@ def progress(call: Call) -> Iterator[Tell]:
         yield lambda event: _line(call, event)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -28,6 +36,8 @@ def progress(call: Call) -> Iterator[Tell]:
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),  # from the size of the last run: no promise
     )
     console = Console(stderr=True, no_color="NO_COLOR" in call.environ)
     with Progress(*columns, console=console, transient=True) as bars:

@@ -237,7 +237,18 @@ def plan_dump(
         labels=labels or {},
         keep_until=keep_until,
     )
-    return Step(action=action, shown=Shown(does="take dump", to=f"→ {reached[0]}", why=why)), None
+    return Step(
+        action=action, shown=Shown(does="take dump", to=f"→ {reached[0]}", why=why, expected_bytes=_usual_bytes(have))
+    ), None
+
+
+def _usual_bytes(have: Observation) -> int | None:
+    """What the newest whole backup held, before compression."""
+    copies = [
+        copy for catalogue in have.known().values() for copy in catalogue.copies if copy.state == "whole" and copy.raw_bytes
+    ]
+    newest = max(copies, key=lambda copy: copy.instant, default=None)
+    return newest.raw_bytes if newest else None
 
 
 def expected_identity(have: Observation) -> Identity | None:

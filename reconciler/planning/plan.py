@@ -82,6 +82,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     counted: str = ""
     """`one|many`: steps that do the same for the same reason are shown as one line, with this noun."""
     bytes: int | None = None
+    expected_bytes: int | None = None
+    """How much will pass, for a bar, where that is not what is shown: a guess from the last run."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

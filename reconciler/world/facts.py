@@ -193,6 +193,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     slot: datetime | None = None
     """The schedule's instant that it satisfies (from manifest or intent)."""
     stored_bytes: int = 0
+    raw_bytes: int | None = None
+    """Of its dump before compression; None where no manifest tells."""
     started: datetime | None = None
     finished: datetime | None = None
     keep_until: datetime | None = None
