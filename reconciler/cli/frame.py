@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as StopEvent
 from types import FrameType
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from reconciler.errors import BadPolicy, Finding, ReconcilerError, Stopped
 from reconciler.policy.redaction import Redactor
 from reconciler.postgres.environment import forget_libpq_environment
+
+if TYPE_CHECKING:
+    from reconciler.cli.log import Log
 
 DEFAULT_POLICY = "backup-policy.yaml"
 
@@ -43,6 +46,8 @@ class Call:
         self.environ = environ
         self.redactor = redactor
         self.stop = StopEvent()
+        self.log: Log | None = None
+        """Where remarks and progress go, if not to people."""
 
     @property
     def json(self) -> bool:
@@ -66,7 +71,28 @@ class Call:
 
     def say(self, text: str) -> None:
         """To stderr: progress and remarks."""
-        sys.stderr.write(self.redactor.redact(text) + "\n")
+        if self.log is not None:
+            self.log.said(text)
+        else:
+            self._write(self.redactor.redact(text) + "\n")
+
+    def fail(self, what: str, cure: str = "") -> None:
+        """To stderr: why it ends."""
+        if self.log is not None:
+            self.log.failed(what, cure)
+        else:
+            self._write(self.redactor.redact(f"reconcile: {what}" + (f"\n  {cure}" if cure else "")) + "\n")
+
+    def open_log(self) -> None:
+        """From now on, what goes to stderr is one JSON object a line."""
+        from reconciler.cli.log import Log
+        from reconciler.world.clock import SystemClock
+
+        self.log = Log(self._write, self.redactor.redact, SystemClock())
+
+    @staticmethod
+    def _write(text: str) -> None:
+        sys.stderr.write(text)
         sys.stderr.flush()
 
 
@@ -98,6 +124,8 @@ def run(name: str, command: Command, rest: Sequence[str]) -> int:
             return 1
         return int(leaving.code or 0)
     call = Call(arguments, dict(os.environ), redactor, [name, *rest])
+    if arguments.log_format == "json":
+        call.open_log()
     forget_libpq_environment()
     with _signals(call.stop):
         return _guarded(command.run, call)
@@ -108,6 +136,12 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     shared.add_argument("-p", "--policy", metavar="FILE", default=DEFAULT_POLICY, help=f"the policy (default: {DEFAULT_POLICY})")
     shared.add_argument("--database", metavar="NAME", action="append", default=[], help="only this database (may be repeated)")
     shared.add_argument("--format", choices=("text", "json"), default="text", help="how the answer is written (default: text)")
+    shared.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="how progress and remarks are written to stderr: for people, or one JSON object a line (default: text)",
+    )
 
 
 def _guarded(work: Callable[[Call], int], call: Call) -> int:
@@ -117,16 +151,16 @@ def _guarded(work: Callable[[Call], int], call: Call) -> int:
     except BadPolicy as error:
         report_faults(call, error.findings, Path(call.arguments.policy))
     except Stopped:
-        call.say("reconcile: stopped; what was under way will be taken up by the next run")
+        call.fail("stopped; what was under way will be taken up by the next run")
     except ReconcilerError as error:
-        call.say(f"reconcile: {error.what}" + (f"\n  {error.cure}" if error.cure else ""))
+        call.fail(error.what, error.cure)
     except BrokenPipeError:
         # Whoever read our answer has left: there is nobody to tell.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - lives until the end
     except Exception as error:
         if call.environ.get("RECONCILE_DEBUG"):
             raise
-        call.say(f"reconcile: this is a bug: {type(error).__name__}: {error}\n  please report it with RECONCILE_DEBUG=1 set")
+        call.fail(f"this is a bug: {type(error).__name__}: {error}", "please report it with RECONCILE_DEBUG=1 set")
     return 1
 
 
@@ -134,7 +168,7 @@ def report_faults(call: Call, findings: Sequence[Finding], path: Path) -> None:
     """All of them, in columns, and how many."""
     from reconciler.planning.text import counted, plain
 
-    width = max((len(finding.where) for finding in findings), default=0)
+    width = 0 if call.log is not None else max((len(finding.where) for finding in findings), default=0)
     for finding in findings:
         cure = f"; {finding.cure}" if finding.cure else ""
         call.say(f"{plain(finding.where):<{width}}  {plain(finding.what)}{plain(cure)}")

@@ -25,7 +25,7 @@ COMMANDS = {
     "sandbox": "a real PostgreSQL, a real S3 server and a Neon to try it on",
 }
 ALIASES = {"--plan": "plan", "--apply": "apply"}
-TAKES_VALUE = ("-p", "--policy", "--database", "--format")
+TAKES_VALUE = ("-p", "--policy", "--database", "--format", "--log-format")
 
 HELP = """usage: reconcile COMMAND [options]
 
@@ -38,6 +38,7 @@ everywhere:
   -p, --policy FILE     the policy (default: backup-policy.yaml)
   --database NAME       only this database (may be repeated)
   --format text|json    how the answer is written
+  --log-format text|json  how progress and remarks are written
   --version             print the version
 
 examples:

@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, a line when something begins and ends elsewhere."""
+"""Progress on stderr: bars on a terminal, a line when something begins and ends elsewhere, or events in a log."""
 
 import sys
 from collections.abc import Iterator
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 @contextmanager
 def progress(call: Call) -> Iterator[Tell]:
     """A listener for as long as the work lasts."""
+    if call.log is not None:
+        yield call.log.hear
+        return
     if not sys.stderr.isatty() or call.environ.get("TERM") == "dumb":
         yield lambda event: _line(call, event)
         return
@@ -31,13 +34,14 @@ def progress(call: Call) -> Iterator[Tell]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),  # from the size of the last run: no promise
+        TextColumn("{task.fields[at_hand]}", markup=False),
     )
     console = Console(stderr=True, no_color="NO_COLOR" in call.environ)
     with Progress(*columns, console=console, transient=True) as bars:
@@ -56,9 +60,10 @@ class _Bars:
         match event:
             case Began():
                 says = self._call.redactor.redact(plain(f"{event.database}: {event.says}"))
-                self._tasks[event.action] = self._bars.add_task(says, total=event.expected_bytes)
+                self._tasks[event.action] = self._bars.add_task(says, total=event.expected_bytes, at_hand="")
             case Moved() if event.action in self._tasks:
-                self._bars.update(self._tasks[event.action], completed=event.bytes)
+                at_hand = self._call.redactor.redact(plain(event.at_hand))
+                self._bars.update(self._tasks[event.action], completed=event.bytes, at_hand=at_hand)
             case Ended() if event.action in self._tasks:
                 self._bars.remove_task(self._tasks.pop(event.action))
             case Waiting():
@@ -71,7 +76,11 @@ class _Bars:
 
 def waited(call: Call, event: Event) -> None:
     """For who only looks: a line where nothing moves."""
-    if isinstance(event, Waiting):
+    if not isinstance(event, Waiting):
+        return
+    if call.log is not None:
+        call.log.hear(event)
+    else:
         call.say(plain(f"{event.database}: {event.says}"))
 
 

@@ -125,6 +125,12 @@ def _manifest() -> Mapping[str, Any]:
     return msgspec.json.schema(Manifest)
 
 
+def _log() -> Mapping[str, Any]:
+    from reconciler.cli.log import Line
+
+    return msgspec.json.schema(Line)
+
+
 SCHEMAS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     "policy": _policy,
     "plan": _plan,
@@ -137,4 +143,5 @@ SCHEMAS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     "manifest": _manifest,
     "verify": _verify,
     "evidence": _evidence,
+    "log": _log,
 }

@@ -72,7 +72,11 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
             world.provider.source().dump(backup, expect=self.identity, options=options_of(want, self.filters)) as dump,
         ):
             order = self._order(world, want, backup, repository, key)
-            manifest = write_dump(draft, dump, order, world, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
+
+            def moved(count: int) -> None:
+                world.tell(Moved(action=self.id, bytes=count, at_hand=dump.at_hand))
+
+            manifest = write_dump(draft, dump, order, world, moved=moved)
         took = age(manifest.finished - started)
         raw = manifest.archive_raw_bytes
         done = f"{backup} on {target.name}: {size(manifest.stored_bytes)} stored of {size(raw)} dumped, in {took}"

@@ -31,6 +31,7 @@ from reconciler.postgres.session import (
     watches_clients,
 )
 from reconciler.postgres.staged import LOOK_SECONDS, Staged, StagedFile, check_room
+from reconciler.postgres.words import Words
 from reconciler.postgres.yielding import Yielding, yielding
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
 from reconciler.world.fingerprint import Fingerprint, Level
@@ -97,6 +98,7 @@ class PostgresDump:
         self._way = way
         self._taking = held.taking
         self._begun = way.manners.clock.monotonic()
+        self._words = Words(several=way.options.jobs > 1)
 
     def chunks(self) -> Iterator[bytes]:
         """The archive, once. Ends normally only after pg_dump was reaped with status 0."""
@@ -104,7 +106,7 @@ class PostgresDump:
         with self._yielding(child) as yielded:
             yield from read_blocks(child.stream, watch)
             code = child.finish(watch.check)
-        self._judge(code, child, yielded)
+        self._judge(code, yielded)
 
     def into_folder(self, folder: Path, *, most: int, take: Callable[[StagedFile], None], check: Callable[[], None]) -> None:
         """A directory archive, each file given to `take` as it can be read. Returns once all of them are read, and gone."""
@@ -117,7 +119,7 @@ class PostgresDump:
             with self._yielding(child) as yielded:
                 self._hand_over(child, staged, watch, take, check)
                 code = child.finish(watch.check)
-            self._judge(code, child, yielded)
+            self._judge(code, yielded)
             for file in staged.rest():
                 take(file)
             while not staged.is_empty():
@@ -146,7 +148,7 @@ class PostgresDump:
 
     def _start(self, *arguments: str) -> tuple[Child, Watch]:
         program, *rest = self._argv
-        child = Child([program, *arguments, *rest], environment=self._environment)
+        child = Child([program, *arguments, *rest], environment=self._environment, hear=self._words.hear)
         self._cleanup.callback(child.end)
         manners, options, _ = self._way
         limit = Limit(options.max_duration, "limits.max_duration") if options.max_duration is not None else None
@@ -156,12 +158,17 @@ class PostgresDump:
         manners, options, name = self._way
         return yielding(self._conninfo, name, options.yield_to, manners.clock, child.hang_up)
 
-    def _judge(self, code: int, child: Child, yielded: Yielding) -> None:
+    def _judge(self, code: int, yielded: Yielding) -> None:
         """Nothing, if it ended well."""
         if code != 0 and yielded.to:
             raise Unreachable(f"{self._doing} yielded to {yielded.to} behind its locks", cure="it will be tried again")
         if code != 0:
-            raise self._failure(code, child.complaints)
+            raise self._failure(code, self._words.complaints)
+
+    @property
+    def at_hand(self) -> str:
+        """The table whose rows are read just now."""
+        return self._words.at_hand
 
     @property
     def _doing(self) -> str:
@@ -231,6 +238,7 @@ def open_dump(
             str(program.folder / "pg_dump"),
             "--compress=0",
             "--no-password",
+            "--verbose",  # says which table is at hand
             f"--snapshot={snapshot}",
             f"--lock-wait-timeout={manners.lock_wait}",
             *map(os.fsdecode, left_out.arguments),

@@ -49,6 +49,8 @@ def archive_of(identity: Identity, commits: int) -> list[bytes]:
 class SimulatedDump:
     """One snapshot."""
 
+    at_hand = "public.commits"
+
     def __init__(self, source: "SimulatedSource", facts: DumpFacts, commits: int, options: DumpOptions) -> None:
         self._source, self._commits = source, commits
         self._marked = options.fingerprint is not None

@@ -33,6 +33,8 @@ class Moved(Event, frozen=True, kw_only=True):
 
     action: str
     bytes: int
+    at_hand: str = ""
+    """The table that is read just now, where that is known. Text from outside."""
 
 
 class Ended(Event, frozen=True, kw_only=True):

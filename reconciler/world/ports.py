@@ -256,6 +256,10 @@ class Dump(Protocol):
         unread. Returns once the producer was reaped with status 0 and all files were read. `check` is called all the while.
         """
 
+    @property
+    def at_hand(self) -> str:
+        """The table whose rows are read just now, for people; empty where nobody knows. Text from outside."""
+
     def lsn_after(self) -> str | None:
         """The source's WAL position now: with `lsn_before` it brackets the snapshot."""
 

@@ -104,6 +104,10 @@ class FakeDump:
     def into_folder(self, folder: Path, *, most: int, take: Callable[[DumpFile], None], check: Callable[[], None]) -> None:
         raise Refused("a fake is dumped as a stream only")
 
+    @property
+    def at_hand(self) -> str:
+        return "public.guests"
+
     def lsn_after(self) -> str | None:
         return "0/2000060"
 

@@ -60,6 +60,10 @@ class SourceDump:
         """The archive, once."""
         return self._inside.chunks()
 
+    @property
+    def at_hand(self) -> str:
+        return self._inside.at_hand
+
     def lsn_after(self) -> str | None:
         """The source's WAL position now."""
         return self._inside.lsn_after()
