@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as StopEvent
+from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from reconciler.cli.log import Log
 
 DEFAULT_POLICY = "backup-policy.yaml"
+LEAVE_SECONDS = 10.0
+"""Who was asked to stop and has not by then waits for somebody who may never answer. Supervisors kill after as long or longer."""
+SHOW_CURSOR = "\x1b[?25h"
+"""A bar hides it."""
 
 
 class Command(Protocol):
@@ -127,7 +132,7 @@ def run(name: str, command: Command, rest: Sequence[str]) -> int:
     if arguments.log_format == "json":
         call.open_log()
     forget_libpq_environment()
-    with _signals(call.stop):
+    with _signals(call):
         return _guarded(command.run, call)
 
 
@@ -150,8 +155,8 @@ def _guarded(work: Callable[[Call], int], call: Call) -> int:
         return work(call)
     except BadPolicy as error:
         report_faults(call, error.findings, Path(call.arguments.policy))
-    except Stopped:
-        call.fail("stopped; what was under way will be taken up by the next run")
+    except Stopped as error:
+        call.fail("stopped; what is left of it, the next run clears away", error.cure)
     except ReconcilerError as error:
         call.fail(error.what, error.cure)
     except BrokenPipeError:
@@ -176,17 +181,42 @@ def report_faults(call: Call, findings: Sequence[Finding], path: Path) -> None:
 
 
 @contextmanager
-def _signals(stop: StopEvent) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask to stop: at the next chunk the work ends, cleaning up. The second Ctrl-C ends at once."""
+def _signals(call: Call) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask to stop: at the next chunk the work ends, cleaning up. A second one ends at once."""
+    asked, ask = os.pipe()
+    over = StopEvent()
+    heeding = Thread(target=_heed, args=(call, asked, over), name="signals", daemon=True)
+    heeding.start()
 
-    def ask(number: int, _: FrameType | None) -> None:
-        stop.set()
+    def note(number: int, _: FrameType | None) -> None:
+        # Nothing that takes a lock: this runs between any two steps of the main thread, which may hold it.
+        os.write(ask, b"!")
         signal.signal(number, signal.SIG_DFL)
 
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, ask) for number in numbers]
+    before = [signal.signal(number, note) for number in numbers]
     try:
         yield
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+        over.set()
+        os.close(ask)
+        heeding.join()
+        os.close(asked)
+
+
+def _heed(call: Call, asked: int, over: StopEvent) -> None:
+    if not os.read(asked, 1):
+        return
+    call.stop.set()
+    if over.wait(LEAVE_SECONDS):
+        return
+    call.fail(
+        f"stopped; what was under way did not end within {LEAVE_SECONDS:g} s, and was left as it was",
+        "nothing is lost by that: the next run clears it away",
+    )
+    if sys.stderr.isatty():
+        sys.stderr.write(SHOW_CURSOR)
+        sys.stderr.flush()
+    os._exit(1)

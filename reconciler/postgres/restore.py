@@ -16,7 +16,7 @@ from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import first_error, from_words, translated
 from reconciler.postgres.flow import Watch, feed
 from reconciler.postgres.roles import create_roles, finish_database, rename_roles, without_roles
-from reconciler.postgres.session import Session, session, time_limit, unlimited
+from reconciler.postgres.session import NOTICE_MILLISECONDS, Session, session, time_limit, unlimited, watches_clients
 from reconciler.postgres.spool import Spool, spooled
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
 
@@ -104,6 +104,9 @@ def restore_into(
         info = connection.info
         pinned = conninfo.pinned(host=info.host, hostaddr=info.hostaddr, port=info.port)
         settings = unlimited(target.major) | {"default_transaction_read_only": "off"}
+        if watches_clients(connection):
+            # Else what a pg_restore that was ended was at, an index of hours, would go on in the server.
+            settings["client_connection_check_interval"] = NOTICE_MILLISECONDS
         address = pinned.for_child("reconciler/restore", settings)
     words = [*(NO_ROLES if choices.no_roles else ()), *(("--no-tablespaces",) if choices.no_tablespaces else ())]
     mapped = with_roles(chunks, choices.roles)
@@ -266,13 +269,13 @@ def _restore_by_jobs(run: Run, chunks: Iterable[bytes], spool: Spool) -> None:
         child = Child(run.argv(f"--jobs={spool.jobs}", str(path)), environment=run.address.environment)
         try:
             code = child.finish(Watch(run.manners.clock, run.manners.stop, None, doing).check)
+            _refuse_failure(code, child, run.conninfo)
+        except ReconcilerError as error:
+            cure = f"{error.cure}; " if error.cure else ""
+            error.cure = f"{cure}part of it was restored: drop {run.conninfo.place} before trying again"
+            raise
         finally:
             child.end()
-    try:
-        _refuse_failure(code, child, run.conninfo)
-    except ReconcilerError as error:
-        error.cure = f"{error.cure or 'see what failed'}; part of it was restored: drop {run.conninfo.place} before trying again"
-        raise
 
 
 def _refuse_failure(code: int, child: Child, conninfo: Conninfo) -> None:

@@ -1,0 +1,73 @@
+"""Asked to stop: who heeds it ends in his own way, who hangs is left, and who is asked twice ends at once."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from reconciler.sandbox.patience import comes_true
+
+SCRIPT = """
+import os, sys
+from types import SimpleNamespace
+from reconciler.cli import frame
+
+frame.LEAVE_SECONDS = float(sys.argv[1])
+
+def run(call):
+    print("begun", flush=True)
+    if sys.argv[2] == "heeds":
+        call.stop.wait()
+    else:
+        os.read(os.pipe()[0], 1)
+    return 7
+
+sys.exit(frame.run("x", SimpleNamespace(__doc__="", register=lambda parser: None, run=run), []))
+"""
+
+both = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+
+
+def begun(leave_seconds: float, what: str) -> "subprocess.Popen[str]":
+    running = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(leave_seconds), what], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout is not None
+    assert "begun\n" == running.stdout.readline()
+    return running
+
+
+@both
+def test_who_heeds(number: signal.Signals) -> None:
+    """Its own exit code, and nobody cuts in."""
+    running = begun(60, "heeds")
+    running.send_signal(number)
+    _, stderr = running.communicate(timeout=30)
+
+    assert (7, "") == (running.returncode, stderr)
+
+
+@both
+def test_who_hangs(number: signal.Signals) -> None:
+    """It is left after a while, with a word about it."""
+    running = begun(0.2, "hangs")
+    running.send_signal(number)
+    _, stderr = running.communicate(timeout=30)
+
+    assert 1 == running.returncode
+    assert "was left as it was" in stderr
+
+
+@both
+def test_asked_twice(number: signal.Signals) -> None:
+    """At once, as others end of that signal."""
+    running = begun(60, "hangs")
+
+    def ends() -> bool:
+        running.send_signal(number)
+        return running.poll() is not None
+
+    assert comes_true(ends, seconds=30)
+    running.communicate()
+    assert -number == running.returncode
