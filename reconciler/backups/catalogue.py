@@ -203,7 +203,7 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
         kind=manifest.kind if manifest else (intent.kind if intent and intent.kind else "unknown"),
         slot=slots[0] if slots else None,
         stored_bytes=manifest.stored_bytes if manifest else sum(stored.size for stored in seen.held.data.values()),
-        raw_bytes=next((one.raw_bytes for one in manifest.objects if one.content == "dump"), None) if manifest else None,
+        raw_bytes=(manifest.archive_raw_bytes or None) if manifest else None,
         started=manifest.started if manifest else None,
         finished=manifest.finished if manifest else None,
         keep_until=manifest.keep_until if manifest else None,
