@@ -253,7 +253,8 @@ def _spool(call: Call, raw_bytes: int) -> "Spool | None":
     if call.arguments.jobs == 1:
         return None
     folder = (call.arguments.spool or Path(gettempdir())).absolute()
-    return Spool(jobs=call.arguments.jobs, folder=folder, raw_bytes=raw_bytes)
+    cure = "name a folder with room as --spool, or restore without --jobs, which needs none"
+    return Spool(jobs=call.arguments.jobs, folder=folder, raw_bytes=raw_bytes, cure=cure)
 
 
 def _jobs(text: str) -> int:

@@ -20,6 +20,7 @@ from reconciler.postgres.complaints import Complaints
 from reconciler.postgres.conninfo import Conninfo
 from reconciler.postgres.contents import Entry, Listed, listing, use_list
 from reconciler.postgres.counting import count
+from reconciler.postgres.disk import on_disk
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import translated
 from reconciler.postgres.fingerprint import JOBS, take
@@ -52,6 +53,7 @@ SPARE_BYTES: Final = 256 * 1024 * 1024
 WORTH_BYTES: Final = 64 * 1024 * 1024
 """Below this, writing the archive down first costs more than several jobs save."""
 MOST_JOBS: Final = 4
+MORE_ROOM: Final = "name a folder with more room as scratch.folder"
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,10 +83,14 @@ class PostgresRoom:
         place: str,
         reveal: Callable[[Check], str | None],
         folder: Path | None = None,
+        lacks: tuple[str, ...] = (),
     ) -> None:
-        """`folder`: where the database's files lie, if that is this machine: there must be room for them."""
+        """`folder`: where the database's files lie, if that is this machine: there must be room for them.
+
+        `lacks`: what could not be done for its safety, for people.
+        """
         self.place = place
-        self._folder = folder
+        self._folder, self._lacks = folder, lacks
         self._keys, self._facts, self._globals, self._tools, self._manners = keys, facts, globals_, tools, manners
         self._reveal = reveal
         self._entries: tuple[Entry, ...] = ()
@@ -98,7 +104,7 @@ class PostgresRoom:
             listed, whole = listing(self._tools, chunks, self._manners)
             return self._bring_back(listed, whole, jobs=1)
         watch = Watch(self._manners.clock, self._manners.stop, self._manners.patience, "reading an archive")
-        with spooled(chunks, Spool(jobs=jobs, folder=self._folder, raw_bytes=raw_bytes), watch) as path:
+        with spooled(chunks, Spool(jobs=jobs, folder=self._folder, raw_bytes=raw_bytes, cure=MORE_ROOM), watch) as path:
             listed, _ = listing(self._tools, beginning(path), self._manners)
             return self._bring_back(listed, path, jobs=jobs)
 
@@ -106,11 +112,12 @@ class PostgresRoom:
         """Raises Refused where there is no room for what is restored, counted with its indexes."""
         if self._folder is None:
             return 1
-        free = shutil.disk_usage(self._folder).free
+        with on_disk(f"cannot look at {self._folder}", cure=MORE_ROOM):
+            free = shutil.disk_usage(self._folder).free
         needed = ROOM * raw_bytes + SPARE_BYTES
         if free < needed:
             what = f"{self._folder} has room for {free} bytes, and rehearsing this backup takes about {needed}"
-            raise Refused(what, cure="name a folder with more as scratch.folder")
+            raise Refused(what, cure=MORE_ROOM)
         is_worth_it = raw_bytes >= WORTH_BYTES and free >= needed + raw_bytes
         return min(MOST_JOBS, os.cpu_count() or 1) if is_worth_it else 1
 
@@ -133,9 +140,8 @@ class PostgresRoom:
             did=f"restored {len(self._entries)} entries by pg_restore {self._tools.version}"
             + (f" with {jobs} jobs" if jobs > 1 else "")
             + f", counted {objects} objects",
-            objects=objects,
             faults=(*faults, *missing),
-            left_out=(*left_out, *notes),
+            left_out=(*self._lacks, *left_out, *notes),
         )
 
     def compare(self, expected: Fingerprint) -> Comparison:

@@ -26,6 +26,7 @@ from reconciler.world.scratch import Contents
 DATABASE: Final = "rehearsal"
 PREFIX: Final = "reconciler_scratch_"
 OURS: LiteralString = "SELECT datname FROM pg_database WHERE datname ~ '^reconciler_scratch_[0-9a-f]+$' ORDER BY 1"
+NOT_CUT_OFF: Final = "cutting the scratch server off from the network, which this system did not do for us"
 ANY: Final = "reconciler_scratch"
 """The lock's name that each rehearsal holds together with the others."""
 MEETING_PLACES: LiteralString = """
@@ -78,7 +79,15 @@ class EmbeddedScratch:
             furnished(server.admin, facts, globals, database=DATABASE, place=server.place) as keys,
         ):
             yield PostgresRoom(
-                keys, facts, globals, tools, self._manners, place=server.place, reveal=self._reveal, folder=server.folder
+                keys,
+                facts,
+                globals,
+                tools,
+                self._manners,
+                place=server.place,
+                reveal=self._reveal,
+                folder=server.folder,
+                lacks=() if server.is_cut_off else (NOT_CUT_OFF,),
             )
 
 

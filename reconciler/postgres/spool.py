@@ -9,7 +9,8 @@ import shutil
 import tarfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
@@ -18,6 +19,7 @@ from typing import IO, cast
 import msgspec
 
 from reconciler.errors import Corrupt, Refused
+from reconciler.postgres.disk import on_disk
 from reconciler.postgres.flow import Watch
 from reconciler.world.process import SystemProcess
 from reconciler.world.staging import FolderStaging
@@ -34,36 +36,45 @@ class Spool(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     raw_bytes: int
     """How long the archive is."""
+    cure: str
+    """What to do where the folder can't take it."""
 
 
 @contextmanager
 def spooled(chunks: Iterable[bytes], spool: Spool, watch: Watch) -> Iterator[Path]:
-    """All of it, found sound, under a path for other programs of this user. What the chunks raise goes through.
+    """All of it, found sound, under a path for other programs of this user. What the chunks and the body raise goes through.
 
-    Raises Refused, before a byte is read, where there is not room enough.
+    Raises Refused, before a byte is read, where there is not room enough; Full where it fills up meanwhile.
     """
-    try:
+    on_its_disk = partial(on_disk, f"cannot keep the archive in {spool.folder}", cure=spool.cure)
+    with on_its_disk():
         free = shutil.disk_usage(spool.folder).free
-        if free < spool.raw_bytes:
-            what = f"{spool.folder} has room for {free} bytes, and the archive takes {spool.raw_bytes}"
-            raise Refused(what, cure="name a folder with more as --spool, or restore without --jobs, which needs none")
-        watched = _watched(chunks, watch)
-        first = next(watched, b"")
+    if free < spool.raw_bytes:
+        what = f"{spool.folder} has room for {free} bytes, and the archive takes {spool.raw_bytes}"
+        raise Refused(what, cure=spool.cure)
+    watched = _watched(chunks, watch)
+    first = next(watched, b"")
+    with ExitStack() as stack:
         if first.startswith(CUSTOM):
-            with _opened(spool.folder) as (file, path):
-                for chunk in chain([first], watched):
-                    file.write(chunk)
-                file.flush()
-                yield path
+            with on_its_disk():
+                file, path = stack.enter_context(_opened(spool.folder))
+            for chunk in chain([first], watched):
+                with on_its_disk():
+                    _write(file, chunk)
         else:
-            staging = FolderStaging(spool.folder, SystemProcess())
+            staging = FolderStaging(spool.folder, SystemProcess(), cure=spool.cure)
             staging.sweep()
-            with staging.folder() as folder:
-                _unpack(chain([first], watched), folder)
-                yield folder
-    except OSError as error:
-        cure = "name another folder as --spool, or restore without --jobs, which needs none"
-        raise Refused(f"cannot keep the archive in {spool.folder}: {error.strerror}", cure=cure) from error
+            path = stack.enter_context(staging.folder())
+            with on_its_disk():
+                _unpack(chain([first], watched), path)
+        yield path
+
+
+def _write(file: IO[bytes], chunk: bytes) -> None:
+    """Every byte; the kernel may take fewer at a time."""
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def beginning(path: Path) -> Iterator[bytes]:
@@ -123,10 +134,10 @@ class _Stream:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """Where the system lets an open file be opened again through us, it never has a name."""
+    """Where the system lets an open file be opened again through us, it never has a name. Nothing waits for its closing."""
     if Path(f"/proc/{os.getpid()}/fd").is_dir():
-        with TemporaryFile(dir=folder) as file:
+        with TemporaryFile(dir=folder, buffering=0) as file:
             yield file, Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
     else:
-        with NamedTemporaryFile(dir=folder, prefix=".reconcile-restore-") as named:
+        with NamedTemporaryFile(dir=folder, buffering=0, prefix=".reconcile-restore-") as named:
             yield named, Path(named.name)

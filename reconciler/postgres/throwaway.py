@@ -3,27 +3,29 @@
 It is started from whatever programs are at hand, with nothing of our environment: no archiving, replication, jobs or network.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 import psycopg
 
-from reconciler.errors import Refused
+from reconciler.errors import Full, Refused
 from reconciler.postgres import client
 from reconciler.postgres.child import Child
+from reconciler.postgres.complaints import kind_of
 from reconciler.postgres.conninfo import Conninfo
+from reconciler.postgres.disk import on_disk
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.flow import Watch
 from reconciler.world.account import Account, lent_account
 from reconciler.world.clock import token
-from reconciler.world.programs import own_folder, runnable
+from reconciler.world.locks import is_at, lock
+from reconciler.world.programs import SHARED, own_folder, runnable
 
 ADMIN: Final = "reconciler_admin"
 PORT: Final = "5432"
@@ -33,6 +35,9 @@ LONGEST_SOCKET: Final = 107
 ROOT: Final = Path("/")
 """Where servers run: an account that we lend may not even look into our own folder."""
 READY_SECONDS: Final = 60.0
+CURE: Final = "free room there and see to our rights, or name another folder as scratch.folder"
+NETWORK: Final = Path("/proc/self/ns/net")
+"""Leads to a name of the network that a process sees; there is none but on Linux."""
 SETTINGS: Final = (
     "listen_addresses = ''",
     "unix_socket_permissions = 0700",
@@ -72,19 +77,23 @@ class Throwaway(msgspec.Struct, frozen=True, kw_only=True):
     """Where it lies: what is put there goes with it."""
     version: str
     place: str
+    is_cut_off: bool
+    """From our network. Where the system can't do that, nothing but its having no rights keeps what runs there from it."""
 
 
 @contextmanager
 def throwaway(base: Path, programs: client.Client, manners: Manners) -> Iterator[Throwaway]:
     """A new server below `base`. Leftovers of others that died are removed first.
 
-    Raises Refused or Unreachable where it can't be started.
+    Raises Refused (Full, where that is why) or Unreachable where it can't be started.
     """
     account = lent_account()
-    home = _home(base, account)
+    with _on_disk(base):
+        home = _home(base, account)
     sweep(home)
     with _place(home, account) as folder:
-        binaries = runnable(programs.folder, account)
+        with on_disk(f"cannot copy PostgreSQL's programs into {SHARED}", cure="free room there, and see to our rights"):
+            binaries = runnable(programs.folder, account)
         password = token(16)
         _initialise(binaries, folder, account, password, manners)
         yield from _running(binaries, folder, account, password=password, manners=manners, version=programs.version)
@@ -105,13 +114,17 @@ def choose(found: Sequence[client.Client], major: int) -> client.Client:
 def sweep(home: Path) -> int:
     """Remove what was left by those that died; how many that were. A lock that can be had is nobody's."""
     swept = 0
-    for lock in sorted(home.glob("*.lock")):
-        with suppress(OSError), lock.open() as held:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(lock.with_suffix(""))
-            lock.unlink()
-            swept += 1
+    for claim in sorted(home.glob("*.lock")):
+        with suppress(OSError), claim.open() as held:
+            if lock(held.fileno()) and is_at(claim, held.fileno()):
+                _remove(claim.with_suffix(""))
+                claim.unlink()
+                swept += 1
     return swept
+
+
+def _on_disk(place: Path) -> AbstractContextManager[None]:
+    return on_disk(f"cannot make a scratch server in {place}", cure=CURE)
 
 
 def _home(base: Path, account: Account | None) -> Path:
@@ -123,20 +136,33 @@ def _home(base: Path, account: Account | None) -> Path:
 @contextmanager
 def _place(home: Path, account: Account | None) -> Iterator[Path]:
     """A folder under a name of its own, claimed for as long as this process lives."""
-    folder = home / token(6)
-    if len(os.fsencode(folder / f".s.PGSQL.{PORT}")) >= LONGEST_SOCKET:
-        raise Refused(f"the path of {folder} is too long for a socket", cure="name a shorter folder as scratch.folder")
-    lock = home / f"{folder.name}.lock"
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with _on_disk(home):
+        folder, held = _claimed(home)
+    with held:
         try:
-            folder.mkdir(mode=0o700)
-            if account:
-                os.chown(folder, account.uid, account.gid)
+            with _on_disk(home):
+                folder.mkdir(mode=0o700)
+                if account:
+                    os.chown(folder, account.uid, account.gid)
             yield folder
         finally:
-            _remove(folder)
-            lock.unlink(missing_ok=True)
+            # Its claim last: what can't be removed is left to the next sweep.
+            with on_disk(f"cannot remove {folder}", cure="remove it: it holds what was restored"):
+                _remove(folder)
+                Path(held.name).unlink(missing_ok=True)
+
+
+def _claimed(home: Path) -> tuple[Path, IO[str]]:
+    """A name, and the file that claims it, locked; again with another name where a sweep was quicker than our lock."""
+    while True:
+        folder = home / token(6)
+        if len(os.fsencode(folder / f".s.PGSQL.{PORT}")) >= LONGEST_SOCKET:
+            raise Refused(f"the path of {folder} is too long for a socket", cure="name a shorter folder as scratch.folder")
+        claim = home / f"{folder.name}.lock"
+        held = claim.open("x")
+        if lock(held.fileno()) and is_at(claim, held.fileno()):
+            return folder, held
+        held.close()
 
 
 def _remove(folder: Path) -> None:
@@ -147,10 +173,11 @@ def _remove(folder: Path) -> None:
 
 def _initialise(binaries: Path, folder: Path, account: Account | None, password: str, manners: Manners) -> None:
     secret = folder / "password"
-    secret.touch(mode=0o600)
-    secret.write_text(password)
-    if account:
-        os.chown(secret, account.uid, account.gid)
+    with _on_disk(folder):
+        secret.touch(mode=0o600)
+        secret.write_text(password)
+        if account:
+            os.chown(secret, account.uid, account.gid)
     argv = [str(binaries / "initdb"), "-D", str(folder / "data"), f"--username={ADMIN}", f"--pwfile={secret}"]
     argv += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
     child = Child(argv, environment=_environment(), server=account, folder=ROOT)
@@ -158,15 +185,15 @@ def _initialise(binaries: Path, folder: Path, account: Account | None, password:
         code = child.finish(Watch(manners.clock, manners.stop, None, "making a scratch server").check)
     finally:
         child.end()
-        secret.unlink()
+        with _on_disk(folder):
+            secret.unlink()
     if code:
-        raise Refused(
-            f"initdb could not make a scratch server in {folder}: {_last(child.complaints)}",
-            cure="see whether the disk is full; scratch.folder names another place",
-        )
-    with (folder / "data" / "postgresql.conf").open("a") as configuration:
-        configuration.write("\n" + "\n".join((*SETTINGS, f"unix_socket_directories = '{folder}'")) + "\n")
-    (folder / "data" / "pg_hba.conf").write_text("local all all scram-sha-256\n")
+        kind = Full if kind_of(child.complaints) == "no room" else Refused
+        raise kind(f"initdb could not make a scratch server in {folder}: {_last(child.complaints)}", cure=CURE)
+    with _on_disk(folder):
+        with (folder / "data" / "postgresql.conf").open("a") as configuration:
+            configuration.write("\n" + "\n".join((*SETTINGS, f"unix_socket_directories = '{folder}'")) + "\n")
+        (folder / "data" / "pg_hba.conf").write_text("local all all scram-sha-256\n")
 
 
 def _running(
@@ -179,7 +206,11 @@ def _running(
     try:
         _wait_until_ready(server, admin, manners)
         yield Throwaway(
-            admin=admin, folder=folder, version=version, place=f"a throw-away PostgreSQL {version} in {folder.parent.parent}"
+            admin=admin,
+            folder=folder,
+            version=version,
+            place=f"a throw-away PostgreSQL {version} in {folder.parent.parent}",
+            is_cut_off=_is_cut_off(folder / "data"),
         )
     finally:
         server.end()
@@ -198,6 +229,15 @@ def _wait_until_ready(server: Child, admin: Conninfo, manners: Manners) -> None:
             )
         manners.clock.wait(0.05, manners.stop)
         Watch(manners.clock, manners.stop, None, "starting a scratch server").check()
+
+
+def _is_cut_off(data: Path) -> bool:
+    """As the kernel tells it: whatever was asked for when the server was started, what counts is what it got."""
+    try:
+        server = (data / "postmaster.pid").read_text().splitlines()[0]
+        return NETWORK.readlink() != Path("/proc", server, "ns", "net").readlink()
+    except OSError:
+        return False
 
 
 def _last(complaints: str) -> str:

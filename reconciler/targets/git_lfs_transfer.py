@@ -14,8 +14,9 @@ from typing import Final
 
 from reconciler.errors import Absent, Corrupt, ReconcilerError
 from reconciler.targets.git_program import Git, folder_of
-from reconciler.targets.local_files import is_at, lock, sync_folder
+from reconciler.targets.local_files import sync_folder
 from reconciler.world.clock import token
+from reconciler.world.locks import is_at, lock
 
 _LOCK: Final = ".lock"
 

@@ -1,7 +1,6 @@
 """Files and folders that outlive a power cut, and what the operating system's refusals mean. Knows nothing of keys or targets."""
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Final
 
 from reconciler.errors import Full, ReconcilerError, Refused, Unreachable
 from reconciler.world.clock import token
+from reconciler.world.locks import is_at, lock
 from reconciler.world.ports import Clock
 
 LOCK_SECONDS: Final = 30.0
@@ -114,14 +114,6 @@ def remove_empty(folder: Path, *, below: Path) -> None:
     sync_folder(folder)
 
 
-def is_at(path: Path, descriptor: int) -> bool:
-    """Whether the name still leads to the open file."""
-    try:
-        return os.path.samestat(path.lstat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
 def remove_unlocked(file: Path) -> None:
     """Remove it unless somebody holds its lock, or it is not ours to open."""
     try:
@@ -153,12 +145,3 @@ def finish(descriptor: int) -> os.stat_result:
     os.utime(descriptor, ns=(status.st_atime_ns, drawn))
     os.fsync(descriptor)
     return os.fstat(descriptor)
-
-
-def lock(descriptor: int) -> bool:
-    """Whether it could be had at once. Held until the file is closed by all that inherited it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -12,8 +12,9 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from reconciler.errors import Conflict, Refused
-from reconciler.targets.local_files import finish, is_at, lock, remove_unlocked, write_all
+from reconciler.targets.local_files import finish, remove_unlocked, write_all
 from reconciler.world.clock import token
+from reconciler.world.locks import is_at, lock
 from reconciler.world.ports import Clock, Upload
 
 _UPLOAD_ID: Final = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{32}")

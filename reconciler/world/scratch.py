@@ -24,11 +24,9 @@ class Restoration(msgspec.Struct, frozen=True, kw_only=True):
 
     did: str
     """In a sentence."""
-    objects: int
-    """Counted in the database, of those that the archive's table of contents names."""
     faults: tuple[Fault, ...]
     left_out: tuple[str, ...]
-    """Entries that are never restored for a rehearsal, as the table of contents names them."""
+    """Entries that are never restored for a rehearsal, as the table of contents names them; what was not done for its safety."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from reconciler.world.facts import Owner
 from reconciler.world.ports import Process
 
 PREFIX = "reconciler-"
+CURE = "name a folder that may be written to as dumps.staging.path"
 NEW = ".new"
 """Behind the name of a folder that is not locked yet."""
 
@@ -23,9 +24,9 @@ class FolderStaging:
     each folder is locked for as long as its process lives. So the disk must be this machine's own.
     """
 
-    def __init__(self, base: Path, process: Process, *, also: Collection[Path] = ()) -> None:
-        """`also`: other places where such folders may have been left."""
-        self._base, self._process, self._places = base, process, {base, *also}
+    def __init__(self, base: Path, process: Process, *, also: Collection[Path] = (), cure: str = CURE) -> None:
+        """`also`: other places where such folders may have been left. `cure`: what to do where none can be made."""
+        self._base, self._process, self._places, self._cure = base, process, {base, *also}, cure
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -41,7 +42,7 @@ class FolderStaging:
                 new.rename(path)
             except OSError as error:
                 what = f"cannot make a folder in {self._base}: {error.strerror}"
-                raise Refused(what, cure="name a folder that may be written to as dumps.staging.path") from error
+                raise Refused(what, cure=self._cure) from error
             yield path
         finally:
             shutil.rmtree(new, ignore_errors=True)

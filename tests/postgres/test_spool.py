@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import Corrupt, ReconcilerError, Refused
+from reconciler.errors import Corrupt, Full, ReconcilerError, Refused
 from reconciler.postgres.dump import Manners
+from reconciler.postgres.flow import Watch
 from reconciler.postgres.source import PostgresSource
-from reconciler.postgres.spool import Spool
+from reconciler.postgres.spool import Spool, spooled
+from tests.faults.files import no_file_longer_than
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.taking import Taken, put, take
 from tests.servers.postgres import Server
@@ -18,7 +20,7 @@ ROWS = "CREATE TABLE t AS SELECT i, repeat('x', 100) AS x FROM generate_series(1
 
 
 def spool(folder: Path, raw_bytes: int = 1) -> Spool:
-    return Spool(jobs=2, folder=folder, raw_bytes=raw_bytes)
+    return Spool(jobs=2, folder=folder, raw_bytes=raw_bytes, cure="name another folder")
 
 
 def tables(server: Server, database: str) -> list[str]:
@@ -73,7 +75,32 @@ def test_no_such_folder(postgres: Server, open_source: Open, manners: Manners, t
 
     with pytest.raises(Refused, match="cannot keep the archive in") as refusal:
         put(postgres.url(copy), taken, manners, spool=spool(tmp_path / "nowhere"))
-    assert "--spool" in refusal.value.cure
+    assert refusal.value.cure == "name another folder"
+
+
+def test_the_disk_fills_up(tmp_path: Path, manners: Manners) -> None:
+    """Told as such."""
+    watch = Watch(manners.clock, manners.stop, None, "reading")
+
+    with (
+        pytest.raises(Full, match=r"cannot keep the archive in .*File too large") as refusal,
+        no_file_longer_than(4096),
+        spooled([b"x" * 3000] * 2, spool(tmp_path), watch),
+    ):
+        pass
+    assert refusal.value.cure == "name another folder"
+
+
+def test_what_goes_wrong_in_the_restore(tmp_path: Path, manners: Manners) -> None:
+    """Is no fault of the place where the archive lies, which is whole."""
+
+    def restore() -> None:
+        with spooled([b"ab", b"", b"c"], spool(tmp_path), Watch(manners.clock, manners.stop, None, "reading")) as path:
+            assert path.read_bytes() == b"abc"
+            raise FileNotFoundError
+
+    with pytest.raises(FileNotFoundError):
+        restore()
 
 
 def test_a_bad_archive_restores_nothing(postgres: Server, open_source: Open, manners: Manners, tmp_path: Path) -> None:

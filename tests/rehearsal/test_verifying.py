@@ -49,7 +49,7 @@ class Plain:
 
     def restore(self, chunks: Iterable[bytes], *, raw_bytes: int) -> Restoration:
         self.restored = b"".join(chunks)
-        return Restoration(did="restored", objects=1, faults=(), left_out=())
+        return Restoration(did="restored", faults=(), left_out=())
 
     def compare(self, expected: Fingerprint) -> Comparison:
         return Comparison(did="compared", faults=(), notes=())
