@@ -145,12 +145,22 @@ def test_a_roles_settings_change_nothing(postgres: Server) -> None:
         "bytea_output": "escape",
         "search_path": "public",
         "quote_all_identifiers": "on",
-        "statement_timeout": "1ms",
     }
     for name, value in settings.items():
         postgres.execute(f"ALTER ROLE {role} SET {name} = '{value}'")
 
     assert plain == fingerprint(postgres.url(database, user=role))
+
+
+def test_a_role_with_a_time_limit(postgres18: Server) -> None:
+    """It is for whom the role was made; a table's rows take as long as they take."""
+    role = postgres18.new_role("SUPERUSER")
+    postgres18.execute(f"ALTER ROLE {role} SET statement_timeout = '150ms'")
+    database = postgres18.new_database("CREATE TABLE t AS SELECT i, md5(i::text) AS x FROM generate_series(1, 500000) i")
+
+    found = fingerprint(postgres18.url(database, user=role))
+
+    assert ({"public.t"}, ()) == (set(found.tables), found.uncovered)
 
 
 def test_counts_say_nothing_of_contents(postgres18: Server) -> None:
