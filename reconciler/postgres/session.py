@@ -39,11 +39,11 @@ def session(conninfo: Conninfo, application_name: str) -> Iterator[Session]:
 
 
 @contextmanager
-def time_limit(connection: Session, seconds: float = ANSWER_SECONDS) -> Iterator[None]:
+def time_limit(connection: Session, seconds: float | None = None) -> Iterator[None]:
     """Cut the connection if the block takes more than that, a minute by default: whoever waits gets psycopg's error."""
     # A duplicate: should the session be closed meanwhile, its number may already be somebody else's.
     with socket.socket(fileno=os.dup(connection.fileno())) as line:
-        cutter = threading.Timer(seconds, _cut, args=(line,))
+        cutter = threading.Timer(ANSWER_SECONDS if seconds is None else seconds, _cut, args=(line,))
         cutter.daemon = True
         cutter.start()
         try:

@@ -5,13 +5,16 @@ from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import boto3
+import botocore.session
 import msgspec
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.loaders import Loader, create_loader
 
 from reconciler.errors import Refused
 from reconciler.targets.s3_errors import Doing, archive_of
@@ -119,12 +122,15 @@ def make_client(target: str, access: Access, *, connect_seconds: float = 10, rea
         tcp_keepalive=True,
     )
     try:
+        core = botocore.session.get_session()
         session = boto3.session.Session(
+            botocore_session=core,
             profile_name=access.profile,
             aws_access_key_id=access.access_key_id,
             aws_secret_access_key=access.secret_access_key,
             region_name=access.region,
         )
+        core.register_component("data_loader", _definitions(core.get_config_variable("data_path")))
         region = session.region_name or ("us-east-1" if access.endpoint else None)
         client: S3Client = session.client("s3", region_name=region, endpoint_url=access.endpoint, config=config)
         return client
@@ -132,3 +138,9 @@ def make_client(target: str, access: Access, *, connect_seconds: float = 10, rea
         raise Refused(
             f"{target}: no S3 client can be made: {type(error).__name__}", cure="correct `profile`, `region` or `endpoint`"
         ) from error
+
+
+@cache
+def _definitions(data_path: str | None) -> Loader:
+    """Of S3, as botocore has them: reading them takes most of the time that a client takes, and they are the same for all."""
+    return create_loader(data_path)

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
 from typing import IO
@@ -39,7 +40,7 @@ from tests.postgres.odd_schema import odd_database
 from tests.postgres.processes import comes_true
 from tests.postgres.taking import Taken, as_directory, take
 from tests.servers.postgres import BINARIES, MAJORS, Server, Servers
-from tests.servers.scratch import left_in, scratch_base
+from tests.servers.scratch import left_in, own_base, scratch_base
 
 __all__ = ["scratch_base"]
 
@@ -53,6 +54,28 @@ def no_secret(_: Check) -> None:
 @pytest.fixture
 def scratch(manners: Manners, scratch_base: Path) -> EmbeddedScratch:
     return EmbeddedScratch(scratch_base, manners, no_secret)
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Server]:
+    """A server for rehearsals, whose files may be spoilt."""
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        settings = {**FAST, "lc_messages": "C.UTF-8"}
+        cluster = start_cluster(BINARIES[18], Path(folder) / "rehearsal", settings=settings)
+        try:
+            yield Server(major=18, cluster=cluster)
+        finally:
+            remove_cluster(cluster.folder)
+
+
+def scratch_on(server: Server, manners: Manners, database: str = "postgres", sources: tuple[Identity, ...] = ()) -> ServerScratch:
+    return ServerScratch(parse(server.url(database), field="scratch.url"), manners, no_secret, lambda: sources)
+
+
+@pytest.fixture
+def shared(manners: Manners, elsewhere: Server) -> ServerScratch:
+    """Sooner made than a server of its own, for what is the same in both."""
+    return scratch_on(elsewhere, manners)
 
 
 @contextmanager
@@ -74,15 +97,20 @@ def faults_of(scratch: Scratch, taken: Taken) -> list[Fault]:
 
 
 def test_everything_comes_back(postgres: Server, open_source: Open, scratch: EmbeddedScratch, scratch_base: Path) -> None:
-    """A bit of everything, on each major, without one fault; what acts beyond the database is left out by name."""
-    taken = take(open_source(postgres.url(odd_database(postgres))))
+    """A bit of everything, on each major, without one fault, and equal for all that the fingerprint covers.
+
+    What acts beyond the database is left out by name, and what the fingerprint does not cover is named.
+    """
+    taken, marks = marked(open_source(postgres.url(odd_database(postgres))))
 
     with restored(scratch, taken) as (room, restoration):
-        assert restoration.faults == ()
-        assert room.inspect() == ()
+        comparison = room.compare(marks)
+        assert restoration.faults == comparison.faults == room.inspect() == ()
         assert int(restoration.did.split("counted ")[1].split()[0]) > 100
         kinds = {what.split(":")[0].split(" public")[0].split(" owned")[0] for what in restoration.left_out}
         assert {"PUBLICATION some_of_it", "EVENT TRIGGER watch_ddl", "DEFAULT ACL"} <= kinds
+        assert "(checksums)" in comparison.did
+        assert any("fleeting" in note for note in comparison.notes)
         assert postgres.major == int(room.place.split("PostgreSQL ")[1].split(".")[0])
     assert left_in(scratch_base) == []
 
@@ -157,6 +185,20 @@ def asked(sql: str, expect: str, *, seconds: int = 10) -> Check:
     return Check(name="asked", sql=sql, expect=Expectation.parse(expect), timeout=Duration(seconds=seconds))
 
 
+@pytest.fixture(scope="module")
+def hall(postgres18: Server) -> Iterator[PostgresRoom]:
+    """For checks, which change nothing: that is one of their promises."""
+    manners = Manners(clock=SystemClock(), stop=Event(), patience=timedelta(seconds=60))
+    name = postgres18.new_database(
+        "CREATE SCHEMA app; CREATE TABLE app.t AS SELECT generate_series(1, 3) i; CREATE TABLE app.hidden AS SELECT 1;"
+        "ALTER TABLE app.hidden ENABLE ROW LEVEL SECURITY; ALTER TABLE app.hidden FORCE ROW LEVEL SECURITY"
+    )
+    postgres18.execute(f"ALTER DATABASE {name} SET search_path = app, public")
+    taken = take(PostgresSource(parse(postgres18.url(name), field="url"), manners))
+    with own_base() as base, restored(EmbeddedScratch(base, manners, no_secret), taken) as (room, _):
+        yield room
+
+
 @pytest.mark.parametrize(
     ("sql", "expect", "says"),
     [
@@ -172,19 +214,9 @@ def asked(sql: str, expect: str, *, seconds: int = 10) -> Check:
         ("select setting from pg_settings where name = 'search_path'", "= app, public", None),
     ],
 )
-def test_checks(
-    postgres18: Server, open_source: Open, scratch: EmbeddedScratch, *, sql: str, expect: str, says: tuple[str, str] | None
-) -> None:
+def test_checks(hall: PostgresRoom, sql: str, expect: str, says: tuple[str, str] | None) -> None:
     """One statement, one value, read-only, in time, with the database's own settings and all rows."""
-    name = postgres18.new_database(
-        "CREATE SCHEMA app; CREATE TABLE app.t AS SELECT generate_series(1, 3) i; CREATE TABLE app.hidden AS SELECT 1;"
-        "ALTER TABLE app.hidden ENABLE ROW LEVEL SECURITY; ALTER TABLE app.hidden FORCE ROW LEVEL SECURITY"
-    )
-    postgres18.execute(f"ALTER DATABASE {name} SET search_path = app, public")
-    taken = take(open_source(postgres18.url(name)))
-
-    with restored(scratch, taken) as (room, _):
-        fault = room.check(asked(sql, expect, seconds=1))
+    fault = hall.check(asked(sql, expect, seconds=1))
 
     if says is None:
         assert fault is None
@@ -214,7 +246,7 @@ def test_a_function_that_needs_a_search_path(
     assert found[1] == Fault(where="materialized view public.m", what="was left without its rows", result="failed")
 
 
-def test_an_extension_that_reaches_out(postgres18: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
+def test_an_extension_that_reaches_out(postgres18: Server, open_source: Open, shared: ServerScratch) -> None:
     """It is never made: what rests on it is unproven, each by its name, and is not blamed on the backup."""
     taken = taken_of(
         postgres18,
@@ -223,7 +255,7 @@ def test_an_extension_that_reaches_out(postgres18: Server, open_source: Open, sc
         "CREATE VIEW remote AS SELECT * FROM dblink('dbname=x', 'select 1') AS r (n int)",
     )
 
-    found = faults_of(scratch, taken)
+    found = faults_of(shared, taken)
 
     assert {fault.result for fault in found} == {"unproven"}
     assert found[0].where == "extension dblink"
@@ -243,17 +275,17 @@ class FullFiles:
 
 @pytest.mark.parametrize("number", [1, 2], ids=["contents", "schemas of extensions"])
 def test_no_room_to_list_it(
-    postgres18: Server, open_source: Open, scratch: EmbeddedScratch, monkeypatch: pytest.MonkeyPatch, number: int
+    postgres18: Server, open_source: Open, shared: ServerScratch, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """A full folder for temporary files is no word against the archive, and no extension goes elsewhere for it."""
     taken = taken_of(postgres18, open_source, "CREATE SCHEMA e; CREATE EXTENSION hstore SCHEMA e; CREATE TABLE t (h e.hstore)")
     monkeypatch.setattr(tempfile, "TemporaryFile", FullFiles(number))
 
     with pytest.raises(Full, match="No space left") as refusal:
-        scratch.contents(taken.chunks, taken.facts)
+        shared.contents(taken.chunks, taken.facts)
     assert "TMPDIR" in refusal.value.cure
     monkeypatch.setattr(tempfile, "TemporaryFile", FullFiles(number))
-    assert [fault.result for fault in rehearsed(scratch, taken, iter(taken.chunks)).faults] == ["unproven"]
+    assert [fault.result for fault in rehearsed(shared, taken, iter(taken.chunks)).faults] == ["unproven"]
 
 
 def test_no_folder_for_temporary_files(
@@ -282,19 +314,17 @@ def test_a_pg_restore_that_does_not_start(postgres18: Server, open_source: Open,
     ("last_words", "says"), [("no libpq.so.5 here", "pg_restore could not be run: no libpq"), ("out of memory", "out of memory")]
 )
 def test_a_pg_restore_that_breaks_down(
-    postgres18: Server, open_source: Open, manners: Manners, scratch_base: Path, *, last_words: str, says: str
+    postgres18: Server, open_source: Open, manners: Manners, elsewhere: Server, tmp_path: Path, *, last_words: str, says: str
 ) -> None:
     """What it is and what it runs on is no word against the archive."""
     taken = taken_of(postgres18, open_source, "CREATE TABLE t (id int)")
-    programs = scratch_base / "programs"
-    programs.mkdir()
     real = BINARIES[18] / "pg_restore"
     broken = f'#!/bin/sh\ncase "$*" in *--dbname*) echo "{last_words}" >&2; exit 1;; *) exec {real} "$@";; esac\n'
-    (programs / "pg_restore").write_text(broken)
-    (programs / "pg_restore").chmod(0o755)
-    told = msgspec.structs.replace(manners, client_bin=programs)
+    (tmp_path / "pg_restore").write_text(broken)
+    (tmp_path / "pg_restore").chmod(0o755)
+    told = msgspec.structs.replace(manners, client_bin=tmp_path)
 
-    found = rehearsed(EmbeddedScratch(scratch_base, told, no_secret), taken, iter(taken.chunks))
+    found = rehearsed(scratch_on(elsewhere, told), taken, iter(taken.chunks))
 
     assert {fault.result for fault in found.faults} == {"unproven"}
     assert says in found.faults[0].what
@@ -309,22 +339,6 @@ def test_a_server_that_speaks_another_language(
     assert elsewhere.execute("SHOW lc_messages") == [("C.UTF-8",)]
     with restored(scratch_on(elsewhere, manners), taken) as (room, _):
         assert room.check(asked("select current_setting('lc_messages')", "= C")) is None
-
-
-@pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Server]:
-    """A server for rehearsals, whose files may be spoilt."""
-    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
-        settings = {**FAST, "lc_messages": "C.UTF-8"}
-        cluster = start_cluster(BINARIES[18], Path(folder) / "rehearsal", settings=settings)
-        try:
-            yield Server(major=18, cluster=cluster)
-        finally:
-            remove_cluster(cluster.folder)
-
-
-def scratch_on(server: Server, manners: Manners, database: str = "postgres", sources: tuple[Identity, ...] = ()) -> ServerScratch:
-    return ServerScratch(parse(server.url(database), field="scratch.url"), manners, no_secret, lambda: sources)
 
 
 def database_of(room: PostgresRoom) -> str:
@@ -383,7 +397,7 @@ def test_pages_that_could_not_be_looked_at(
     assert "public.t could not be looked at: canceling statement due to user request" in found[0].what
 
 
-def test_a_foreign_table(postgres18: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
+def test_a_foreign_table(postgres18: Server, open_source: Open, shared: ServerScratch) -> None:
     """Servers, mappings and foreign tables are left out by name."""
     taken = taken_of(
         postgres18,
@@ -393,7 +407,7 @@ def test_a_foreign_table(postgres18: Server, open_source: Open, scratch: Embedde
         "CREATE FOREIGN TABLE far (id int) SERVER elsewhere; CREATE VIEW near AS SELECT * FROM far",
     )
 
-    with restored(scratch, taken) as (_, restoration):
+    with restored(shared, taken) as (_, restoration):
         said = " ".join(restoration.left_out)
 
     assert {fault.result for fault in restoration.faults} == {"unproven"}
@@ -402,7 +416,7 @@ def test_a_foreign_table(postgres18: Server, open_source: Open, scratch: Embedde
     assert "USER MAPPING" in said
 
 
-def test_rows_that_do_not_fit(postgres18: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
+def test_rows_that_do_not_fit(postgres18: Server, open_source: Open, shared: ServerScratch) -> None:
     """Data that its own constraint refuses is a failed backup, and the row is not quoted."""
     taken = taken_of(
         postgres18,
@@ -412,7 +426,7 @@ def test_rows_that_do_not_fit(postgres18: Server, open_source: Open, scratch: Em
         "UPDATE pg_constraint SET convalidated = true WHERE conname = 'no_at'",
     )
 
-    found = faults_of(scratch, taken)
+    found = faults_of(shared, taken)
 
     assert "failed" in {fault.result for fault in found}
     assert "ana@" not in str(found)
@@ -569,20 +583,6 @@ def test_a_role_with_time_limits(manners: Manners, open_source: Open, postgres18
         assert room.inspect() == ()
 
 
-def test_rows_are_compared(postgres: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
-    """Equal for all that the fingerprint covers, on each major; what it does not cover is named."""
-    taken, marks = marked(open_source(postgres.url(odd_database(postgres))))
-
-    with restored(scratch, taken) as (room, _):
-        comparison = room.compare(marks)
-        faults = room.inspect()
-
-    assert comparison.faults == ()
-    assert faults == ()
-    assert "(checksums)" in comparison.did
-    assert any("fleeting" in note for note in comparison.notes)
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -592,7 +592,7 @@ def test_rows_are_compared(postgres: Server, open_source: Open, scratch: Embedde
         ("DROP TABLE t", "table public.t is missing"),
     ],
 )
-def test_rows_that_differ(postgres18: Server, open_source: Open, scratch: EmbeddedScratch, change: str, says: str) -> None:
+def test_rows_that_differ(postgres18: Server, open_source: Open, shared: ServerScratch, change: str, says: str) -> None:
     """An archive that holds something else than its snapshot did has failed, and the object is named."""
     name = postgres18.new_database(
         "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, i::text FROM generate_series(1, 3) i;"
@@ -602,7 +602,7 @@ def test_rows_that_differ(postgres18: Server, open_source: Open, scratch: Embedd
     _, marks = marked(source)
     postgres18.execute(change, name)
 
-    with restored(scratch, take(source)) as (room, _):
+    with restored(shared, take(source)) as (room, _):
         faults = room.compare(marks).faults
 
     assert says in " ".join(fault.what for fault in faults)
@@ -727,7 +727,7 @@ def test_the_disk_is_full(
     assert "could not go on" in found.faults[0].what
 
 
-def test_an_archive_that_can_not_be_read(postgres18: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
+def test_an_archive_that_can_not_be_read(postgres18: Server, open_source: Open, shared: ServerScratch) -> None:
     """What reading it raises goes through, and is not taken for the scratch server's fault."""
     taken = taken_of(postgres18, open_source, "CREATE TABLE t AS SELECT i FROM generate_series(1, 100000) i")
 
@@ -736,4 +736,4 @@ def test_an_archive_that_can_not_be_read(postgres18: Server, open_source: Open, 
         raise Unreachable("the target went away")
 
     with pytest.raises(Unreachable, match="the target went away"):
-        rehearsed(scratch, taken, cut())
+        rehearsed(shared, taken, cut())

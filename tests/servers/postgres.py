@@ -68,7 +68,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     def new_database(self, statements: str = "", *, options: str = "") -> str:
         """A database that nobody else uses, holding what the statements make."""
         name = f"db_{token_hex(4)}"
-        self.execute(f"CREATE DATABASE {name} {options}")
+        # Copying its files is the faster, where nothing is synced.
+        self.execute(f"CREATE DATABASE {name} STRATEGY file_copy {options}")
         if statements:
             self.execute(statements, name)
         return name

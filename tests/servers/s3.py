@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,7 @@ def s3_server() -> Iterator[S3Server]:
             remove_server(Path(folder) / "s3")
 
 
+@cache
 def _client(endpoint: str, access_key_id: str, secret_access_key: str) -> "S3Client":
     session = boto3.session.Session(aws_access_key_id=access_key_id, aws_secret_access_key=secret_access_key, region_name=REGION)
     config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20)

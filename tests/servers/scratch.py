@@ -1,15 +1,16 @@
-"""A folder for scratch servers of one test alone: short enough for a socket, and open to the account that root lends."""
+"""A folder for scratch servers of tests: short enough for a socket, and open to the account that root lends."""
 
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 
-@pytest.fixture
-def scratch_base() -> Iterator[Path]:
+@contextmanager
+def own_base() -> Iterator[Path]:
     """Not below pytest's own folder, whose mode keeps others out, and whose path is long."""
     folder = Path(tempfile.mkdtemp(prefix="sc-"))
     folder.chmod(0o711)
@@ -17,6 +18,13 @@ def scratch_base() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def scratch_base() -> Iterator[Path]:
+    """One test's own."""
+    with own_base() as folder:
+        yield folder
 
 
 def left_in(base: Path) -> list[Path]:
