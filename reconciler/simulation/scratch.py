@@ -28,9 +28,9 @@ class SimulatedRoom:
         said = raw.rpartition(b"commits ")[2].strip()
         if said.isdigit() and raw == b"".join(archive_of(self._facts.source.identity, int(said))):
             self._commits = int(said)
-            return Restoration(did="restored", objects=1, faults=(), left_out=())
+            return Restoration(did="restored", faults=(), left_out=())
         fault = Fault(where="archive", what="no dump of this database", result="failed")
-        return Restoration(did="tried", objects=0, faults=(fault,), left_out=())
+        return Restoration(did="tried", faults=(fault,), left_out=())
 
     def compare(self, expected: Fingerprint) -> Comparison:
         """One row a commit."""
