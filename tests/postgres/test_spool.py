@@ -85,7 +85,7 @@ def test_the_disk_fills_up(tmp_path: Path, manners: Manners) -> None:
     with (
         pytest.raises(Full, match=r"cannot keep the archive in .*File too large") as refusal,
         no_file_longer_than(4096),
-        spooled([b"x" * 3000] * 2, spool(tmp_path), watch),
+        spooled([b"PGDMP" + bytes(3000)] * 2, spool(tmp_path), watch),
     ):
         pass
     assert refusal.value.cure == "name another folder"
@@ -95,8 +95,8 @@ def test_what_goes_wrong_in_the_restore(tmp_path: Path, manners: Manners) -> Non
     """Is no fault of the place where the archive lies, which is whole."""
 
     def restore() -> None:
-        with spooled([b"ab", b"", b"c"], spool(tmp_path), Watch(manners.clock, manners.stop, None, "reading")) as path:
-            assert path.read_bytes() == b"abc"
+        with spooled([b"PGDMP", b"", b"c"], spool(tmp_path), Watch(manners.clock, manners.stop, None, "reading")) as path:
+            assert path.read_bytes() == b"PGDMPc"
             raise FileNotFoundError
 
     with pytest.raises(FileNotFoundError):
