@@ -1,7 +1,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# Two workers on two cores; more only compete for the servers that the tests start.
+# Two workers on two cores; more only compete for the servers that the tests start. Each has its half of the tests, and takes from
+# the other's when it is through: so a server that one folder needs is started once, and not by both.
 WORKERS ?= 2
 
 .PHONY: demo test soak lint format bench clean lock
@@ -16,7 +17,7 @@ demo: $(VENV)/.ready
 	@examples/demo.sh
 
 test: $(VENV)/.ready lint
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # As long as wished: simulated worlds for SECONDS, real runs killed KILLS times, three rivals for MINUTES, every rule broken on purpose.
 SECONDS ?= 600

@@ -19,6 +19,9 @@ from reconciler.backups.layout import REGISTER
 from reconciler.sandbox.down import down
 from reconciler.sandbox.status import Status
 from reconciler.sandbox.up import up
+from tests.servers.program import Program, program
+
+__all__ = ["program"]
 
 POLICY = """version: 1
 metadata: {{name: test, owner: nobody}}
@@ -45,6 +48,7 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     status: Status
     box: Path
+    program: Program
 
     @property
     def policy(self) -> Path:
@@ -69,15 +73,7 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
 
     def run(self, *words: str, expect: int | None = 0, **more: str) -> subprocess.CompletedProcess[str]:
         """One command. `expect`: its exit code, None for any."""
-        ran = subprocess.run(
-            self.command(*words),
-            cwd=self.folder,
-            env=self.environment(**more),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        ran = self.program.run(list(words), cwd=self.folder, env=self.environment(**more), timeout=120)
         assert expect is None or ran.returncode == expect, f"exit {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
         assert "Traceback" not in ran.stderr
         return ran
@@ -169,9 +165,9 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Status
 
 
 @pytest.fixture
-def stand(tmp_path: Path, box: tuple[Path, Status]) -> Stand:
+def stand(tmp_path: Path, box: tuple[Path, Status], program: Program) -> Stand:
     """Nothing was ever backed up here."""
     folder, status = box
-    made = Stand(folder=tmp_path, status=status, box=folder)
+    made = Stand(folder=tmp_path, status=status, box=folder, program=program)
     made.policy.write_text(POLICY.format(prefix=token_hex(4), box=folder))
     return made
