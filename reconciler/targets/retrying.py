@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 
 from reconciler.errors import Absent, Conflict, Corrupt, Unreachable
 from reconciler.world.persist import persist
-from reconciler.world.ports import Blob, Clock, CopiesWithin, CopyWithin, Custody, Listing, Stored, Target, Upload, custody_of
+from reconciler.world.ports import Blob, Clock, Listing, Stored, Target, Upload
+from reconciler.world.through import Through
 
 T = TypeVar("T")
 
@@ -34,34 +35,18 @@ class Patience:
         """What it did not answer while it hung."""
 
 
-class Retrying:
+class Retrying(Through):
     """A target that bears short troubles of the one inside."""
 
     def __init__(self, target: Target, *, clock: Clock, stop: Event, patience: Patience | None = None) -> None:
-        self._target = target
+        super().__init__(target)
         self._clock = clock
         self._stop = stop
         self._patience = patience or Patience()
 
     @property
-    def inside(self) -> Target:
-        return self._target
-
-    @property
-    def name(self) -> str:
-        return self._target.name
-
-    @property
-    def place(self) -> str:
-        return self._target.place
-
-    @property
     def versioned(self) -> bool:
         return self._persist(lambda: self._target.versioned)
-
-    @property
-    def custody(self) -> Custody:
-        return custody_of(self._target)
 
     def list(self, prefix: str, *, versions: bool = False) -> Listing:
         return self._persist(lambda: self._target.list(prefix, versions=versions))
@@ -93,10 +78,6 @@ class Retrying:
                 return own
 
         return self._persist(attempt)
-
-    def copy_within(self, origin: Target, wanted: CopyWithin) -> bool:
-        """Once: the target inside repeats what of it may be repeated."""
-        return isinstance(self._target, CopiesWithin) and self._target.copy_within(origin, wanted)
 
     def delete(self, key: str, *, version: str | None = None) -> None:
         self._persist(lambda: self._target.delete(key, version=version))
