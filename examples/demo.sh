@@ -37,6 +37,24 @@ for database in hotel hotel_again; do
         "$("$bin/psql" --quiet --no-align --tuples-only "${admin%/*}/$database" --command 'SELECT count(*) FROM hotel.reservations')"
 done
 
+say "7. The same hotel at Neon: its history kept for a week, a snapshot, and a dump to S3 through a branch that is gone afterwards."
+run reconcile -p examples/neon-sandbox.yaml --plan
+run reconcile -p examples/neon-sandbox.yaml --apply --yes
+
+say "8. Somebody sets the window back. It is seen, and mended:"
+echo '$ curl -X PATCH …/projects/quiet-hotel-80215573 -d {"project":{"history_retention_seconds":3600}}'
+python - <<'DRIFT'
+import json, urllib.request
+from pathlib import Path
+told = {name: Path(f".sandbox/neon_{name}").read_text().strip() for name in ("api_host", "api_key", "project_id")}
+body = json.dumps({"project": {"history_retention_seconds": 3600}}).encode()
+headers = {"Authorization": f"Bearer {told['api_key']}", "Content-Type": "application/json"}
+urllib.request.urlopen(urllib.request.Request(f"{told['api_host']}/projects/{told['project_id']}", body, headers, method="PATCH"))
+DRIFT
+run reconcile -p examples/neon-sandbox.yaml --plan
+run reconcile -p examples/neon-sandbox.yaml --apply --yes
+run reconcile -p examples/neon-sandbox.yaml status
+
 say "That is the whole job. What to type next:"
 cat <<'NEXT'
   source .venv/bin/activate

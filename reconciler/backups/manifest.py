@@ -1,7 +1,8 @@
 """manifest.json: what makes a dump a backup. Written last, removed first, copied byte for byte."""
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Literal, TypeVar
 
@@ -108,6 +109,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: Summary | None = None
     filters: Filters = WHOLE
     """What was left out by name."""
+    hosted: tuple[str, ...] = ()
+    """Entries of the archive that are the source's host's own, as pg_restore lists them: every restore leaves them out."""
 
     def archive_objects(self) -> tuple[StoredObject, ...]:
         """What pg_restore needs, as one object or as many."""
@@ -159,6 +162,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             locale=source.locale,
             extensions=source.extensions,
             client_version=self.tools.pg_dump,
+            hosted=self.hosted,
         )
 
 
@@ -205,16 +209,25 @@ def decode_record(text: bytes, kind: type[T], what: str) -> T:
         raise Corrupt(f"{what} cannot be read: {error}") from error
 
 
-def restore_by_hand(*, encrypted: bool, archive: str = "custom") -> str:
+def restore_by_hand(*, encrypted: bool, archive: str = "custom", hosted: Sequence[str] = ()) -> str:
     """The working line, with the real programs. A directory archive's is for the folder that its files were fetched into."""
     if archive == "directory":
         opened = f'for f in {FOLDER}*{AGE}; do age -d -i KEY_FILE -o "${{f%{AGE}}}" "$f"; done && ' if encrypted else ""
-        restore = "pg_restore --format=directory --jobs=4 --exit-on-error --dbname=DATABASE dump"
-        return f"{opened}zstd -d --rm {FOLDER}*{ZSTD} && {restore}"
+        restore = "pg_restore --format=directory --jobs=4 --exit-on-error --dbname=DATABASE"
+        chosen = f"pg_restore --format=directory --list dump | {without(hosted)} > restore.list && " if hosted else ""
+        return f"{opened}zstd -d --rm {FOLDER}*{ZSTD} && {chosen}{restore}{' --use-list=restore.list' if hosted else ''} dump"
+    read = f"age -d -i KEY_FILE {DUMP}{AGE} | zstd -d -c" if encrypted else f"zstd -d -c {DUMP}"
     restore = "pg_restore --exit-on-error --single-transaction --dbname=DATABASE"
-    if encrypted:
-        return f"age -d -i KEY_FILE {DUMP}{AGE} | zstd -d -c | {restore}"
-    return f"zstd -d -c {DUMP} | {restore}"
+    if not hosted:
+        return f"{read} | {restore}"
+    return f"{read} | pg_restore --list | {without(hosted)} > restore.list && {read} | {restore} --use-list=restore.list"
+
+
+def without(hosted: Sequence[str]) -> str:
+    """The filter that takes those entries out of a table of contents."""
+    # They are ends of lines; each is a pattern, in which these characters mean themselves.
+    patterns = [re.sub(r"([.\[\]*^$\\])", r"\\\1", entry) + "$" for entry in hosted]
+    return " ".join(["grep -v", *(f"-e {shlex.quote(pattern)}" for pattern in patterns)])
 
 
 _FILE = re.compile(r"dump/[A-Za-z0-9_][A-Za-z0-9_.]*")

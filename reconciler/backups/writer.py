@@ -266,11 +266,12 @@ def _manifest(
         stored_bytes=sum(stored.stored_bytes for stored in objects),
         compression=Compression(algorithm="zstd", level=order.packing.level),
         archive=archive,
-        restore_by_hand=restore_by_hand(encrypted=bool(order.packing.recipients), archive=archive),
+        restore_by_hand=restore_by_hand(encrypted=bool(order.packing.recipients), archive=archive, hosted=facts.hosted),
         labels=order.labels,
         keep_until=order.keep_until,
         recipients=order.packing.recipients,
         filters=order.filters,
+        hosted=facts.hosted,
     )
 
 

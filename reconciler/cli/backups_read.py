@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.backups import fetch as reading
-from reconciler.backups.manifest import Manifest, encode
+from reconciler.backups.manifest import Manifest, encode, without
 from reconciler.backups.one_table import one_table
 from reconciler.backups.pins import pinned
 from reconciler.backups.pipeline import Progress, read_checked
@@ -150,13 +150,14 @@ def fetch(call: Call) -> int:
         raise Refused(f"{output} exists", cure="name another file, or add --force to write over it")
     found = find(call, open_session(call))
     with progress(call) as tell:
-        written = 0
+        written, hosted = 0, list[str]()
 
         def into_file(target: Target, manifest: Manifest) -> None:
             nonlocal written
             if written and streams:
                 raise Refused(f"what went into {output} is cut short", cure="throw it away; --from TARGET reads another copy")
             written = 0
+            hosted[:] = manifest.hosted
             with (streaming if streams else replacing)(output) as file, _told_of(tell, found, manifest) as moved:
                 for chunk in _content(call, found, target, manifest, moved):
                     write_all(file, chunk)
@@ -167,8 +168,19 @@ def fetch(call: Call) -> int:
     if streams:
         call.say(came)
     else:
-        call.answer(came + ("" if call.arguments.raw else f"\n  pg_restore --dbname=DATABASE {output}"))
+        call.answer(came + ("" if call.arguments.raw else "\n" + "\n".join(_by_hand(hosted, output))))
     return 0
+
+
+def _by_hand(hosted: Sequence[str], output: Path) -> list[str]:
+    """What restores the archive."""
+    if not hosted:
+        return [f"  pg_restore --dbname=DATABASE {output}"]
+    return [
+        f"  pg_restore --list {output} | {without(hosted)} > {output}.list",
+        f"  pg_restore --use-list={output}.list --dbname=DATABASE {output}",
+        "  (its host's own default privileges are left out: nobody else may set them)",
+    ]
 
 
 def _content(call: Call, found: Found, target: Target, manifest: Manifest, moved: Progress) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 examples:
   reconcile init --name hotel --url-variable DATABASE_URL --bucket backups-hotel --region eu-west-1 --rpo 26h
   reconcile init --name hotel --url-variable DATABASE_URL --path /mnt/backups --schedule "0 */6 * * *" --rpo 7h
+  reconcile init --name hotel --provider neon --api-key-variable NEON_API_KEY --bucket backups-hotel --region eu-west-1
 """
 
 import argparse
@@ -24,7 +25,7 @@ targets:
 
 databases:
   {name}:
-    source: {{provider: postgres, url: "${{{variable}}}"}}{encryption}
+    source:{source}{encryption}
     objectives:
       rpo: {rpo}                     # the newest restore point is never older{disaster}
     dumps:
@@ -39,6 +40,15 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="main", help="what the database is called here (default: main)")
     parser.add_argument("--owner", default="nobody-yet", help="who is asked when something is wrong")
     parser.add_argument("--url-variable", default="DATABASE_URL", metavar="NAME", help="the environment variable with its url")
+    parser.add_argument("--provider", choices=("postgres", "neon"), default="postgres", help="who hosts it (default: postgres)")
+    parser.add_argument(
+        "--api-key-variable", default="NEON_API_KEY", metavar="NAME", help="the environment variable with Neon's key"
+    )
+    parser.add_argument("--api-host", metavar="URL", help="where Neon's API is, if not at Neon")
+    parser.add_argument("--project", metavar="ID", help="of Neon; found by the key where it has just one")
+    parser.add_argument("--branch", help="of that project (default: its default branch)")
+    parser.add_argument("--source-database", metavar="NAME", help="in that branch; found where there is just one")
+    parser.add_argument("--role", help="that dumps (default: the database's owner)")
     parser.add_argument("--bucket", help="an S3 bucket as target")
     parser.add_argument("--prefix", default="", help="below which keys in the bucket or container")
     parser.add_argument("--region", help="of the bucket")
@@ -60,14 +70,53 @@ def run(call: Call) -> int:
     arguments, path = call.arguments, Path(call.arguments.policy)
     if path.exists() and not arguments.force:
         raise Refused(f"{path} exists", cure="name another with --policy, or add --force to write over it")
-    text = _text(arguments)
+    source, found = _neon(call) if arguments.provider == "neon" else _postgres(arguments)
+    text = _text(arguments, source)
     load(text.encode(), KINDS, path=path)
     write_whole(path, text.encode())
-    call.answer(f"{path} written\n  reconcile validate -p {path}\n  reconcile plan -p {path}")
+    call.answer(found + f"{path} written\n  reconcile validate -p {path}\n  reconcile plan -p {path}")
     return 0
 
 
-def _text(arguments: argparse.Namespace) -> str:
+def _postgres(arguments: argparse.Namespace) -> tuple[str, str]:
+    """The source, and nothing to tell of it: it is not looked at."""
+    return f' {{provider: postgres, url: "${{{arguments.url_variable}}}"}}', ""
+
+
+def _neon(call: Call) -> tuple[str, str]:
+    """The source that the key leads to, and what was found, for people."""
+    from reconciler.policy.secret import Revealed
+    from reconciler.policy.units import format_duration
+    from reconciler.providers.neon.finding import Asked, find
+    from reconciler.providers.neon.settings import API_HOST
+    from reconciler.world.clock import SystemClock
+
+    arguments = call.arguments
+    key = call.environ.get(arguments.api_key_variable, "").strip()
+    if not key:
+        cure = "set it, or name another with --api-key-variable; Neon's console makes keys, one of the project alone is enough"
+        raise Refused(f"the environment variable {arguments.api_key_variable} is not set", cure=cure)
+    call.redactor.learn(key)
+    asked = Asked(project=arguments.project, branch=arguments.branch, database=arguments.source_database, role=arguments.role)
+    found = find(arguments.api_host or API_HOST, Revealed(key), asked, SystemClock())
+    fields = {
+        "project": found.project,
+        "branch": found.branch,
+        "database": found.database,
+        "role": found.role,
+        "api_key": f"${{{arguments.api_key_variable}}}",
+        "api_host": arguments.api_host,
+    }
+    written = [f"      {name}: {_quoted(value)}" for name, value in fields.items() if value]
+    window = format_duration(found.window)
+    pitr = (
+        [f"    pitr: {{window: {window}}}            # of Neon's own history: what the project keeps now"] if found.window else []
+    )
+    named = f"project {found.project} ({found.project_name}), branch {found.branch}, database {found.database}"
+    return "\n".join(["", "      provider: neon", *written, *pitr]), f"{named}, role {found.role}\n"
+
+
+def _text(arguments: argparse.Namespace, source: str) -> str:
     away = _away(arguments)
     disk: Targets = {"disk": {"type": "local", "path": arguments.path or "./.backups"}}
     targets = away | disk if arguments.path else away
@@ -76,7 +125,7 @@ def _text(arguments: argparse.Namespace) -> str:
     return TEMPLATE.format(
         name=arguments.name,
         owner=_quoted(arguments.owner),
-        variable=arguments.url_variable,
+        source=source,
         targets="\n".join(_line(name, fields) for name, fields in targets.items()),
         names=", ".join(targets),
         schedule=arguments.schedule,

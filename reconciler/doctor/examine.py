@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 
 from reconciler.backups import layout
-from reconciler.doctor import keys, leftovers, room, staging, tools
+from reconciler.doctor import history, keys, leftovers, room, staging, tools
 from reconciler.doctor.report import Checkup, Notes, Passed, Verdict
 from reconciler.doctor.source import Examinable, examine_source
 from reconciler.doctor.targets import examine_target
@@ -22,7 +22,7 @@ def examine(policy: Policy, want: DatabasePolicy, world: World, *, only: Collect
     Never raises for what does not work: that is a finding. Raises Stopped when asked to stop.
     """
     chosen = [name for name in sorted(world.targets) if not only or name in only]
-    verdicts = [] if only else _source_and_tools(world, want)
+    verdicts = [] if only else [*_source_and_tools(world, want), *history.examine_history(want, world)]
     trials = dict(zip(chosen, world.pool.map(partial(examine_target, world, want), chosen), strict=True))
     seen = survey(world, want, DUTIES)
     have = seen.have
@@ -34,7 +34,8 @@ def examine(policy: Policy, want: DatabasePolicy, world: World, *, only: Collect
         verdicts += trials[name]
         verdicts += _room(policy, name, have) if name not in ill else []
     verdicts += [*leftovers.unseen(have, chosen, told=ill), *told]
-    return _checkup(want.name, world.provider.place, verdicts, order=["source", tools.WHERE, keys.WHERE, staging.WHERE, *chosen])
+    order = ["source", history.WHERE, tools.WHERE, keys.WHERE, staging.WHERE, *chosen]
+    return _checkup(want.name, world.provider.place, verdicts, order=order)
 
 
 def _source_and_tools(world: World, want: DatabasePolicy) -> list[Verdict]:

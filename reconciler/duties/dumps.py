@@ -153,6 +153,7 @@ def options_of(want: DatabasePolicy, filters: Filters) -> DumpOptions:
         passwords=want.dumps.roles == "with_passwords",
         fingerprint=level,
         jobs=room.jobs if room is not None else 0,
+        through=want.dumps.from_,
     )
 
 

@@ -27,6 +27,7 @@ def lint(policy: Policy, places: Places, *, now: datetime, sites: Mapping[str, s
         rows += _never(database, now)
         rows += _objectives(database, now)
         rows += _partial(database)
+        rows += _from(database)
         rows += _retention(database)
         rows += _outside(database, policy)
         rows += _home(database, policy)
@@ -116,6 +117,13 @@ def _partial(database: DatabasePolicy) -> Iterator[_Row]:
     what = f"can't be met: dumps.{key} leaves whole tables out, and such a backup is no restore point"
     cure = "leave rows out with dumps.exclude_data, or back the rest up as a database of its own name without objectives"
     yield "error", _path(database, "objectives"), what, cure
+
+
+def _from(database: DatabasePolicy) -> Iterator[_Row]:
+    """Only who keeps a history has branches."""
+    if database.dumps.from_ == "branch" and database.history_site is None:
+        what = "its provider has no branches: it is the source itself that is dumped"
+        yield "error", _path(database, "dumps", "from"), what, "leave dumps.from out"
 
 
 def _retention(database: DatabasePolicy) -> Iterator[_Row]:

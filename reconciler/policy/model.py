@@ -349,6 +349,14 @@ class Dumps(Section, frozen=True, kw_only=True):
             extra_json_schema={"uniqueItems": True},
         ),
     ]
+    from_: Annotated[
+        Literal["branch", "source"] | None,
+        Meta(
+            description="What is read, where the provider has branches: a short-lived branch made for the dump, so that the "
+            "source sees no load, no lock and no long transaction; or the source itself. Default: branch where there are any.",
+            examples=["source"],
+        ),
+    ] = msgspec.field(default=None, name="from")
     never: Annotated[
         tuple[Window, ...],
         Meta(

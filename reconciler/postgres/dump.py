@@ -20,6 +20,7 @@ from reconciler.postgres.filters import LeftOut, resolve
 from reconciler.postgres.fingerprint import JOBS, Taking, free_sessions
 from reconciler.postgres.flow import PATIENCE, Limit, Watch, read_blocks
 from reconciler.postgres.globals import read_globals
+from reconciler.postgres.hosted import entries_of_host
 from reconciler.postgres.privileges import check_readable
 from reconciler.postgres.session import (
     NOTICE_MILLISECONDS,
@@ -306,5 +307,6 @@ def _begin(connection: Session, source: SourceFacts, started: datetime, client_v
         locale=found.locale,
         extensions=catalog.extensions(connection),
         client_version=client_version,
+        hosted=entries_of_host(connection),
     )
     return facts, snapshot

@@ -11,10 +11,11 @@ from reconciler.postgres import catalog, client
 from reconciler.postgres.archive_roles import with_roles
 from reconciler.postgres.child import Child
 from reconciler.postgres.conninfo import ChildAddress, Conninfo
-from reconciler.postgres.contents import use_list
+from reconciler.postgres.contents import listing, use_list
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import first_error, from_words, translated
 from reconciler.postgres.flow import Watch, feed
+from reconciler.postgres.hosted import restorable, was_hosted, without_host
 from reconciler.postgres.roles import create_roles, finish_database, rename_roles, without_roles
 from reconciler.postgres.session import NOTICE_MILLISECONDS, Session, session, time_limit, unlimited, watches_clients
 from reconciler.postgres.spool import Spool, spooled
@@ -98,9 +99,10 @@ def restore_into(
             program = client.for_restore(
                 client.find("pg_restore", manners.client_bin), archive=client.major_of(facts.client_version), server=target.major
             )
-            wanted = rename_roles(globals, choices.roles)
+            kept, hosts_left_out = without_host(globals)
+            wanted = rename_roles(kept, choices.roles)
             created, roles_left_out = ((), []) if choices.no_roles else create_roles(connection, wanted)
-            left_out = [*versions, *roles_left_out]
+            left_out = [*versions, *hosts_left_out, *roles_left_out]
         info = connection.info
         pinned = conninfo.pinned(host=info.host, hostaddr=info.hostaddr, port=info.port)
         settings = unlimited(target.major) | {"default_transaction_read_only": "off"}
@@ -109,7 +111,11 @@ def restore_into(
             settings["client_connection_check_interval"] = NOTICE_MILLISECONDS
         address = pinned.for_child("reconciler/restore", settings)
     words = [*(NO_ROLES if choices.no_roles else ()), *(("--no-tablespaces",) if choices.no_tablespaces else ())]
-    mapped = with_roles(chunks, choices.roles)
+    mapped: Iterable[bytes] = with_roles(chunks, choices.roles)
+    if entries is None and was_hosted(globals):
+        listed, mapped = listing(program, mapped, manners)
+        entries, hosts_entries = restorable(listed.entries)
+        left_out += hosts_entries
     with ExitStack() as held:
         if entries is not None:
             words.append(f"--use-list={held.enter_context(use_list(entries)).name}")

@@ -174,6 +174,8 @@ class DumpFacts(msgspec.Struct, frozen=True, kw_only=True):
     extensions: Mapping[str, str]
     client_version: str
     """What `pg_dump --version` says."""
+    hosted: tuple[str, ...] = ()
+    """Entries of the archive that are its host's own, as pg_restore lists them: every restore elsewhere leaves them out."""
 
 
 State = Literal[

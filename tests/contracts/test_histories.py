@@ -9,6 +9,8 @@ import pytest
 
 from reconciler.errors import Conflict, Refused
 from reconciler.policy.firing import Firing
+from reconciler.providers.neon import history as neon_history
+from reconciler.sandbox.patience import wait_for
 from reconciler.simulation.chance import Chance
 from reconciler.simulation.faults import Faults
 from reconciler.simulation.history import SimulatedHistory
@@ -20,6 +22,8 @@ from reconciler.simulation.stage import BEGAN
 from reconciler.simulation.timeline import Timeline
 from reconciler.world.history import MARK, BranchFacts, branch_name, use_of
 from reconciler.world.ports import History, Source
+from tests.opening import neon_provider
+from tests.servers.neon import NeonServer
 
 USE = "20251025T020000Z-3f9c2a"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -61,7 +65,56 @@ def _simulated(request: pytest.FixtureRequest) -> Subject:
     )
 
 
-SUBJECTS: dict[str, Callable[[pytest.FixtureRequest], Subject]] = {"simulated": _simulated}
+def _neon(request: pytest.FixtureRequest) -> Subject:
+    """The sandbox's, left as it was."""
+    neon: NeonServer = request.getfixturevalue("own_neon")()
+    request.getfixturevalue("monkeypatch").setattr(neon_history, "SETTLED", timedelta(0))
+    neon.rows("SELECT 1")
+    neon.wait()
+    neon.connect().execute("CREATE TABLE IF NOT EXISTS commits (at timestamptz)").connection.close()
+    _next_second(neon)
+    request.addfinalizer(lambda: _as_it_was(neon))
+
+    def commit() -> None:
+        with neon.connect() as connection:
+            connection.execute("INSERT INTO commits VALUES (clock_timestamp())")
+        _next_second(neon)
+
+    def rows(source: Source) -> int:
+        branch = source.facts().identity.cluster.partition("/")[2]
+        return int(neon.rows("SELECT count(*) FROM commits", branch)[0][0])
+
+    def foreign(name: str, parent: str | None) -> None:
+        above = neon.get("/branches", search=parent)["branches"][0]["id"] if parent else neon.main
+        neon.branch(name=name, parent_id=above, with_compute=False)
+
+    return Subject(neon_provider(neon).history(), commit, rows, foreign)
+
+
+def _next_second(neon: NeonServer) -> None:
+    """Neon tells whole seconds: wait until it tells the next but one."""
+    for _ in range(2):
+        told = _told(neon)
+        wait_for(lambda told=told: _told(neon) != told, seconds=10, what="the next second")  # type: ignore[misc]  # bound at once
+
+
+def _told(neon: NeonServer) -> str:
+    return str(neon.http.get("/users/me").headers["date"])
+
+
+def _as_it_was(neon: NeonServer) -> None:
+    neon.wait()
+    neon.patch("", {"project": {"history_retention_seconds": 86400}})
+    neon.patch(f"/branches/{neon.main}", {"branch": {"protected": False}})
+    neon.put(f"/branches/{neon.main}/backup_schedule", {"schedule": []})
+    for snapshot in neon.get("/snapshots")["snapshots"]:
+        neon.delete(f"/snapshots/{snapshot['id']}")
+    for branch in neon.get("/branches")["branches"]:  # newest first: children before their parents
+        if not branch["default"]:
+            neon.discard(branch["id"])
+
+
+SUBJECTS: dict[str, Callable[[pytest.FixtureRequest], Subject]] = {"simulated": _simulated, "neon": _neon}
 
 
 @pytest.fixture(params=list(SUBJECTS))

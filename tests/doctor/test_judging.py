@@ -2,17 +2,20 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from reconciler.doctor import clock, leftovers, room, source, tools
+from reconciler.doctor import clock, history, leftovers, room, source, tools
 from reconciler.doctor.report import Passed, Verdict
 from reconciler.doctor.tools import Tools
 from reconciler.errors import Finding
 from reconciler.postgres.client import Client
 from reconciler.postgres.examination import Examination, Exclusive, Prepared
+from reconciler.world.history import HistoryFacts, Limits
 from reconciler.world.ports import Upload
+from tests import building
 from tests.building import DAY, HOUR, MINUTE, NOW, catalogue, copy, id_of, observation, planned, policy, tombstone, unknown
 
 SECOND = timedelta(seconds=1)
@@ -193,3 +196,30 @@ def test_a_catalogue_that_cannot_be_read() -> None:
 
     assert ["error"] == severities(leftovers.unseen(have, ["primary"], told=[]))
     assert [] == leftovers.unseen(have, ["primary"], told=["primary"])
+
+
+LAUNCH = Limits(plan="launch", branches=10, roots=5, snapshots=100, protected=2)
+
+
+def kept(**fields: Any) -> HistoryFacts:
+    seen: HistoryFacts = building.history().value
+    return msgspec.structs.replace(seen, **({"limits": LAUNCH} | fields))
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected", "said"),
+    [
+        (kept(), [], "no limit of the plan launch is near"),
+        (kept(limits=msgspec.structs.replace(LAUNCH, branches=1)), ["error"], "no more branches: 1 of 1"),
+        (kept(limits=Limits()), ["note"], "may not ask for the plan"),
+        (kept(limits=Limits(plan="business")), ["note"], "business is not known"),
+        (kept(refuses="still restoring"), ["error"], "still restoring"),
+        (kept(maintenance=building.history().value.clock + DAY), ["note"], "maintenance"),
+    ],
+)
+def test_a_history(seen: HistoryFacts, expected: list[str], said: str) -> None:
+    """What keeps from returning to an instant, and what runs out."""
+    verdicts = list(history.judge(policy(), seen))
+
+    assert expected == severities(verdicts)
+    assert any(said in verdict.what for verdict in verdicts)

@@ -19,9 +19,10 @@ from reconciler.backups.layout import REGISTER
 from reconciler.sandbox.down import down
 from reconciler.sandbox.status import Status
 from reconciler.sandbox.up import up
+from tests.servers.neon import own_neon
 from tests.servers.program import Program, program
 
-__all__ = ["program"]
+__all__ = ["own_neon", "program"]
 
 POLICY = """version: 1
 metadata: {{name: test, owner: nobody}}

@@ -1,23 +1,21 @@
 """A database at Neon as a source, against the sandbox's Neon."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from threading import Event
+from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
 
-from reconciler.errors import Conflict, Refused, Unreachable
-from reconciler.policy.redaction import Redactor
-from reconciler.policy.secret import Secret, Surroundings, Text
+from reconciler.errors import Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.providers.neon import api
-from reconciler.providers.neon.settings import NeonSettings, connect
 from reconciler.providers.neon.source import NeonSource
 from reconciler.sandbox.neon.asking import order_fault
 from reconciler.sandbox.neon.faults import Fault
-from reconciler.world.clock import SystemClock
 from reconciler.world.facts import Identity
 from reconciler.world.history import MARK
+from tests.opening import neon_provider
 from tests.servers.neon import NeonServer
 
 ID = "20250101T000000Z-0000ab"
@@ -33,17 +31,7 @@ def clean(neon: NeonServer) -> Iterator[None]:
 
 
 def opened(neon: NeonServer, **other: Any) -> NeonSource:
-    wanted: dict[str, Any] = {
-        "project": neon.project_id,
-        "branch": "main",
-        "database": "hotel",
-        "role": "hotel_owner",
-        "api_key": Secret.parse("${KEY}"),
-        "api_host": Text.parse(neon.api_host),
-    }
-    surroundings = Surroundings(base=Path(), environ={"KEY": other.pop("key", neon.api_key)}, redactor=Redactor())
-    settings = NeonSettings(**(wanted | other))
-    return connect("hotel", settings, surroundings=surroundings, clock=SystemClock(), stop=Event()).source()
+    return neon_provider(neon, **other).source()
 
 
 def rest(neon: NeonServer) -> str:
@@ -122,6 +110,41 @@ def test_short_troubles_are_borne(neon: NeonServer, fault: dict[str, Any]) -> No
     neon.wait()
     assert archive.startswith(b"PGDMP")
     assert before == names(neon)
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(kind="dropped", method="POST", path="/branches", times=2),
+    Fault(kind="dropped", method="GET", path="/branches", times=6),
+    Fault(kind="dropped", method="DELETE", path="/branches", times=6),
+    Fault(kind="broken", status=500, method="POST", path="/branches", times=6),
+    Fault(kind="broken", status=502, method="GET", path="/operations", times=6),
+    Fault(kind="broken", status=503, path="/connection_uri", times=6),
+    Fault(kind="limited", seconds=3, times=3),
+    Fault(kind="locked", times=3),
+    Fault(kind="operation_errors", path="start_compute"),
+    Fault(kind="operation_fails", path="delete_timeline"),
+    Fault(kind="timeout", seconds=0.2, method="POST", path="/branches", times=6),
+)
+"""Some are borne, some are too much for one turn."""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_goes_wrong_the_next_turn_leaves_nothing_of_ours(neon: NeonServer, seed: int) -> None:
+    """Several at once, in whatever order: what a dump left goes with its debris, and what is somebody else's stays."""
+    foreign = neon.branch(name=f"{NAME}-not-ours", with_compute=False)["branch"]["id"]
+    before, source = names(neon), opened(neon)
+    for fault in Random(seed).sample(FAULTS, 3):  # noqa: S311  # drawn, not secret
+        order_fault(neon.folder, fault)
+    with suppress(ReconcilerError), source.dump(ID, expect=None) as dump:
+        deque(dump.chunks(), maxlen=0)
+    order_fault(neon.folder, None)
+    neon.wait()
+
+    source.end_sessions(ID)
+
+    neon.wait()
+    assert before == names(neon)
+    neon.discard(foreign)
 
 
 def test_an_operation_that_fails_for_good_fails_the_dump_and_leaves_nothing(

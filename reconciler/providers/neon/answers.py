@@ -148,8 +148,15 @@ class ProjectAnswer(Answer, frozen=True, kw_only=True):
     project: Project
 
 
+class ProjectListed(Answer, frozen=True, kw_only=True):
+    """A project, as a list shows it."""
+
+    id: str
+    name: str
+
+
 class ProjectsAnswer(Answer, frozen=True, kw_only=True):
-    projects: tuple[Project, ...]
+    projects: tuple[ProjectListed, ...]
     pagination: Page | None = None
     unavailable: tuple[str, ...] = ()
     """Projects that Neon could not look up in time."""
@@ -195,12 +202,16 @@ class DatabasesAnswer(Answer, frozen=True, kw_only=True):
     databases: tuple[Database, ...]
 
 
+class Account(Answer, frozen=True, kw_only=True):
+    """Who pays: a person or an organization."""
+
+    plan: str = ""
+
+
 class Organization(Answer, frozen=True, kw_only=True):
-    """Who pays."""
+    """To whom projects belong."""
 
     id: str
-    name: str = ""
-    plan: str = ""
 
 
 class OrganizationsAnswer(Answer, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from threading import Event
+from threading import Event, Lock
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
@@ -13,7 +13,7 @@ import msgspec
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.policy.secret import Revealed
 from reconciler.providers.neon.answers import Operation, OperationAnswer, OperationsAnswer, read
-from reconciler.providers.neon.pace import gate_of, pace_of
+from reconciler.providers.neon.pace import digest_of, gate_of, pace_of
 from reconciler.world.persist import persist
 from reconciler.world.ports import Clock
 from reconciler.world.wire import Doing, Fault, Wire
@@ -40,11 +40,15 @@ _BUSY: Final = {423, 503}
 """Statuses that say for certain that nothing was done."""
 _LOST: Final = {408, 500, 502, 504, 524}
 _DONE: Final = {"finished", "skipped"}
-_OVER: Final = _DONE | {"cancelled"}
+_UNDER_WAY: Final = {"scheduling", "running", "cancelling"}
 
 
 class Busy(Unreachable):
     """Nothing was done: the project is at work on something else."""
+
+
+class WrongKey(Refused):
+    """Neon knows no such key."""
 
 
 class TooOften(Busy):
@@ -72,11 +76,7 @@ class Api:
         self._patience = patience
         self._pace = pace_of(key)
         self._gate = gate_of(host, project)
-
-        def authorise(request: httpx.Request) -> None:
-            request.headers["Authorization"] = f"Bearer {key.expose()}"
-
-        self._wire = Wire(host.rstrip("/"), authorise=authorise, read_fault=_read_fault, explain=_explain)
+        self._wire = _wire_of(host, key)
 
     def get(self, path: str, what: str, **query: str) -> httpx.Response:
         """Asked again as often as is worth it. `path`: below the project. `what`: for messages.
@@ -94,20 +94,24 @@ class Api:
         answer = self.persist(lambda: self._once("GET", path, what, query=query))
         return read(answer, kind, f"neon: cannot {what}")
 
-    def change(self, method: str, path: str, what: str, *, body: Json | None = None, **query: str) -> None:
+    def change(
+        self, method: str, path: str, what: str, *, body: Json | None = None, query: Mapping[str, str] | None = None
+    ) -> None:
         """Once, after whatever keeps the project busy; returns when all that Neon does for it has been done.
 
         Raises Unreachable where the answer was lost: it may have happened, and whoever asks again must look first.
         """
         with self._turn():
-            answer = self._when_free(method, path, what, body, query)
+            answer = self._when_free(method, path, what, body, query or {})
             if answer.content:
                 self._settle(read(answer, OperationsAnswer, f"neon {self.project}: cannot {what}").operations, what)
 
     def settle(self, branch: str, what: str) -> None:
         """Wait for what is being done with a branch by requests whose answers were lost."""
         found = self.read("/operations", OperationsAnswer, "look at operations", limit=str(RECENT)).operations
-        self._settle([operation for operation in found if operation.branch_id == branch], what)
+        # What failed long ago is nobody's concern now.
+        under_way = [one for one in found if one.status in _UNDER_WAY or one.retry_at is not None]
+        self._settle([one for one in under_way if one.branch_id == branch], what)
 
     def until(self, look: Callable[[], T | None], what: str) -> T:
         """What it finds at last. Raises Unreachable where that takes too long."""
@@ -200,7 +204,7 @@ class Api:
 
     def _once(self, method: str, path: str, what: str, *, body: Json | None = None, query: Mapping[str, str]) -> httpx.Response:
         self._pace.take(self.clock, self._stop)
-        doing = Doing(target=f"neon {self.project}", what=what, right="the API key of a member of this project")
+        doing = Doing(target=f"neon {self.project}".rstrip(), what=what, right="the API key of a member of this project")
         url = f"{self._wire.endpoint}{path}" + (f"?{urlencode(query)}" if query else "")
         content = msgspec.json.encode(body) if body is not None else b""
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -211,6 +215,22 @@ class Api:
             asked = error.retry_after or WITHOUT_A_WORD
             self._pace.close(self.clock, min(asked.total_seconds(), BUSY_SECONDS))
             raise
+
+
+_WIRES: Final[dict[tuple[str, str], Wire]] = {}
+"""A client takes long to make and holds its connections open: whoever uses one key shares one."""
+_SHARED: Final = Lock()
+
+
+def _wire_of(host: str, key: Revealed) -> Wire:
+    def authorise(request: httpx.Request) -> None:
+        request.headers["Authorization"] = f"Bearer {key.expose()}"
+
+    with _SHARED:
+        known = host.rstrip("/"), digest_of(key)
+        if known not in _WIRES:
+            _WIRES[known] = Wire(known[0], authorise=authorise, read_fault=_read_fault, explain=_explain)
+        return _WIRES[known]
 
 
 @contextmanager
@@ -242,7 +262,7 @@ def _explain(fault: Fault, doing: Doing) -> ReconcilerError | None:
     if fault.status in _LOST:
         return Unreachable(said, cure="wait: Neon has a fault of its own")
     if fault.status == 401:
-        return Refused(said, cure="make a new API key in Neon's console, and put it where source.api_key refers to")
+        return WrongKey(said, cure="make a new API key in Neon's console, and put it where source.api_key refers to")
     if fault.status == 412:
         return Refused(said, cure="Neon stores no passwords of this project: name the role's as source.password")
     if fault.status == 409:

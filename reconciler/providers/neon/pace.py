@@ -44,10 +44,15 @@ _GATES: Final[dict[tuple[str, str], Lock]] = {}
 _SHARED: Final = Lock()
 
 
+def digest_of(key: Revealed) -> str:
+    """What a key is known by where nobody needs the key itself."""
+    return sha256(key.expose().encode()).hexdigest()
+
+
 def pace_of(key: Revealed) -> Pace:
-    """The one of that key. It is known by its digest: nothing here holds a key."""
+    """The one of that key."""
     with _SHARED:
-        return _PACES.setdefault(sha256(key.expose().encode()).hexdigest(), Pace())
+        return _PACES.setdefault(digest_of(key), Pace())
 
 
 def gate_of(host: str, project: str) -> Lock:

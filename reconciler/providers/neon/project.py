@@ -14,6 +14,7 @@ from reconciler.policy.secret import Revealed
 from reconciler.postgres.conninfo import Conninfo, is_local
 from reconciler.postgres.url import parse
 from reconciler.providers.neon.answers import (
+    Account,
     Branch,
     BranchesAnswer,
     Endpoint,
@@ -77,6 +78,13 @@ class NeonProject:
             raise Refused(error.what, cure="correct source.project, or use an API key of that project") from error
         found = read(answer, ProjectAnswer, f"neon {self.api.project}: cannot look at the project")
         return found.project, self.api.time_of(answer)
+
+    def plan(self, project: Project) -> str:
+        """Of the account that pays, as Neon calls it; empty where the key may not ask."""
+        path = f"/organizations/{project.org_id}" if project.org_id else "/users/me"
+        with suppress(Absent, Refused):
+            return self.api.read_at(path, Account, "ask for the plan").plan
+        return ""
 
     def branches(self, search: str = "") -> Listed:
         """All whose name or id holds that, every page of them, oldest first."""
@@ -153,7 +161,7 @@ class NeonProject:
 
         def attempt() -> None:
             with suppress(Absent):
-                self.api.change("DELETE", f"/branches/{branch.id}", f"delete branch {branch.name}", hard_delete="true")
+                self.api.change("DELETE", f"/branches/{branch.id}", f"delete branch {branch.name}", query={"hard_delete": "true"})
 
         self.api.persist(attempt)
 

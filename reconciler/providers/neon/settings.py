@@ -12,6 +12,7 @@ from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.world.ports import Clock
 
 if TYPE_CHECKING:
+    from reconciler.providers.neon.history import NeonHistory
     from reconciler.providers.neon.source import NeonSource
 
 API_HOST: Final = "https://console.neon.tech/api/v2"
@@ -52,6 +53,11 @@ class NeonSettings(msgspec.Struct, frozen=True, kw_only=True, tag_field="provide
         ),
     ] = None
 
+    @property
+    def history_site(self) -> str:
+        """The project, whose setting the window is."""
+        return f"neon:{self.api_host or API_HOST}/{self.project}"
+
 
 class NeonProvider(msgspec.Struct, frozen=True, kw_only=True):
     """A database at Neon."""
@@ -59,14 +65,15 @@ class NeonProvider(msgspec.Struct, frozen=True, kw_only=True):
     domain: str
     place: str
     opened: "NeonSource"
+    past: "NeonHistory"
 
     def source(self) -> "NeonSource":
         """The database to protect; nothing is asked before it is."""
         return self.opened
 
-    def history(self) -> None:
-        """Not looked at yet."""
-        return
+    def history(self) -> "NeonHistory":
+        """What Neon keeps by itself; nothing is asked before it is."""
+        return self.past
 
 
 def connect(name: str, settings: NeonSettings, *, surroundings: Surroundings, clock: Clock, stop: Event) -> NeonProvider:
@@ -74,6 +81,7 @@ def connect(name: str, settings: NeonSettings, *, surroundings: Surroundings, cl
     # Imported here: they bring psycopg and httpx, which cost more than all of a `--help`.
     from reconciler.postgres.dump import Manners
     from reconciler.providers.neon.api import Api
+    from reconciler.providers.neon.history import NeonHistory
     from reconciler.providers.neon.project import Login, NeonProject
     from reconciler.providers.neon.source import NeonSource, Where
     from reconciler.world.endpoint import host_of, refuse_plain
@@ -86,14 +94,17 @@ def connect(name: str, settings: NeonSettings, *, surroundings: Surroundings, cl
     login = Login(role=settings.role, database=settings.database, password=password)
     client_bin = surroundings.base / Path(settings.client_bin).expanduser() if settings.client_bin else None
     learn = surroundings.redactor.learn
-    source = NeonSource(
-        NeonProject(Api(host, key, settings.project, clock=clock, stop=stop), learn=learn),
-        NeonProject(Api(host, key, settings.project, clock=clock, stop=Event(), patience=TIDYING_SECONDS), learn=learn),
-        Where(name=name, branch=settings.branch, login=login),
-        Manners(clock=clock, stop=stop, client_bin=client_bin),
+    project = NeonProject(Api(host, key, settings.project, clock=clock, stop=stop), learn=learn)
+    tidying = Api(host, key, settings.project, clock=clock, stop=Event(), patience=TIDYING_SECONDS)
+    where = Where(name=name, branch=settings.branch, login=login)
+    manners = Manners(clock=clock, stop=stop, client_bin=client_bin)
+    source = NeonSource(project, NeonProject(tidying, learn=learn), where, manners)
+    return NeonProvider(
+        domain=settings.domain or "neon",
+        place=f"neon {settings.project}/{settings.branch}/{settings.database}",
+        opened=source,
+        past=NeonHistory(source, project, settings.database, manners),
     )
-    place = f"neon {settings.project}/{settings.branch}/{settings.database}"
-    return NeonProvider(domain=settings.domain or "neon", place=place, opened=source)
 
 
 KIND = Kind(type="neon", settings=NeonSettings, connect=connect)

@@ -3,24 +3,30 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Stopped
-from reconciler.postgres.dump import Manners, PostgresDump, open_dump
+from reconciler.postgres.conninfo import Conninfo
+from reconciler.postgres.dump import Manners, open_dump
+from reconciler.postgres.examination import Examination
 from reconciler.postgres.failures import translated
 from reconciler.postgres.session import session, time_limit
 from reconciler.postgres.source import PostgresSource
 from reconciler.providers.neon.answers import Branch
-from reconciler.providers.neon.project import Login, NeonProject, Wanted
-from reconciler.world.facts import Globals, Identity, SourceFacts
-from reconciler.world.fingerprint import Fingerprint
+from reconciler.providers.neon.dumping import BranchDump, Point, Renamed
+from reconciler.providers.neon.project import Listed, Login, NeonProject, Wanted
+from reconciler.world.clock import token
+from reconciler.world.facts import Identity, SourceFacts
 from reconciler.world.history import branch_name
 from reconciler.world.ports import AS_USUAL, DumpOptions
 
 LIFE: Final = timedelta(hours=24)
 """After which Neon deletes a branch of ours that nobody deleted."""
+EXAMINED_FOR: Final = timedelta(hours=1)
+"""The life of a branch that is merely looked at."""
 LONGEST_LIFE: Final = timedelta(days=30)
 """Neon takes no later end."""
 POINT = "SELECT clock_timestamp(), pg_current_wal_flush_lsn()::text"
@@ -35,54 +41,6 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     branch: str
     """Its name or id."""
     login: Login
-
-
-class Point(NamedTuple):
-    """Where a branch begins. All that was committed before the instant is in it."""
-
-    instant: datetime
-    lsn: str | None
-
-
-class SourceDump:
-    """A dump of the source's own compute, told as one of what the API knows it as."""
-
-    def __init__(self, inside: PostgresDump, identity: Identity) -> None:
-        source = msgspec.structs.replace(inside.facts.source, identity=identity)
-        self.facts = msgspec.structs.replace(inside.facts, source=source)
-        self._inside = inside
-
-    @property
-    def globals(self) -> Globals:
-        return self._inside.globals
-
-    def chunks(self) -> Iterator[bytes]:
-        """The archive, once."""
-        return self._inside.chunks()
-
-    @property
-    def at_hand(self) -> str:
-        return self._inside.at_hand
-
-    def lsn_after(self) -> str | None:
-        """The source's WAL position now."""
-        return self._inside.lsn_after()
-
-    def fingerprint(self) -> Fingerprint | None:
-        """In the dump's own snapshot."""
-        return self._inside.fingerprint()
-
-
-class BranchDump(SourceDump):
-    """A dump of a branch, told as one of what it was branched from, at the point where it was."""
-
-    def __init__(self, inside: PostgresDump, identity: Identity, point: Point) -> None:
-        super().__init__(inside, identity)
-        self.facts = msgspec.structs.replace(self.facts, instant=point.instant, lsn_before=point.lsn or self.facts.lsn_before)
-
-    def lsn_after(self) -> str | None:
-        """The branch point: nothing of the source that came later can be in the dump."""
-        return self.facts.lsn_before
 
 
 class NeonSource:
@@ -113,16 +71,18 @@ class NeonSource:
 
     def branch(self) -> Branch:
         """The one that is protected. Raises Refused where there is none."""
+        return self.among(self._project.branches(self._where.branch))
+
+    def among(self, listed: Listed) -> Branch:
+        """The same of those that were listed."""
         wanted = self._where.branch
-        found = next((one for one in self._project.branches(wanted).branches if wanted in (one.name, one.id)), None)
+        found = next((one for one in listed.branches if wanted in (one.name, one.id)), None)
         if found is None:
             raise Refused(f"neon {self._project.api.project}: there is no branch {wanted}", cure="correct source.branch")
         return found
 
     @contextmanager
-    def dump(
-        self, backup_id: str, *, expect: Identity | None, options: DumpOptions = AS_USUAL
-    ) -> Iterator["BranchDump | SourceDump"]:
+    def dump(self, backup_id: str, *, expect: Identity | None, options: DumpOptions = AS_USUAL) -> Iterator[Renamed]:
         """Through a branch of its own, which is deleted afterwards, whatever happened; or from the source's own compute.
 
         Raises Conflict for another identity.
@@ -135,26 +95,52 @@ class NeonSource:
             endpoint = self._project.running(parent)
             address = self._project.address(parent, endpoint, self._where.login, changed=False)
             with open_dump(address, backup_id, None, self._manners, options) as dump:
-                yield SourceDump(dump, seen.identity)
+                yield Renamed(dump, seen.identity)
             return
         point = self._point(parent)
+        life = min(LONGEST_LIFE, max(LIFE, (options.max_duration or LIFE) + timedelta(hours=1)))
+        # By Neon's clock, which is the one that ends it.
+        wanted = self.wanted(backup_id, parent, expires=seen.clock + life, lsn=point.lsn)
+        with (
+            self.branched(backup_id, wanted) as (_, address),
+            open_dump(address, backup_id, None, self._manners, options) as dump,
+        ):
+            yield BranchDump(dump, seen.identity, point)
+
+    def wanted(
+        self, use: str, parent: Branch, *, expires: datetime, lsn: str | None = None, instant: datetime | None = None
+    ) -> Wanted:
+        """A branch of ours for that purpose."""
+        name = branch_name(self._where.name, use)
+        return Wanted(name=name, mark=self._where.name, parent=parent, expires=expires, lsn=lsn, instant=instant)
+
+    @contextmanager
+    def branched(self, use: str, wanted: Wanted) -> Iterator[tuple[Branch, Conninfo]]:
+        """Such a branch, and the way into it. It goes afterwards, whatever happened."""
         try:
-            life = min(LONGEST_LIFE, max(LIFE, (options.max_duration or LIFE) + timedelta(hours=1)))
-            name = branch_name(self._where.name, backup_id)
-            # By Neon's clock, which is the one that ends it.
-            wanted = Wanted(name=name, mark=self._where.name, parent=parent, expires=seen.clock + life, lsn=point.lsn)
             made = self._project.make(wanted)
-            address = self._project.address(made, self._project.running(made), self._where.login, changed=parent.protected)
-            with open_dump(address, backup_id, None, self._manners, options) as dump:
-                yield BranchDump(dump, seen.identity, point)
+            address = self._project.address(made, self._project.running(made), self._where.login, changed=wanted.parent.protected)
+            yield made, address
         finally:
-            # One that can't be deleted now is swept by a later turn, and else expires: no reason to lose the dump.
+            # One that can't be deleted now is swept by a later turn, and else ends by itself: no reason to lose what was done.
             with suppress(ReconcilerError):
-                self._drop(backup_id)
+                self.drop(use)
+
+    @property
+    def client_bin(self) -> Path | None:
+        """The folder that the policy names for pg_dump and pg_restore."""
+        return self._manners.client_bin
+
+    def examine(self) -> Examination:
+        """What a dump will meet, looked at on a branch made for it: so the right to make one is tried, and nothing else waits."""
+        seen, parent = self._look()
+        use = f"{seen.clock:%Y%m%dT%H%M%SZ}-{token(3)}"
+        with self.branched(use, self.wanted(use, parent, expires=seen.clock + EXAMINED_FOR)) as (_, address):
+            return PostgresSource(address, self._manners).examine()
 
     def end_sessions(self, backup_id: str) -> int:
         """Delete the branch that a dump of that id left behind, and end its sessions on the source's compute, if that runs."""
-        dropped, parent = self._drop(backup_id), self.branch()
+        dropped, parent = self.drop(backup_id), self.branch()
         endpoint, _ = self._project.endpoint(parent)
         if endpoint is None or endpoint.current_state != "active":
             return dropped
@@ -176,15 +162,18 @@ class NeonSource:
             said, lsn = connection.execute(POINT).fetchall()[0]
         return Point(min(said.astimezone(UTC), started), lsn)
 
-    def _drop(self, backup_id: str) -> int:
-        """Only one with our mark, of exactly that name, that is neither a root nor default nor protected; 1 if it was there."""
-        try:
-            return self._drop_by(self._project, backup_id)
-        except Stopped:
-            return self._drop_by(self._tidying, backup_id)
+    def drop(self, use: str) -> int:
+        """Delete the branch that was made for this, also when we were asked to stop; 1 if it was there.
 
-    def _drop_by(self, project: NeonProject, backup_id: str) -> int:
-        name = branch_name(self._where.name, backup_id)
+        Only one with our mark and exactly that name, neither a root nor default nor protected. Raises Refused for another.
+        """
+        try:
+            return self._drop(self._project, use)
+        except Stopped:
+            return self._drop(self._tidying, use)
+
+    def _drop(self, project: NeonProject, use: str) -> int:
+        name = branch_name(self._where.name, use)
         found = project.named(name)
         if found is None:
             return 0

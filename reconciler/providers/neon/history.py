@@ -1,0 +1,223 @@
+"""What Neon keeps of a project by itself: looked at, opened at an instant, and its settings changed. All through the API."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from reconciler.errors import Absent, Conflict, Refused
+from reconciler.policy.firing import Firing, order_of
+from reconciler.postgres.conninfo import Conninfo
+from reconciler.postgres.dump import Manners
+from reconciler.postgres.source import PostgresSource
+from reconciler.providers.neon.answers import ScheduleAnswer, Snapshot, SnapshotsAnswer
+from reconciler.providers.neon.api import Json
+from reconciler.providers.neon.dumping import Renamed
+from reconciler.providers.neon.project import INSTANT, Listed, NeonProject
+from reconciler.providers.neon.reading import branch_facts, firing_of, limits_of, scheduled, snapshot_facts
+from reconciler.providers.neon.source import NeonSource
+from reconciler.world.facts import Identity, SourceFacts
+from reconciler.world.history import BranchFacts, HistoryFacts, SnapshotFacts
+from reconciler.world.ports import AS_USUAL, DumpOptions
+
+SETTLED: Final = timedelta(seconds=5)
+"""An instant that is younger is waited for: by time, Neon branches from what its storage has got so far, and says nothing of the
+commits that it lacks."""
+
+
+class BranchSource:
+    """A database on a branch of ours, and nowhere else."""
+
+    def __init__(self, conninfo: Conninfo, manners: Manners, identity: Identity) -> None:
+        self._inside = PostgresSource(conninfo, manners)
+        self._identity = identity
+
+    def facts(self) -> SourceFacts:
+        """As the API knows it."""
+        return msgspec.structs.replace(self._inside.facts(), identity=self._identity)
+
+    @contextmanager
+    def dump(self, backup_id: str, *, expect: Identity | None, options: DumpOptions = AS_USUAL) -> Iterator[Renamed]:
+        """Raises Conflict for another identity."""
+        if expect is not None and expect != self._identity:
+            raise Conflict(f"{self._identity} is there, and expected was {expect}")
+        with self._inside.dump(backup_id, expect=None, options=options) as dump:
+            yield Renamed(dump, self._identity)
+
+    def end_sessions(self, backup_id: str) -> int:
+        """Those on the branch."""
+        return self._inside.end_sessions(backup_id)
+
+
+class NeonHistory:
+    """Of one database of the policy. Looking wakes nothing."""
+
+    def __init__(self, source: NeonSource, project: NeonProject, database: str, manners: Manners) -> None:
+        self._source = source
+        self._project = project
+        self._database = database
+        self._manners = manners
+
+    def facts(self) -> HistoryFacts:
+        """In five requests, whatever there is, if the key may ask for the plan; in four else."""
+        project, clock = self._project.look()
+        listed = self._project.branches()
+        branch = self._source.among(listed)
+        window = timedelta(seconds=project.history_retention_seconds)
+        refused = [one.reason or one.name for one in branch.restricted_actions if one.name == "restore"]
+        since = [clock - window, branch.created_at, *([branch.last_reset_at] if branch.last_reset_at else [])]
+        return HistoryFacts(
+            project=project.id,
+            branch=branch.id,
+            clock=clock,
+            window=window,
+            # A branch may have been made within the second that Neon's clock tells.
+            begins=min(clock, max(since)),
+            latest=clock,
+            refuses=refused[0] if refused else "",
+            branches=tuple(branch_facts(one, listed.marks.get(one.id)) for one in listed.branches),
+            snapshots=tuple(snapshot_facts(one) for one in self._snapshots()),
+            schedule=self._schedule(listed),
+            limits=limits_of(project, listed.branches, self._project.plan(project)),
+            maintenance=project.maintenance_scheduled_for,
+        )
+
+    @contextmanager
+    def open(self, point: datetime, *, use: str, until: datetime) -> Iterator[BranchSource]:
+        """Deleted on leaving, whatever happened; one that can't be deleted then is swept by a later turn, or ends by itself."""
+        _, clock = self._project.look()
+        if point > clock + timedelta(seconds=1):
+            raise Refused(
+                f"neon {self._project.api.project}: {point:{INSTANT}} lies ahead", cure="ask for an instant that has been"
+            )
+        if (young := point + SETTLED - clock) > timedelta(0):
+            self._project.api.wait(young.total_seconds())
+        parent = self._source.branch()
+        wanted = self._source.wanted(use, parent, expires=until, instant=point)
+        with _cured("ask for an instant inside the history window"), self._source.branched(use, wanted) as (made, address):
+            identity = Identity(provider="neon", cluster=f"{self._project.api.project}/{made.id}", database=self._database)
+            yield BranchSource(address, self._manners, identity)
+
+    def set_window(self, window: timedelta, *, expect: timedelta) -> None:
+        """Raises Conflict, and Refused where the plan has no such window."""
+        wanted = int(window.total_seconds())
+
+        def attempt() -> None:
+            project, _ = self._project.look()
+            was = timedelta(seconds=project.history_retention_seconds)
+            if was == window:
+                return
+            if was != expect:
+                raise Conflict(f"neon {project.id}: the window is {was} by now, and expected was {expect}")
+            self._change("PATCH", "", "set the history window", body={"project": {"history_retention_seconds": wanted}})
+
+        with _cured("ask for a window that Neon's plan has, or choose a larger plan"):
+            self._project.api.persist(attempt)
+
+    def set_schedule(self, schedule: Sequence[Firing], *, expect: Sequence[Firing]) -> None:
+        """Raises Conflict, and Refused where the plan has no schedules."""
+        branch = self._source.branch()
+        body = {"schedule": [msgspec.to_builtins(scheduled(firing)) for firing in schedule]}
+
+        def attempt() -> None:
+            found = self._schedule_of(branch.id)
+            if found == tuple(schedule):
+                return
+            if found != tuple(expect):
+                raise Conflict(f"neon {self._project.api.project}: {branch.name} has another snapshot schedule by now")
+            self._change("PUT", f"/branches/{branch.id}/backup_schedule", "set the snapshot schedule", body=body)
+
+        with _cured("ask for what Neon's schedule can express and its plan has; only root branches have one"):
+            self._project.api.persist(attempt)
+
+    def take_snapshot(self, name: str, *, until: datetime | None = None) -> SnapshotFacts:
+        """Looked for by its name before and after: a lost answer makes no second one."""
+        branch, doing = self._source.branch(), f"take snapshot {name}"
+        query = {"name": name} | ({"expires_at": until.strftime(INSTANT)} if until is not None else {})
+
+        def attempt() -> Snapshot:
+            found = self._snapshot(name)
+            if found is None:
+                with suppress(Conflict):  # an earlier attempt of ours arrived meanwhile
+                    # In the query string: Neon passes a body over, without a word.
+                    self._project.api.change("POST", f"/branches/{branch.id}/snapshot", doing, query=query)
+                return self._project.api.until(lambda: self._snapshot(name), doing)
+            self._project.api.settle(branch.id, doing)
+            return found
+
+        made = self._project.api.persist(attempt)
+        if made.source_branch_id not in (None, branch.id):
+            raise Conflict(f"neon {self._project.api.project}: there is a snapshot {name} of another branch already")
+        return snapshot_facts(made)
+
+    def delete_snapshot(self, snapshot: SnapshotFacts) -> None:
+        """Raises Conflict where the id has another name or branch by now."""
+
+        def attempt() -> None:
+            found = next((one for one in self._snapshots() if one.id == snapshot.id), None)
+            if found is None:
+                return
+            if (found.name, found.source_branch_id or "") != (snapshot.name, snapshot.branch):
+                raise Conflict(f"neon {self._project.api.project}: snapshot {snapshot.id} is {found.name} by now")
+            with suppress(Absent):
+                self._change("DELETE", f"/snapshots/{snapshot.id}", f"delete snapshot {snapshot.name}")
+
+        self._project.api.persist(attempt)
+
+    def delete_branch(self, branch: BranchFacts) -> None:
+        """Raises Conflict where the id is another's by now, is the default one or protected, or has children."""
+        listed = self._project.branches()
+        found = next((one for one in listed.branches if one.id == branch.id), None)
+        if found is None:
+            return
+        now, project = branch_facts(found, listed.marks.get(found.id)), self._project.api.project
+        if (now.name, now.parent, now.marked) != (branch.name, branch.parent, branch.marked):
+            raise Conflict(f"neon {project}: branch {branch.id} is not the {branch.name} that was seen")
+        if now.is_default or now.is_protected or now.parent is None:
+            raise Conflict(f"neon {project}: branch {branch.name} is a root, the default branch or protected")
+        if any(one.parent_id == branch.id for one in listed.branches):
+            raise Conflict(f"neon {project}: branch {branch.name} has children")
+        self._project.delete(found)
+
+    def protect(self, branch: BranchFacts) -> None:
+        """Raises Conflict where the id has another name by now, and Refused where the plan has no protected branch more."""
+
+        def attempt() -> None:
+            found = next((one for one in self._project.branches().branches if one.id == branch.id), None)
+            if found is None or found.name != branch.name:
+                raise Conflict(f"neon {self._project.api.project}: branch {branch.id} is not {branch.name} any more")
+            if not found.protected:
+                self._change("PATCH", f"/branches/{branch.id}", f"protect {branch.name}", body={"branch": {"protected": True}})
+
+        self._project.api.persist(attempt)
+
+    def _change(self, method: str, path: str, what: str, *, body: Json | None = None) -> None:
+        self._project.api.change(method, path, what, body=body)
+
+    def _schedule(self, listed: Listed) -> tuple[Firing, ...]:
+        branch = self._source.among(listed)
+        return self._schedule_of(branch.id) if branch.parent_id is None else ()
+
+    def _schedule_of(self, branch: str) -> tuple[Firing, ...]:
+        answer = self._project.api.read(f"/branches/{branch}/backup_schedule", ScheduleAnswer, "look at the snapshot schedule")
+        return tuple(sorted(map(firing_of, answer.schedule), key=order_of))
+
+    def _snapshots(self) -> tuple[Snapshot, ...]:
+        found = self._project.api.read("/snapshots", SnapshotsAnswer, "list snapshots").snapshots
+        return tuple(sorted(found, key=lambda one: (one.timestamp or one.created_at, one.id)))
+
+    def _snapshot(self, name: str) -> Snapshot | None:
+        return next((one for one in self._snapshots() if one.name == name), None)
+
+
+@contextmanager
+def _cured(cure: str) -> Iterator[None]:
+    """A refusal whose words are Neon's, with what to do about it."""
+    try:
+        yield
+    except Refused as error:
+        if "documentation" in error.cure:
+            error.cure = cure
+        raise
