@@ -99,11 +99,11 @@ class PostgresDump:
         self._way = way
         self._taking = held.taking
         self._begun = way.manners.clock.monotonic()
-        self._words = Words(several=way.options.jobs > 1)
+        self._words = Words()
 
     def chunks(self) -> Iterator[bytes]:
         """The archive, once. Ends normally only after pg_dump was reaped with status 0."""
-        child, watch = self._start("--format=custom")
+        child, watch = self._start("--format=custom", "--verbose")  # which says what table is at hand
         with self._yielding(child) as yielded:
             yield from read_blocks(child.stream, watch)
             code = child.finish(watch.check)
@@ -113,6 +113,7 @@ class PostgresDump:
         """A directory archive, each file given to `take` as it can be read. Returns once all of them are read, and gone."""
         check_room(folder, most)
         jobs, archive = self._way.options.jobs, folder / "archive"
+        # Not verbose: several processes would write into each other's lines, and into those that say why one failed.
         # Nobody restores from this folder, so it need not be synced to the disk; and its files go while it is written.
         child, watch = self._start("--format=directory", f"--jobs={jobs}", "--no-sync", f"--file={archive}")
         staged = Staged(archive, most=most, clock=self._way.manners.clock, group=child.group)
@@ -168,7 +169,7 @@ class PostgresDump:
 
     @property
     def at_hand(self) -> str:
-        """The table whose rows are read just now."""
+        """The table whose rows are read just now; empty for a directory archive, where it is several."""
         return self._words.at_hand
 
     @property
@@ -239,7 +240,6 @@ def open_dump(
             str(program.folder / "pg_dump"),
             "--compress=0",
             "--no-password",
-            "--verbose",  # says which table is at hand
             f"--snapshot={snapshot}",
             f"--lock-wait-timeout={manners.lock_wait}",
             *map(os.fsdecode, left_out.arguments),

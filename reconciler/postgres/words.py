@@ -12,9 +12,7 @@ _TOLD: Final = re.compile(r"pg_dump: (?!error:|fatal:|warning:|detail:|hint:)")
 class Words:
     """Hears the stderr of `pg_dump --verbose`, line by line."""
 
-    def __init__(self, *, several: bool = False) -> None:
-        """`several`: processes at once, one of which may go on while another has failed."""
-        self._several = several
+    def __init__(self) -> None:
         self.at_hand = ""
         """The table whose rows are read just now, as the server calls it: text from outside."""
         self._complaints: list[str] = []
@@ -22,9 +20,8 @@ class Words:
     def hear(self, line: str) -> None:
         """The first complaints are kept: they name the cause."""
         if _TOLD.match(line):
-            if not self._several:
-                # It goes on, so nothing before was an error: a table's name may have a line in it that looks like one.
-                self._complaints.clear()
+            # It goes on, so nothing before was an error: a table's name may have a line in it that looks like one.
+            self._complaints.clear()
             match = _TABLE.fullmatch(line)
             self.at_hand = match[1] if match else self.at_hand
         elif len(self._complaints) < COMPLAINT_LINES:

@@ -32,6 +32,7 @@ INSERT INTO tired VALUES (1);
 WITHIN_SECONDS = 30
 """Of the whole end, on a busy machine: what it waits for, a sleep or a network that stands still, would take minutes."""
 SLOWLY = "dumps:\n      limits: {rate: 512KiB/s}"
+DIRECTORY = "\n      format: directory\n      jobs: 2\n      staging: {path: ./staging, most: 32MiB}"
 
 both = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 
@@ -139,6 +140,26 @@ def test_a_dump(own: Own, number: signal.Signals) -> None:
     own.stand.rewrite(SLOWLY, "dumps:")
     own.run("apply", "--yes")
     assert [["disk", "primary"]] == own.whole_on()
+
+
+@both
+@pytest.mark.parametrize("first", ["disk", "primary"])
+def test_a_dump_of_the_directory_format(own: Own, number: signal.Signals, first: str) -> None:
+    """Several sessions read, several files are under way, and some lie on this machine: nothing of all that is left."""
+    own.stand.rewrite("[primary, disk]", f"[{first}]")
+    own.stand.rewrite("dumps:", SLOWLY + DIRECTORY)
+    running = own.begin("apply", "--yes")
+    progress = until(running, "progress")
+    stopped(running, number)
+
+    assert progress["bytes"] > 0
+    assert [] == own.whole_on()
+    assert [] == own.stand.leftovers()
+    assert [] == list((own.stand.folder / "staging").iterdir())
+    assert comes_true(lambda: own.sessions() == 0)
+    own.stand.rewrite(SLOWLY, "dumps:")
+    own.run("apply", "--yes")
+    assert [[first]] == own.whole_on()
 
 
 @both

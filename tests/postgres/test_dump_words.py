@@ -29,16 +29,6 @@ def test_what_is_only_told_is_no_complaint() -> None:
     assert "\n".join(said) == words.complaints
 
 
-def test_several_processes() -> None:
-    """One of them may go on while another has failed: its error is kept."""
-    words = Words(several=True)
-    words.hear("pg_dump: error: query failed: ERROR:  no")
-    words.hear('pg_dump: dumping contents of table "public.t"')
-    words.hear("pg_dump: error: a worker process died unexpectedly")
-
-    assert "pg_dump: error: query failed: ERROR:  no\npg_dump: error: a worker process died unexpectedly" == words.complaints
-
-
 def test_the_table_at_hand(postgres: Server, open_source: Open) -> None:
     """Each of them in its turn, by any name, on each major."""
     names = ("aaa", 'Odd "name" of mine', "zzz")
