@@ -78,7 +78,7 @@ def _steps(pitr: Pitr, have: Observation, facts: HistoryFacts, reach: Past | Non
         now_seconds=_seconds(to),
     )
     why = f"policy wants {format_duration(pitr.window)}"
-    if kind is WidenWindow and reach is not None:
+    if kind is WidenWindow and reach is not None and reach.is_sure:
         why += f"; reaches back {format_duration(to)} from {instant(reach.begins + to)} on"
     elif kind is ShortenWindow:
         why += f"; instants before {instant(facts.clock - to)} are lost for good"
@@ -103,7 +103,7 @@ def _findings(pitr: Pitr, want: DatabasePolicy, have: Observation, facts: Histor
 
 def _whole_at(pitr: Pitr, facts: HistoryFacts, reach: Past | None, now: datetime) -> datetime | None:
     """When the clock alone makes a young window whole."""
-    if reach is None or facts.window < pitr.window:
+    if reach is None or not reach.is_sure or facts.window < pitr.window:
         return None
     whole = reach.begins + pitr.window
     return whole if whole > now else None

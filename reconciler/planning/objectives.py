@@ -83,6 +83,8 @@ def _judge_window(window: timedelta, want: DatabasePolicy, have: Observation, no
         status, said = "violated", facts.refuses or "no instant can be returned to"
     elif facts.window < window:
         status, said = "violated", past_says(facts, reach)
+    elif not reach.is_sure:
+        status, said = "unproven", f"{want.home} unknown, where it is recorded when the window was widened"
     elif reach.begins > facts.clock - window + SLACK:
         status = "at_risk"
         said = f"{past_says(facts, reach)}; reaches back {format_duration(window)} from {instant(reach.begins + window)} on"

@@ -21,6 +21,8 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
 
     begins: datetime
     latest: datetime
+    is_sure: bool = True
+    """False: our records of changes can't be seen, and it may begin later."""
 
     @property
     def is_empty(self) -> bool:
@@ -39,7 +41,7 @@ def past(want: DatabasePolicy, have: Observation) -> Past | None:
         return None
     # Widening brings nothing back, and nobody at the provider tells when it was done: our own records do.
     ends = [change.at - min(_window(change.was), _window(change.now)) for change in window_changes(want, have, facts)]
-    return Past(begins=max([facts.begins, *ends]), latest=facts.latest)
+    return Past(begins=max([facts.begins, *ends]), latest=facts.latest, is_sure=want.home in have.known())
 
 
 def window_changes(want: DatabasePolicy, have: Observation, facts: HistoryFacts) -> tuple[Change, ...]:
@@ -67,6 +69,8 @@ def setbacks(changes: Sequence[Change], seen: str, now: datetime) -> int:
 
 def says(facts: HistoryFacts, reach: Past) -> str:
     """For people."""
+    if not reach.is_sure:
+        return f"any instant of these days (window {format_duration(facts.window)}; since when can't be told)"
     return f"any instant since {instant(reach.begins)} (window {format_duration(facts.window)})"
 
 

@@ -16,26 +16,27 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600, help="how long to run seed after seed (default 600)")
     parser.add_argument("--first", type=int, default=0, help="the seed to begin with (default 0)")
     parser.add_argument("--turns", type=int, default=TURNS, help=f"turns of each world before it heals (default {TURNS})")
+    parser.add_argument("--kept", action="store_true", help="worlds whose provider keeps a history")
     asked = parser.parse_args()
     if asked.seed is not None:
-        return _again(asked.seed, asked.turns)
-    return _soak(asked.first, asked.turns, asked.seconds)
+        return _again(asked.seed, asked.turns, kept=asked.kept)
+    return _soak(asked.first, asked.turns, asked.seconds, kept=asked.kept)
 
 
-def _again(seed: int, turns: int) -> int:
-    report = play(seed, turns=turns)
+def _again(seed: int, turns: int, *, kept: bool) -> int:
+    report = play(seed, turns=turns, kept=kept)
     _say(*report.trace, _verdict(report))
     return 1 if report.broken else 0
 
 
-def _soak(first: int, turns: int, seconds: float) -> int:
+def _soak(first: int, turns: int, seconds: float, *, kept: bool) -> int:
     clock, done, faults = SystemClock(), 0, Counter[str]()
     began = clock.monotonic()
     seed = first
     while (passed := clock.monotonic() - began) < seconds:
-        report = play(seed, turns=turns)
+        report = play(seed, turns=turns, kept=kept)
         if report.broken:
-            _say(*report.trace[-40:], _verdict(report), f"again: {command(report.seed, turns)}")
+            _say(*report.trace[-40:], _verdict(report), f"again: {command(report.seed, turns, kept=kept)}")
             return 1
         done, seed = done + report.turns, seed + 1
         faults += report.faults
@@ -49,9 +50,10 @@ def _soak(first: int, turns: int, seconds: float) -> int:
     return 0
 
 
-def command(seed: int, turns: int) -> str:
+def command(seed: int, turns: int, *, kept: bool = False) -> str:
     """What shows that world again."""
-    return f"python -m reconciler.simulation {seed}" + (f" --turns {turns}" if turns != TURNS else "")
+    chosen = (f" --turns {turns}" if turns != TURNS else "") + (" --kept" if kept else "")
+    return f"python -m reconciler.simulation {seed}{chosen}"
 
 
 def _verdict(report: Report) -> str:

@@ -11,19 +11,48 @@ from reconciler.policy.firing import Firing
 from reconciler.simulation.host import Death
 from reconciler.simulation.project import Project
 from reconciler.simulation.reach import Reach
-from reconciler.simulation.source import Database, SimulatedSource
+from reconciler.simulation.source import Database, SimulatedDump, SimulatedSource
 from reconciler.world.facts import Identity
-from reconciler.world.history import MARK, BranchFacts, HistoryFacts, SnapshotFacts, branch_name
-from reconciler.world.ports import Source
+from reconciler.world.history import MARK, BranchFacts, HistoryFacts, SnapshotFacts, branch_name, use_of
+from reconciler.world.ports import AS_USUAL, DumpOptions, Source
 
 T = TypeVar("T")
+
+LIFE = timedelta(minutes=20)
+"""Of a dump's branch, unless it is deleted sooner."""
+
+
+class ThroughBranch(SimulatedSource):
+    """Dumped by way of a branch of its own, as Neon's are."""
+
+    def __init__(self, database: Database, reach: Reach, history: "SimulatedHistory") -> None:
+        super().__init__(database, reach)
+        self._history = history
+
+    @contextmanager
+    def dump(self, backup_id: str, *, expect: Identity | None, options: DumpOptions = AS_USUAL) -> Iterator[SimulatedDump]:
+        """The branch point is the backup's instant."""
+        seen = self._history.facts()
+        with (
+            self._history.open(seen.clock, use=backup_id, until=seen.clock + LIFE),
+            super().dump(backup_id, expect=expect, options=options) as dump,
+        ):
+            yield dump
+
+    def end_sessions(self, backup_id: str) -> int:
+        """With the branch they end."""
+        for branch in self._history.facts().branches:
+            if use_of(self._history.name, branch) == backup_id:
+                self._history.delete_branch(branch)
+        return super().end_sessions(backup_id)
 
 
 class SimulatedHistory:
     """Of the database `name` of the policy."""
 
     def __init__(self, name: str, project: Project, database: Database, reach: Reach) -> None:
-        self._name, self._project, self._database, self._reach = name, project, database, reach
+        self.name = self._name = name
+        self._project, self._database, self._reach = project, database, reach
 
     def facts(self) -> HistoryFacts:
         """Complete, or it raises."""

@@ -7,7 +7,9 @@ from reconciler.planning.plan import Due, Duty, Plan
 from reconciler.policy.model import DatabasePolicy
 from reconciler.simulation.change import Change
 from reconciler.simulation.host import SimulatedProcess
+from reconciler.simulation.kept import Keeper
 from reconciler.simulation.ledger import Ledger, Turn
+from reconciler.simulation.project import Project
 from reconciler.simulation.rules import RULES
 from reconciler.simulation.store import Store
 from reconciler.simulation.truth import SILENT, Folder, Truth
@@ -22,6 +24,11 @@ class Judge:
 
     def __init__(self, truth: Truth, ledger: Ledger) -> None:
         self._truth, self._ledger = truth, ledger
+        self._kept: tuple[Project, Keeper] | None = None
+
+    def watch(self, project: Project, keeper: Keeper) -> None:
+        """The provider keeps a history."""
+        self._kept = project, keeper
 
     def writing(self, store: Store, key: str, content: bytes, by: SimulatedProcess | None) -> None:
         """Every rule, then what follows from it. What arrives late, when its writer's turn is over, is recorded only."""
@@ -101,6 +108,16 @@ class Judge:
         for condition in plan.conditions:
             if condition.status not in ("met", "at_risk") or condition.name == "verified":
                 continue
+            if self._kept is not None and condition.name in ("rpo", "pitr"):
+                project, keeper = self._kept
+                back = condition.objective if condition.name == "pitr" else LONGEST_LOOK
+                # Under one name nothing is recorded of what was done under another: a window is taken at its word.
+                renamed = keeper.widened_as not in ("", turn.want.name) and condition.name == "pitr"
+                if renamed or condition.status == "at_risk" or keeper.reaches(project, back, LONGEST_LOOK):
+                    continue
+                if condition.name == "pitr":
+                    self._ledger.breaks("met_is_met", f"pitr is {condition.status}: {condition.says}")
+                    continue
             found = self._truth.whole(turn.want.name, turn.want.dumps.targets, now).values()
             whole = [one for one in found if not one.partial]
             if not whole or min(now - one.instant for one in whole) > condition.objective + LONGEST_LOOK:

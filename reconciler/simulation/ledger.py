@@ -49,6 +49,8 @@ class Ledger:
         """What a reconciler wrote first, by store and key."""
         self.meddled = 0
         """How often people changed the world behind the reconcilers' backs."""
+        self.shortening = False
+        """Whether a person approved just now of what shortens a window."""
         self.broken: list[str] = []
         self.lines: list[tuple[float, str]] = []
 

@@ -8,6 +8,8 @@ import msgspec
 from reconciler.backups.manifest import encode
 from reconciler.policy.relation import Relation
 from reconciler.simulation.faults import SPELLS, Spell, SpellKind
+from reconciler.simulation.kept import PROJECT_DEEDS, mend
+from reconciler.simulation.project import Project
 from reconciler.simulation.signing import HIS, signed
 from reconciler.simulation.source import HOTEL
 from reconciler.simulation.stage import HOUR, SCHEDULES, Stage, policy, retentions
@@ -18,6 +20,9 @@ from reconciler.world.facts import Tombstone
 
 def meddle(stage: Stage) -> None:
     """One of the things that happen."""
+    if stage.project is not None and stage.chance.happens(0.5):
+        _meddle_with_project(stage, stage.project)
+        return
     # Where backups are verified and signed, what that is for happens more often.
     more = [data_rots] * 4 * (stage.verify is not None) + [a_thief_writes] * 2 * stage.signed
     names = [*DEEDS, *(deed.__name__ for deed in more)]
@@ -28,9 +33,17 @@ def meddle(stage: Stage) -> None:
         stage.faults.counted[name] += 1
 
 
+def _meddle_with_project(stage: Stage, project: Project) -> None:
+    name = stage.chance.choice(list(PROJECT_DEEDS))
+    if PROJECT_DEEDS[name](project, stage.chance):
+        stage.ledger.meddled += 1
+        stage.ledger.note(f"people: {name}")
+        stage.faults.counted[name] += 1
+
+
 def a_place_fails(stage: Stage) -> bool:
-    """A target or the source is out of reach for a while, or the key's rights are gone."""
-    place = stage.chance.choice([*stage.stores, "source"])
+    """A target, the source or its history is out of reach for a while, or the key's rights are gone."""
+    place = stage.chance.choice([*stage.stores, "source", *(["history"] if stage.project else [])])
     kind: SpellKind = stage.chance.choice(SPELLS)
     until = stage.timeline.seconds + stage.chance.uniform(0.1, 3) * SCHEDULES[stage.schedule]
     stage.faults.begin_spell(place, Spell(kind=kind, until=until))
@@ -287,6 +300,8 @@ def heal(stage: Stage) -> None:
     stage.ledger.note("people: everything is mended")
     whole = msgspec.structs.replace(stage.want.dumps, exclude=())
     stage.want = msgspec.structs.replace(stage.want, name="hotel", dumps=whole)
+    if stage.project is not None:
+        mend(stage.project, stage.keeper.made)
     for host in stage.hosts:
         host.offset = 0.0
     stage.timeline.sleep(stage.timeline.seconds + 60)

@@ -17,7 +17,7 @@ DAY = timedelta(days=1)
 ALLOWED = Limits(plan="launch", window=7 * DAY, branches=20, roots=5, snapshots=10, protected=2, has_schedules=True)
 AGE = timedelta(days=60)
 """Of the project when its world begins."""
-EXPIRES_LATE = timedelta(minutes=10)
+EXPIRES_LATE = timedelta(hours=6)
 """What expires goes by a job in the background, not on the dot."""
 
 
@@ -49,8 +49,8 @@ class Project:
         born = timeline.now() - AGE
         main = BranchFacts(id=MAIN, name="main", parent=None, created=born, created_by="ana", is_default=True, bytes=1 << 30)
         self.branches: dict[str, BranchFacts] = {MAIN: main}
-        self.points: dict[str, datetime] = {}
-        """The instant that each branch of somebody's was made at, by id."""
+        self.former: list[str] = []
+        """The names of all branches that were ever made."""
         self.snapshots: dict[str, SnapshotFacts] = {}
         self.schedule: tuple[Firing, ...] = ()
         self.refuses = ""
@@ -140,7 +140,7 @@ class Project:
         )
         self._witnessed("branch", None, made, by)
         self.branches[made.id] = made
-        self.points[made.id] = point
+        self.former.append(name)
         return made
 
     def delete_branch(self, branch: BranchFacts, *, by: SimulatedProcess | None) -> None:

@@ -8,6 +8,7 @@ from reconciler.duties import DUTIES
 from reconciler.errors import Conflict
 from reconciler.planning.plan import Consent, Duty, blocked_digest
 from reconciler.policy.model import DatabasePolicy
+from reconciler.simulation.history import SimulatedHistory, ThroughBranch
 from reconciler.simulation.host import Death, Host, SimulatedProcess
 from reconciler.simulation.ledger import Turn
 from reconciler.simulation.reach import Reach, SimulatedClock
@@ -83,6 +84,7 @@ class Reconciler:
         digest = blocked_digest(plan)
         if digest is not None:
             self.stage.ledger.asked |= {held.step.action.loses for held in plan.blocked if held.step.action.loses}
+            self.stage.ledger.shortening |= any(held.step.action.destroys for held in plan.blocked)
         return Consent(allow_destructive=digest)
 
     def _judge(self, mind: Turn, applied: Applied) -> None:
@@ -92,8 +94,16 @@ class Reconciler:
             if "unforeseen" in outcome.says:
                 self.stage.ledger.breaks("no_bugs", outcome.says)
 
+    def _provider(self, reach: Reach, want: DatabasePolicy) -> SimulatedProvider:
+        stage = self.stage
+        if stage.project is None:
+            return SimulatedProvider(stage.database, reach)
+        history = SimulatedHistory(want.name, stage.project, stage.database, reach)
+        return SimulatedProvider(stage.database, reach, history, ThroughBranch(stage.database, reach, history))
+
     def _forget(self) -> None:
         self.applied = None
+        self.stage.ledger.shortening = False
 
     def _world(self, reach: Reach, want: DatabasePolicy) -> World:
         stage = self.stage
@@ -101,7 +111,7 @@ class Reconciler:
         return World(
             targets={name: SimulatedTarget(stage.stores[name], reach) for name in names},
             domains={name: f"place:{name}" for name in names},
-            provider=SimulatedProvider(stage.database, reach),
+            provider=self._provider(reach, want),
             clock=SimulatedClock(reach),
             process=reach.process,
             pool=InlinePool(),

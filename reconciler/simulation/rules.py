@@ -337,7 +337,8 @@ def a_slot_is_done_once(change: Change) -> Iterator[str]:
     if newest is not None and change.in_time and claim.slot < newest - timedelta(hours=1):
         yield f"{change}: for slot {claim.slot}, though {newest} is the newest"
     have = change.turn.have
-    if have is None or not change.is_calm or not _as_seen(change):
+    # An intent whose answer was lost may arrive once the dump has landed on the next target.
+    if have is None or not change.is_calm or not change.in_time or not _as_seen(change):
         return
     for name in have.known():
         for folder in change.truth.folders(change.truth.stores[name], change.database).values():

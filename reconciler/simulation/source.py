@@ -145,8 +145,10 @@ class SimulatedProvider:
     domain = "host:db.internal"
     place = "simulated db.internal/hotel"
 
-    def __init__(self, database: Database, reach: Reach, history: History | None = None) -> None:
-        self._source, self._history = SimulatedSource(database, reach), history
+    def __init__(
+        self, database: Database, reach: Reach, history: History | None = None, source: SimulatedSource | None = None
+    ) -> None:
+        self._source, self._history = source or SimulatedSource(database, reach), history
 
     def source(self) -> SimulatedSource:
         return self._source

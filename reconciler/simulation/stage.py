@@ -13,7 +13,9 @@ from reconciler.simulation.chance import Chance
 from reconciler.simulation.faults import Faults
 from reconciler.simulation.host import Host
 from reconciler.simulation.judge import Judge
+from reconciler.simulation.kept import Keeper, project_of, with_history
 from reconciler.simulation.ledger import Ledger
+from reconciler.simulation.project import Project
 from reconciler.simulation.source import Database
 from reconciler.simulation.store import Store
 from reconciler.simulation.timeline import Timeline
@@ -77,7 +79,8 @@ def policy(
 class Stage:
     """The world before anything happened. `quiet`: nothing will go wrong in it."""
 
-    def __init__(self, seed: int, *, quiet: bool = False) -> None:
+    def __init__(self, seed: int, *, quiet: bool = False, kept: bool = False) -> None:
+        """`kept`: the provider keeps a history."""
         self.seed = seed
         self.chance = Chance(seed)
         self.timeline = Timeline(BEGAN)
@@ -102,6 +105,13 @@ class Stage:
         self.judge = Judge(self.truth, self.ledger)
         for store in self.stores.values():
             store.witness = self.judge
+        self.project: Project | None = None
+        self.keeper = Keeper(self.truth, self.ledger)
+        if kept:
+            self.project = project_of(self.chance, Project(self.timeline))
+            self.project.witness = self.keeper
+            self.want = with_history(self.want, self.chance)
+            self.judge.watch(self.project, self.keeper)
 
     def _store(self, name: str) -> Store:
         lag = self.chance.uniform(0.5, 5) if self.chance.happens(0.1) else 0.0

@@ -153,7 +153,8 @@ class TestReach:
 
         assert "at_risk" == condition(plan).status
         assert condition(plan).says.endswith("reaches back 7d from 2025-10-31 11:12Z on")
-        assert born + 7 * DAY == due(policy(pitr=WEEK), observation(kept=history(window=7 * DAY, begins=born)), NOW).next_at
+        have = observation(kept=history(window=7 * DAY, begins=born), primary=catalogue([]))
+        assert born + 7 * DAY == due(policy(pitr=WEEK), have, NOW).next_at
 
     def test_a_branch_that_can_not_be_restored(self) -> None:
         """What the provider refuses is no history."""
@@ -161,6 +162,20 @@ class TestReach:
         plan = plan_of(WEEK, history(window=7 * DAY, refuses=refusal))
 
         assert ("violated", refusal) == (condition(plan).status, condition(plan).says)
+
+    def test_records_that_can_not_be_seen(self) -> None:
+        """Nobody knows then since when it reaches back: unproven, and the RPO is met all the same."""
+        have = observation(kept=history(window=7 * DAY), primary=unknown(), offsite=catalogue([copy(TODAY)]))
+        plan = planned(policy(pitr=WEEK, rpo="5m", targets=("primary", "offsite")), have)
+
+        assert ("unproven", "primary unknown, where it is recorded when the window was widened") == (
+            condition(plan).status,
+            condition(plan).says,
+        )
+        assert ("met", "any instant of these days (window 7d; since when can't be told)") == (
+            plan.conditions[0].status,
+            plan.conditions[0].says,
+        )
 
     def test_another_projects_records(self) -> None:
         """They say nothing of this one."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -17,21 +17,27 @@ from reconciler.backups.manifest import Manifest, encode
 from reconciler.backups.pipeline import read_checked
 from reconciler.backups.signing import Signed, check_signature
 from reconciler.backups.writer import Draft
-from reconciler.duties import DUTIES, copies, dumps, keeping, leftovers, retention
+from reconciler.duties import DUTIES, branches, copies, dumps, keeping, leftovers, pitr, retention, snapshots
+from reconciler.duties.branches import SweepBranch
 from reconciler.duties.leftovers import FinishDeletion, SweepDebris
+from reconciler.duties.pitr import ShortenWindow
 from reconciler.duties.retention import PruneBackup
 from reconciler.errors import Refused
 from reconciler.planning import alarms, guard, objectives, planner
 from reconciler.planning.guard import Allowance
+from reconciler.planning.past import Past
 from reconciler.planning.plan import Due
 from reconciler.planning.retention import keep as real_keep
 from reconciler.policy.model import DatabasePolicy
 from reconciler.rehearsal import verify as verifying
 from reconciler.rehearsal.rehearse import Rehearsed
-from reconciler.simulation import reconciling
+from reconciler.simulation import history, reconciling
+from reconciler.simulation.history import ThroughBranch
 from reconciler.simulation.source import SimulatedSource
 from reconciler.simulation.target import SimulatedTarget
 from reconciler.world.facts import Backup, Catalogue, Known, Observation, Observed
+from reconciler.world.history import BranchFacts
+from reconciler.world.history import use_of as real_use_of
 from reconciler.world.ports import Signatures, Target, World
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -438,3 +444,82 @@ MUTATIONS: Mapping[str, Patch] = {
         a_denied_manifest_is_foreign,
     )
 }
+
+
+def a_window_is_shortened_unasked(patch: pytest.MonkeyPatch) -> None:
+    """Rule 3: what a window loses never comes back."""
+    patch.setattr(ShortenWindow, "destroys", False)
+
+
+def changes_are_not_recorded(patch: pytest.MonkeyPatch) -> None:
+    """§1: a window that was widened a moment ago is taken for one that always was."""
+    patch.setattr(pitr, "recorded", lambda *_, **__: nullcontext())
+
+
+def unseen_records_do_not_matter(patch: pytest.MonkeyPatch) -> None:
+    """Rule 1: nobody remembers when the window was widened, and it is met all the same."""
+    patch.setattr(Past, "is_sure", property(lambda self: True, lambda self, value: None))
+
+
+def every_branch_is_ours(patch: pytest.MonkeyPatch) -> None:
+    """Rule 4: neither name nor annotation is looked at."""
+    patch.setattr(branches, "use_of", lambda database, branch: branch.name if branch.parent else None)
+    patch.setattr(SweepBranch, "_refuse_used", lambda *_: None)
+
+
+def a_name_like_ours_is_enough(patch: pytest.MonkeyPatch) -> None:
+    """Rule 4: people name branches as they like."""
+
+    def use_of(database: str, branch: BranchFacts) -> str | None:
+        return real_use_of(database, msgspec.structs.replace(branch, marked=database))
+
+    patch.setattr(branches, "use_of", use_of)
+
+
+def branches_are_left(patch: pytest.MonkeyPatch) -> None:
+    """Rule 5: what a death left stays until its end, and what has none for ever."""
+    patch.setattr(branches, "_sweeps", lambda *_: ())
+    patch.setattr(ThroughBranch, "end_sessions", SimulatedSource.end_sessions)
+    patch.setattr(history, "LIFE", timedelta(days=300))
+
+
+def schedules_are_taken_over(patch: pytest.MonkeyPatch) -> None:
+    """What somebody made by hand is ours to replace."""
+    patch.setattr(snapshots, "words", lambda schedule: "")
+    patch.setattr(snapshots, "_holds", lambda *_: True)
+
+
+def age_takes_the_last_snapshots(patch: pytest.MonkeyPatch) -> None:
+    """Rule 2: retention alone decides."""
+    patch.setattr(snapshots, "FLOOR", 0)
+
+
+def snapshots_of_anybody_are_pruned(patch: pytest.MonkeyPatch) -> None:
+    """Rule 4: whatever is old goes."""
+    patch.setattr(snapshots, "_ours", lambda database, repository, facts: list(facts.snapshots)[::-1])
+
+
+def every_turn_takes_a_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """§5: nobody looks for which slots there is one."""
+    patch.setattr(snapshots, "slot_of", lambda *_: datetime.min.replace(tzinfo=UTC))
+    patch.setattr(snapshots, "snapshot_name", lambda database, repository, slot: f"reconciler-{database}-{next(_NUMBERS)}")
+
+
+_NUMBERS = iter(range(1_000_000))
+
+OF_HISTORY: Mapping[str, Patch] = {
+    mutation.__name__: mutation
+    for mutation in (
+        a_window_is_shortened_unasked,
+        changes_are_not_recorded,
+        unseen_records_do_not_matter,
+        every_branch_is_ours,
+        a_name_like_ours_is_enough,
+        branches_are_left,
+        schedules_are_taken_over,
+        age_takes_the_last_snapshots,
+        snapshots_of_anybody_are_pruned,
+        every_turn_takes_a_snapshot,
+    )
+}
+"""Noticed in worlds whose provider keeps a history."""

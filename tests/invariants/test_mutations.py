@@ -3,7 +3,7 @@
 import pytest
 
 from reconciler.simulation.play import play
-from tests.invariants.mutations import MUTATIONS
+from tests.invariants.mutations import MUTATIONS, OF_HISTORY
 
 SEEDS = 400
 """Worlds in which the rarest of them is sure to be met; most are met in the first few."""
@@ -16,3 +16,12 @@ def test_a_broken_rule_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) ->
     MUTATIONS[name](monkeypatch)
 
     assert any(play(seed).broken for seed in range(SEEDS)), f"{name} survives {SEEDS} worlds"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", list(OF_HISTORY))
+def test_a_broken_rule_of_histories_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In some world whose provider keeps one."""
+    OF_HISTORY[name](monkeypatch)
+
+    assert any(play(seed, kept=True).broken for seed in range(SEEDS)), f"{name} survives {SEEDS} worlds"

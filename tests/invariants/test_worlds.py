@@ -6,6 +6,8 @@ from reconciler.simulation.play import play
 
 WORLDS = 400
 """Some twenty thousand turns, thousands of simulated days; `make soak` plays as many as wished."""
+KEPT = 100
+"""Worlds whose provider keeps a history."""
 TOGETHER = 10
 
 
@@ -15,3 +17,12 @@ def test_no_rule_is_broken(first: int) -> None:
     broken = {seed: report.broken for seed in range(first, first + TOGETHER) if (report := play(seed)).broken}
 
     assert {} == broken, f"again: python -m reconciler.simulation {next(iter(broken))}"
+
+
+@pytest.mark.parametrize("first", range(0, KEPT, TOGETHER))
+def test_no_rule_is_broken_where_a_history_is_kept(first: int) -> None:
+    """Replay one with `python -m reconciler.simulation SEED --kept`."""
+    seeds = range(first, first + TOGETHER)
+    broken = {seed: report.broken for seed in seeds if (report := play(seed, kept=True)).broken}
+
+    assert {} == broken, f"again: python -m reconciler.simulation {next(iter(broken))} --kept"
