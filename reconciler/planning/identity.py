@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from reconciler.errors import Finding
+from reconciler.planning.past import seen_history
 from reconciler.world.facts import Catalogue, Identity, Known, Observation
 
 CURE = (
@@ -45,12 +46,23 @@ def disagreement(have: Observation) -> Finding | None:
         for target, kept in begun.items():
             if kept != seen:
                 what = f"{have.database}/ on {target} holds the backups of {kept}, and the source is {seen}"
+                if _took_its_place(have, kept):
+                    what += ", which took its place when a snapshot was restored"
+                    cure = f"`reconcile adopt {have.database}`, if it was restored on purpose; nothing here is touched until then"
+                    return Finding(severity="error", where=have.database, what=what, cure=cure)
                 return Finding(severity="error", where=have.database, what=what, cure=CURE)
     elif len(set(begun.values())) > 1:
         said = "; ".join(f"{target} of {kept}" for target, kept in begun.items())
         what = f"the targets hold the backups of different sources under {have.database}/: {said}"
         return Finding(severity="error", where=have.database, what=what, cure=CURE)
     return None
+
+
+def _took_its_place(have: Observation, kept: Identity) -> bool:
+    """Where the provider tells: a snapshot that was restored and finalized has another branch id, and the same name."""
+    facts = seen_history(have)
+    replaced = facts.protected.replaced if facts is not None else None
+    return replaced is not None and kept.cluster.rpartition("/")[2] == replaced
 
 
 def _identity(catalogue: Catalogue) -> Identity | None:

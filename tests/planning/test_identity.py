@@ -14,6 +14,7 @@ from tests.building import (
     catalogue,
     copy,
     daily,
+    history,
     observation,
     planned,
     policy,
@@ -157,3 +158,17 @@ def test_staging_with_the_policy_of_production() -> None:
 def test_repository_id(have: Observation, expected: str | None) -> None:
     """A catalogue that lost its repository.json goes on under its id; a new one has none yet."""
     assert expected == repository_id(have)
+
+
+@pytest.mark.parametrize(("replaced", "told"), [("br-old", True), ("br-another", False), (None, False)])
+def test_a_branch_that_took_anothers_place(replaced: str | None, told: bool) -> None:
+    """Where the provider tells that a snapshot was restored, the very command is named, and nothing is touched until then."""
+    old, new = (Identity(provider="neon", cluster=f"quiet-hotel/{branch}", database="hotel") for branch in ("br-old", "br-main"))
+    main = msgspec.structs.replace(history().value.branches[0], replaced=replaced)
+    have = observation(source(new), kept=history(branches=(main,)), primary=catalogue([copy(TODAY)], whose=repository(old)))
+
+    found = disagreement(have)
+
+    assert found is not None
+    assert told == ("took its place when a snapshot was restored" in found.what)
+    assert told == found.cure.startswith("`reconcile adopt hotel`")
