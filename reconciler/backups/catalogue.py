@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal, TypeVar
 
 import msgspec
@@ -15,7 +15,7 @@ from reconciler.backups.evidence import content_of, read_chain
 from reconciler.backups.keeping import NO_FREEZE, read_freeze, read_hold
 from reconciler.backups.layout import Held
 from reconciler.backups.manifest import Manifest, NewerFormat, check_inside, decode
-from reconciler.backups.records import read_repository, read_tombstone, read_whole
+from reconciler.backups.records import read_repository, read_whole, tombstone_of
 from reconciler.backups.signing import check_signature
 from reconciler.errors import Absent, Corrupt, ReconcilerError
 from reconciler.world.facts import Catalogue, Copy, LifecycleRule, Pin, Repository, State, Tombstone
@@ -127,7 +127,10 @@ class Reader:
         return ""
 
     def _remembered(self, stored: Stored, read_as: Callable[[bytes], T]) -> tuple[bytes, T]:
-        """Manifests never change, so a content once read under an ETag is read no more. What the cache spoilt is read afresh."""
+        """Manifests, signatures and tombstones never change, so a content once read under an ETag is read no more.
+
+        What the cache spoilt is read afresh.
+        """
         name = f"{self._target.place}\n{stored.key}\n{stored.etag}\n{stored.version}"
         text = self._cache.get(name)
         if text is not None:
@@ -140,8 +143,7 @@ class Reader:
         return text, value
 
     def _decode(self, text: bytes, backup: str) -> Manifest:
-        manifest = decode(text, backup=backup)
-        check_inside(manifest)
+        manifest = _checked(text, backup)
         if manifest.database != self._database:
             raise Corrupt(f"the manifest of {backup} says that it is of database {manifest.database}")
         return manifest
@@ -160,7 +162,8 @@ class Reader:
         stones, torn = [], ""
         for stored in seen.held.tombstones:
             try:
-                stones.append(read_tombstone(self._target, stored.key, backup=seen.held.id))
+                read_as = partial(tombstone_of, what=f"{self._target.name}: {stored.key}", backup=seen.held.id)
+                stones.append(self._remembered(stored, read_as)[1])
             except Corrupt as error:
                 torn = error.what
             except Absent:
@@ -175,6 +178,14 @@ class Reader:
         gone = self._watch.is_gone(f"{self._target.name}:{stored.key}", record, etag)
         says = f"{record.for_what if record else 'read'} by {describe(record)}"
         return Pin(backup=layout.pinned_by(stored.key) or "", key=stored.key, writer=_WRITER[gone], says=says)
+
+
+@lru_cache(maxsize=1024)
+def _checked(text: bytes, backup: str) -> Manifest:
+    """The same few are looked at again and again."""
+    manifest = decode(text, backup=backup)
+    check_inside(manifest)
+    return manifest
 
 
 def _marked(copies: Sequence[Copy]) -> tuple[Copy, ...]:

@@ -30,8 +30,12 @@ def read_repository(target: Target, key: str) -> Repository:
 
 def read_tombstone(target: Target, key: str, *, backup: str) -> Tombstone:
     """Raises Corrupt for one that is torn, or that speaks of another backup: nothing is deleted by it."""
-    text, _ = read_whole(target, key)
-    found = decode_record(text, Tombstone, f"{target.name}: {key}")
+    return tombstone_of(read_whole(target, key)[0], f"{target.name}: {key}", backup=backup)
+
+
+def tombstone_of(text: bytes, what: str, *, backup: str) -> Tombstone:
+    """The same, of what was read already."""
+    found = decode_record(text, Tombstone, what)
     if found.id != backup:
-        raise Corrupt(f"{target.name}: {key} speaks of {found.id}")
+        raise Corrupt(f"{what} speaks of {found.id}")
     return found

@@ -1,6 +1,7 @@
 """manifest.sig: who vouches for a manifest. Ed25519 over the manifest's bytes, just as they lie there."""
 
 from base64 import b64decode, b64encode
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -85,6 +86,7 @@ def check_signature(manifest: bytes, signature: bytes | None, signatures: Signat
         raise Corrupt(f"{what} is not what was signed")
 
 
+@lru_cache(maxsize=1024)
 def _holds(manifest: bytes, found: Signature) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
