@@ -1,7 +1,7 @@
 """A directory archive as a backup: each of pg_dump's files an object of its own, stored while others are still written."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 
@@ -76,9 +76,7 @@ def store_folder(dump: Dump, room: Room, staging: Staging, put: Put, moved: Prog
             f"pg_dump ended well, but its file {missing[0]} never came, which its table of contents names",
             cure="see whether anybody else removes files from the folder that dumps.staging.path names",
         )
-    tables = _tables(entries)
-    named = [msgspec.structs.replace(one, table=tables.get(file_of(one.name))) for one in stored]
-    return tuple(sorted(named, key=lambda one: one.name))
+    return tuple(sorted(with_tables(stored, entries), key=lambda one: one.name))
 
 
 def _refuse_too_many(files: int) -> None:
@@ -113,8 +111,11 @@ def _remembered(chunks: Iterable[bytes], kept: list[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _tables(entries: Sequence[Entry]) -> Mapping[str, str]:
-    return {entry.file: f"{entry.schema}.{entry.name}" for entry in entries if entry.kind == "TABLE DATA" and entry.file}
+def with_tables(stored: Iterable[StoredObject], entries: Sequence[Entry]) -> Iterator[StoredObject]:
+    """Each with the table whose rows it holds. For what is not encrypted: beside a secret, no table's name is told."""
+    tables = {entry.file: f"{entry.schema}.{entry.name}" for entry in entries if entry.kind == "TABLE DATA" and entry.file}
+    for one in stored:
+        yield one if one.is_encrypted else msgspec.structs.replace(one, table=tables.get(file_of(one.name)))
 
 
 def file_of(name: str) -> str:

@@ -214,9 +214,7 @@ def _put_archive(draft: Draft, dump: Dump, order: Order, world: World, moved: Pr
         content: Content = "toc" if name == TOC else "data"
         return put_packed(draft, f"{layout.FOLDER}{name}{layout.ZSTD}", content, chunks, packing=packing, moved=moved)
 
-    files = store_folder(dump, order.room, world.staging, put, moved)
-    # An encrypted backup does not tell its tables' names beside itself.
-    return tuple(msgspec.structs.replace(file, table=None) for file in files) if packing.recipients else files
+    return store_folder(dump, order.room, world.staging, put, moved)
 
 
 def _put_marks(draft: Draft, marks: Fingerprint, packing: Packing) -> StoredObject:

@@ -10,6 +10,7 @@ import msgspec
 from reconciler import __version__
 from reconciler.backups import layout
 from reconciler.backups.archive import CUSTOM, HEAD_BYTES, TAR, ArchiveHead, read_head
+from reconciler.backups.directory import with_tables
 from reconciler.backups.encryption import decrypt
 from reconciler.backups.fetch import Files, read_fingerprint, read_globals, read_signed
 from reconciler.backups.manifest import (
@@ -27,7 +28,7 @@ from reconciler.backups.manifest import (
 from reconciler.backups.pipeline import Tally, decompress, read_checked
 from reconciler.backups.records import read_repository, read_whole
 from reconciler.backups.signing import sign, signing_key
-from reconciler.backups.toc import TOC
+from reconciler.backups.toc import TOC, read_toc
 from reconciler.errors import Absent, Corrupt, Refused
 from reconciler.planning.identity import elsewhere
 from reconciler.planning.plan import Action, Shown, Step
@@ -111,8 +112,7 @@ class AdoptBackup(Action, frozen=True, kw_only=True, tag="adopt_backup"):
             self.database, self.backup, repository, head=head[0], objects=objects, policy_digest=world.policy_digest
         )
         if manifest.archive == "directory":
-            # Files that were never stored leave no trace but there.
-            Files(target, manifest, world.identities).check_complete()
+            manifest = _complete(target, manifest, world.identities)
         manifest = _explained(target, manifest, world.identities)
         retain, text = custody_of(target).retain, encode(manifest)
         keep_until = world.clock.now() + retain if retain else None
@@ -210,6 +210,14 @@ def _whole(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
         yield chunk
     if empty:
         raise Corrupt(f"{what} is empty")
+
+
+def _complete(target: Target, manifest: Manifest, identities: Identities) -> Manifest:
+    """With each file's table told. Raises Corrupt where a file was never stored: its only trace is in the table of contents."""
+    files = Files(target, manifest, identities)
+    files.check_complete()
+    objects = with_tables(manifest.objects, read_toc(files.toc()))
+    return msgspec.structs.replace(manifest, objects=tuple(objects))
 
 
 def _imported(

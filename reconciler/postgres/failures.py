@@ -18,9 +18,11 @@ PASSING = (
     "SSL SYSCALL error", "connection to server was lost", "the connection is lost", "connection is bad",
     "failed to resolve host", "connection to server at", "connection to server on", "connection failed",
     "connection timeout", "unexpected eof", "snapshot", "not yet accepting connections", "Name or service not known",
-    "too many clients", "too many connections", "connection slots are reserved", "lock timeout",
+    "lock timeout",
 )  # fmt: skip
-"""Signs that the server, the way to it, a free place on it or our snapshot's session is gone: worth another try."""
+"""Signs that the server, the way to it or our snapshot's session is gone: worth another try."""
+CROWDED = ("too many clients", "too many connections", "connection slots are reserved")
+"""Signs that no free place is left on the server."""
 CURES = (
     (r"authentication failed|no password supplied|not permitted to log in", "check user and password in the url"),
     (r'role "?.*"? does not exist', "create the role, or correct the user in the url"),
@@ -70,6 +72,9 @@ def from_words(said: str, conninfo: Conninfo, doing: str) -> ReconcilerError:
     cure = _cure(said)
     if cure:
         return Refused(sentence, cure=cure)
+    if any(sign in said for sign in CROWDED):
+        cure = "let the role and the server have more connections, or ask for fewer jobs; it will be tried again"
+        return Unreachable(sentence, cure=cure)
     if any(sign in said for sign in PASSING):
         return Unreachable(sentence, cure="check that the server is up and can be reached from here; it will be tried again")
     return Refused(sentence)

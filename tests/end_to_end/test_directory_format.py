@@ -120,8 +120,26 @@ def test_an_orphan_is_adopted(directory: Stand) -> None:
 
     assert "which its table of contents names" in refused.stdout + refused.stderr
     assert ["imported"] == [each["kind"] for each in directory.backups()]
+    assert "hotel.guests" in {stored["table"] for stored in directory.json("backups", "show", backup["id"])["objects"]}
     directory.run("backups", "restore", backup["id"], "--into", _empty(directory, "adopted"))
     assert _count(directory, "hotel", "guests") == _count(directory, "adopted", "guests") > 0
+
+
+def test_an_encrypted_orphan_is_adopted(directory: Stand) -> None:
+    """With the key; no table is named beside it."""
+    recipient = directory.run("keys", "new", "--age", "--out", "key.txt").stdout.strip()
+    directory.rewrite("encryption: none", f"encryption: {{age_recipients: [{recipient}], age_identity: {{file: key.txt}}}}")
+    directory.rewrite("targets: [primary, disk]", "targets: [disk]")
+    directory.run("apply", "--yes")
+    (backup,) = directory.backups()
+    next((directory.folder / "disk").rglob("manifest.json")).unlink()
+
+    directory.run("backups", "adopt", backup["id"])
+
+    assert {None} == {stored["table"] for stored in directory.json("backups", "show", backup["id"])["objects"]}
+    into = _empty(directory, "adopted_with_key")
+    directory.run("backups", "restore", backup["id"], "--into", into, "--table", "hotel.guests")
+    assert _count(directory, "hotel", "guests") == _count(directory, "adopted_with_key", "guests") > 0
 
 
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not on this machine; `apt install zstd`")
