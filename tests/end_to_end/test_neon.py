@@ -117,7 +117,10 @@ def test_dumped_from_the_source_itself(stand: NeonStand) -> None:
     operations = stand.neon.get("/operations", limit="1000")["operations"]
     made = [each for each in operations[: len(operations) - before] if each["action"] == "create_branch"]
     assert [] == made
-    assert "neon" == stand.manifests()[0]["source"]["identity"]["provider"]
+    (manifest,) = stand.manifests()
+    assert "neon" == manifest["source"]["identity"]["provider"]
+    fetched = stand.run("backups", "fetch", manifest["id"], "--output", "hotel.dump")
+    assert "pg_restore --use-list=hotel.dump.list" in fetched
 
 
 def test_dumped_into_files(stand: NeonStand) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -219,11 +219,20 @@ class OrganizationsAnswer(Answer, frozen=True, kw_only=True):
 
 
 def read(response: httpx.Response, kind: type[T], what: str) -> T:
-    """The answer as that. Raises Refused where it is something else: a router's page has the status of a success, too."""
+    """The answer as that; a field that is null is one that is not there.
+
+    Raises Refused where it is something else: a router's page has the status of a success, too.
+    """
     try:
-        return msgspec.json.decode(response.content or b"{}", type=kind)
+        return msgspec.convert(_without_null(msgspec.json.decode(response.content or b"{}")), kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         # A validation error names the field and the type, never the value.
         said = str(error) if isinstance(error, msgspec.ValidationError) else "it is no JSON"
         cure = "see whether source.api_host is Neon's API; if it is, Neon has changed it: use a newer reconcile"
         raise Refused(f"{what}: the answer is not as Neon publishes it: {said}", cure=cure) from error
+
+
+def _without_null(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {name: _without_null(value) for name, value in found.items() if value is not None}
+    return [_without_null(value) for value in found] if isinstance(found, list) else found

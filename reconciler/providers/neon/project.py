@@ -131,8 +131,8 @@ class NeonProject:
                 self.api.settle(found.id, doing)
             return found
 
-        self.api.persist(attempt)
-        return self.api.until(lambda: self._ready(wanted), doing)
+        made = self.api.persist(attempt)
+        return made if made.is_ready else self.api.until(lambda: self._ready(wanted), doing)
 
     def _create(self, wanted: Wanted, body: Mapping[str, object], doing: str, *, was_asked: bool) -> None:
         try:
