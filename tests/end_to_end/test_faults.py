@@ -214,13 +214,15 @@ class TestStore:
         assert [] == stand.leftovers()
 
     def test_busy_for_ever(self, stand: Stand, older: list[dict[str, Any]], store: FaultProxy) -> None:
-        """The dump fails while it is written; exit 1, and the store is named."""
+        """The store is named; the dump lands on the disk, and its copy follows once the store is back."""
         store.on("PUT", r"dump\.zst", BUSY, times=FOR_EVER)
         ran = stand.run("apply", "--yes", expect=1)
 
         assert "primary: cannot write s3://" in said(ran)
         assert "dump.zst: 503; wait" in said(ran)
-        assert_nothing_new(stand, older)
+        found = {one["id"]: (one["state"], one["targets"]) for one in stand.backups()}
+        assert ("whole", ["disk", "primary"]) == found.pop(older[0]["id"])
+        assert [("whole", ["disk"])] == list(found.values())
         store.forget()
         assert_heals(stand, older)
 
