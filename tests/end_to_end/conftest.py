@@ -137,7 +137,9 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
         keys = [key for key in self.keys() if f"/{REGISTER}" not in key and "/lease-" not in key]
         uploads = self.s3().list_multipart_uploads(Bucket=self.status.s3.bucket).get("Uploads", [])
         unfinished = [each["Key"] for each in uploads if each["Key"].startswith(self.prefix)]
-        return [key for key in keys if key.rpartition("/")[2] not in stays] + unfinished
+        whole = {key.removesuffix("/manifest.json") for key in keys if key.endswith("/manifest.json")}
+        files = {key for key in keys if "/dump/" in key and key.partition("/dump/")[0] in whole}
+        return [key for key in keys if key.rpartition("/")[2] not in stays and key not in files] + unfinished
 
     def begin(self, *words: str, **more: str) -> "subprocess.Popen[str]":
         """A command that goes on while the test does."""
