@@ -123,6 +123,12 @@ def history(at: datetime = NOW, **fields: Any) -> Known[HistoryFacts]:
     return Known(HistoryFacts(**(given | fields)), at)
 
 
+def watched(window: timedelta, ago: timedelta = 60 * DAY) -> Change:
+    """The record of a window that was seen first."""
+    said = str(window // timedelta(seconds=1))
+    return Change(sequence=1, at=NOW - ago, what="window", where="quiet-hotel", done=True, was="", now=said, policy="0")
+
+
 def change(was: timedelta, to: timedelta, ago: timedelta, *, done: bool = True, sequence: int = 1) -> Change:
     """The record of a window that was set."""
     said = (str(span // timedelta(seconds=1)) for span in (was, to))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 import msgspec
 
@@ -13,8 +14,8 @@ from reconciler.policy.model import DatabasePolicy
 from reconciler.world.history import Change, What
 from reconciler.world.ports import Cache, Stored, Target, World
 
-NEWEST = 200
-"""So many are read: who sets something back does it these days, and a window that was widened is whole after a month."""
+NEWEST = 1000
+"""So many are read: a window that was widened is whole after a month, in which an hourly policy deletes 720 snapshots."""
 
 
 def read_changes(target: Target, items: Iterable[Stored], cache: Cache) -> tuple[Change, ...]:
@@ -33,12 +34,25 @@ def read_changes(target: Target, items: Iterable[Stored], cache: Cache) -> tuple
 @contextmanager
 def recorded(world: World, want: DatabasePolicy, *, what: What, where: str, was: str, now: str) -> Iterator[None]:
     """Around a change: no change without a record of it, whatever dies or is lost; what failed stays recorded as begun."""
+    with begun(world, want, what=what, where=where, was=was, now=now) as change:
+        yield
+    _append(world, want, msgspec.structs.replace(change, done=True, at=world.clock.now()))
+
+
+@contextmanager
+def begun(world: World, want: DatabasePolicy, *, what: What, where: str, was: str, now: str) -> Iterator[Change]:
+    """The same of what needs no second record: whether it is gone, anybody can see."""
     change = Change(
         sequence=0, at=world.clock.now(), what=what, where=where, done=False, was=was, now=now, policy=world.policy_digest
     )
     _append(world, want, change)
-    yield
-    _append(world, want, msgspec.structs.replace(change, done=True, at=world.clock.now()))
+    yield change
+
+
+def noted(world: World, want: DatabasePolicy, *, where: str, was: str, now: str, at: datetime) -> None:
+    """A window that was seen, and that we did not set. `was`: as it was seen before, or empty."""
+    change = Change(sequence=0, at=at, what="window", where=where, done=True, was=was, now=now, policy=world.policy_digest)
+    _append(world, want, change)
 
 
 def _append(world: World, want: DatabasePolicy, change: Change) -> None:

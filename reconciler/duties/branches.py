@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from reconciler.backups import layout
-from reconciler.backups.changes import recorded
+from reconciler.backups.changes import begun, recorded
 from reconciler.backups.claim import describe, read_claim
 from reconciler.duties.pitr import history_of
 from reconciler.errors import Absent, Conflict, Finding
@@ -42,7 +42,7 @@ class SweepBranch(Action, frozen=True, kw_only=True, tag="sweep_branch"):
         if use is None or found.name != self.name:
             raise Conflict(f"{facts.project}: branch {found.name} is not {self.name}, or not ours")
         self._refuse_used(world, use)
-        with recorded(world, want, what="branch", where=facts.project, was=found.name, now=""):
+        with begun(world, want, what="branch", where=facts.project, was=found.name, now=""):
             history.delete_branch(found)
         return f"branch {found.name} deleted"
 

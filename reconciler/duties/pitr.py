@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from reconciler.backups.changes import recorded
-from reconciler.errors import Finding, Refused
-from reconciler.planning.past import Past, fight, past, seen_history, setbacks, window_changes
+from reconciler.backups.changes import noted, recorded
+from reconciler.errors import Conflict, Finding, Refused
+from reconciler.planning.past import UNSEEN, Past, fight, past, seen_history, setbacks, unnoted, window_changes
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import instant
 from reconciler.policy.model import DatabasePolicy, Pitr
@@ -38,6 +38,26 @@ class WidenWindow(_SetWindow, frozen=True, kw_only=True, tag="widen_window"):
     first = True
 
 
+class NoteWindow(Action, frozen=True, kw_only=True, tag="note_window"):
+    """Write down that the window is as it is seen, where we did not set it: since when, the provider tells nobody."""
+
+    effect = "create"
+
+    project: str
+    was_seconds: int | None
+    """As it was seen before; None: never."""
+    now_seconds: int
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """By the provider's clock, and only while it is so."""
+        facts = history_of(world).facts()
+        if (facts.project, _seconds(facts.window)) != (self.project, self.now_seconds):
+            raise Conflict(f"{facts.project}: the PITR window is {format_duration(facts.window)} by now", cure="run again")
+        was = "" if self.was_seconds is None else str(self.was_seconds)
+        noted(world, want, where=self.project, was=was, now=str(self.now_seconds), at=facts.clock)
+        return f"PITR window of {self.project} is {format_duration(facts.window)}: noted"
+
+
 class ShortenWindow(_SetWindow, frozen=True, kw_only=True, tag="shorten_window"):
     """Keep less history: what is older goes at once, and for good."""
 
@@ -58,8 +78,9 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     facts, reach = seen_history(have), past(want, have)
     if want.pitr is None or facts is None:
         return Due()
+    steps = _steps(want.pitr, have, facts, reach) if want.pitr.manage else ()
     return Due(
-        steps=_steps(want.pitr, have, facts, reach) if want.pitr.manage else (),
+        steps=steps if any(isinstance(step.action, WidenWindow) for step in steps) else (*steps, *_note(want, have, facts)),
         findings=tuple(_findings(want.pitr, want, have, facts, now)),
         next_at=_whole_at(want.pitr, facts, reach, now),
     )
@@ -86,6 +107,17 @@ def _steps(pitr: Pitr, have: Observation, facts: HistoryFacts, reach: Past | Non
     return (Step(action=action, shown=Shown(does="PITR window", to=to_says, why=why)),)
 
 
+def _note(want: DatabasePolicy, have: Observation, facts: HistoryFacts) -> Iterator[Step]:
+    """Where our records, if they can be seen, don't tell of this window."""
+    before = unnoted(window_changes(want, have, facts), facts.window)
+    if before is None or want.home not in have.known():
+        return
+    was = None if before == UNSEEN else _seconds(before)
+    action = NoteWindow(database=have.database, project=facts.project, was_seconds=was, now_seconds=_seconds(facts.window))
+    why = "watched from now on" if was is None else f"somebody set it: {format_duration(before)} before"
+    yield Step(action=action, shown=Shown(does="note PITR window", to=format_duration(facts.window), why=why))
+
+
 def _findings(pitr: Pitr, want: DatabasePolicy, have: Observation, facts: HistoryFacts, now: datetime) -> Iterator[Finding]:
     wanted, limit = format_duration(pitr.window), facts.limits.window
     if limit is not None and pitr.window > limit:
@@ -105,7 +137,7 @@ def _whole_at(pitr: Pitr, facts: HistoryFacts, reach: Past | None, now: datetime
     """When the clock alone makes a young window whole."""
     if reach is None or not reach.is_sure or facts.window < pitr.window:
         return None
-    whole = reach.begins + pitr.window
+    whole = max(reach.begins, reach.seen_since) + pitr.window
     return whole if whole > now else None
 
 
@@ -113,4 +145,4 @@ def _seconds(span: timedelta) -> int:
     return span // timedelta(seconds=1)
 
 
-DUTY = Duty(name="pitr", lane="keep", due=due, actions=(WidenWindow, ShortenWindow))
+DUTY = Duty(name="pitr", lane="keep", due=due, actions=(WidenWindow, NoteWindow, ShortenWindow))

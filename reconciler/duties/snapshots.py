@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from reconciler.backups.changes import recorded
+from reconciler.backups.changes import begun, recorded
 from reconciler.duties.pitr import history_of
 from reconciler.errors import Conflict, Finding
 from reconciler.planning.identity import repository_id
@@ -90,7 +90,7 @@ class DeleteSnapshot(Action, frozen=True, kw_only=True, tag="delete_snapshot"):
             return f"snapshot {self.name} is gone already"
         if found not in _too_old(ours, facts.clock, want.snapshots.retain):
             raise Conflict(f"{facts.project}: snapshot {self.name} stays: it is one of the last, or young enough")
-        with recorded(world, want, what="snapshot", where=facts.project, was=found.name, now=""):
+        with begun(world, want, what="snapshot", where=facts.project, was=found.name, now=""):
             history.delete_snapshot(found)
         return f"snapshot {self.name} deleted"
 

@@ -88,6 +88,10 @@ def _judge_window(window: timedelta, want: DatabasePolicy, have: Observation, no
     elif reach.begins > facts.clock - window + SLACK:
         status = "at_risk"
         said = f"{past_says(facts, reach)}; reaches back {format_duration(window)} from {instant(reach.begins + window)} on"
+    elif reach.seen_since > facts.clock - window + SLACK:
+        status = "at_risk"
+        since, whole = instant(reach.seen_since), instant(reach.seen_since + window)
+        said = f"{past_says(facts, reach)}; watched since {since}, so that it was not widened lately is known from {whole} on"
     else:
         status, said = "met", past_says(facts, reach)
     return Condition(name="pitr", status=status, objective=window, says=said)

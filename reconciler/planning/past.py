@@ -23,6 +23,8 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     latest: datetime
     is_sure: bool = True
     """False: our records of changes can't be seen, and it may begin later."""
+    seen_since: datetime
+    """Since when we watch the window. What lies before is taken at the provider's word, who tells of no widening."""
 
     @property
     def is_empty(self) -> bool:
@@ -40,8 +42,30 @@ def past(want: DatabasePolicy, have: Observation) -> Past | None:
     if facts is None or facts.refuses:
         return None
     # Widening brings nothing back, and nobody at the provider tells when it was done: our own records do.
-    ends = [change.at - min(_window(change.was), _window(change.now)) for change in window_changes(want, have, facts)]
-    return Past(begins=max([facts.begins, *ends]), latest=facts.latest, is_sure=want.home in have.known())
+    changes = window_changes(want, have, facts)
+    ends = [change.at - min(_window(change.was), _window(change.now)) for change in changes if change.was]
+    if (before := unnoted(changes, facts.window)) is not None and before >= timedelta(0):
+        # Somebody else set it since we looked last: as far as we know, just now.
+        ends.append(facts.clock - min(before, facts.window))
+    return Past(
+        begins=max([facts.begins, *ends]),
+        latest=facts.latest,
+        is_sure=want.home in have.known(),
+        seen_since=min((change.at for change in changes), default=facts.clock),
+    )
+
+
+UNSEEN = timedelta(seconds=-1)
+"""In the place of a window that was never seen."""
+
+
+def unnoted(changes: Sequence[Change], window: timedelta) -> timedelta | None:
+    """The window as we saw it last, where it is another one by now; UNSEEN where we never saw any, None where we know it."""
+    done = [change for change in changes if change.done]
+    if not done:
+        return UNSEEN
+    last = _window(done[-1].now)
+    return None if last == window else last
 
 
 def window_changes(want: DatabasePolicy, have: Observation, facts: HistoryFacts) -> tuple[Change, ...]:

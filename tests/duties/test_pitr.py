@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from reconciler.duties.pitr import ShortenWindow, WidenWindow, due
+from reconciler.duties.pitr import NoteWindow, ShortenWindow, WidenWindow, due
 from reconciler.errors import Conflict, ReconcilerError
 from reconciler.planning.plan import Condition, Consent, Plan, agree, blocked_digest
 from reconciler.planning.render import text
@@ -26,10 +26,12 @@ from tests.building import (
     change,
     copy,
     history,
+    kinds,
     observation,
     planned,
     policy,
     unknown,
+    watched,
     window,
 )
 from tests.standing import Standing
@@ -39,7 +41,9 @@ WEEK = window("7d")
 
 
 def plan_of(pitr: Pitr, kept: Known[HistoryFacts], *changes: Change) -> Plan:
-    return planned(policy(pitr=pitr), observation(kept=kept, primary=catalogue([copy(TODAY)], changes=changes)))
+    """`changes`: since the window was seen first, long ago."""
+    seen = [watched(DAY if changes else kept.value.window), *changes]
+    return planned(policy(pitr=pitr), observation(kept=kept, primary=catalogue([copy(TODAY)], changes=seen)))
 
 
 def condition(plan: Plan) -> Condition:
@@ -132,7 +136,8 @@ class TestReach:
             ([], "2025-10-18 11:12Z", "met"),
             ([change(DAY, 7 * DAY, 2 * DAY)], "2025-10-22 11:12Z", "at_risk"),
             ([change(DAY, 7 * DAY, 6 * DAY)], "2025-10-18 11:12Z", "met"),
-            ([change(DAY, 7 * DAY, 2 * DAY, done=False)], "2025-10-22 11:12Z", "at_risk"),
+            ([change(DAY, 7 * DAY, 2 * DAY, done=False)], "2025-10-24 11:12Z", "at_risk"),
+            ([change(DAY, 2 * DAY, 2 * DAY)], "2025-10-23 11:12Z", "at_risk"),
             ([change(7 * DAY, DAY, 3 * DAY), change(DAY, 7 * DAY, 2 * DAY, sequence=2)], "2025-10-22 11:12Z", "at_risk"),
             ([change(7 * DAY, HOUR, DAY), change(HOUR, 7 * DAY, DAY, sequence=2)], "2025-10-24 10:12Z", "at_risk"),
         ],
@@ -153,7 +158,7 @@ class TestReach:
 
         assert "at_risk" == condition(plan).status
         assert condition(plan).says.endswith("reaches back 7d from 2025-10-31 11:12Z on")
-        have = observation(kept=history(window=7 * DAY, begins=born), primary=catalogue([]))
+        have = observation(kept=history(window=7 * DAY, begins=born), primary=catalogue([], changes=[watched(7 * DAY)]))
         assert born + 7 * DAY == due(policy(pitr=WEEK), have, NOW).next_at
 
     def test_a_branch_that_can_not_be_restored(self) -> None:
@@ -180,8 +185,63 @@ class TestReach:
     def test_another_projects_records(self) -> None:
         """They say nothing of this one."""
         other = msgspec.structs.replace(change(DAY, 7 * DAY, HOUR), where="another")
+        seen = catalogue([copy(TODAY)], changes=[watched(7 * DAY), other])
 
-        assert condition(plan_of(WEEK, history(window=7 * DAY), other)).status == "met"
+        assert condition(planned(policy(pitr=WEEK), observation(kept=history(window=7 * DAY), primary=seen))).status == "met"
+
+
+class TestWatching:
+    def plan(self, *changes: Change, kept: timedelta = 7 * DAY) -> Plan:
+        seen = catalogue([copy(TODAY)], changes=changes)
+        return planned(policy(pitr=window("7d", manage=False)), observation(kept=history(window=kept), primary=seen))
+
+    def test_a_window_that_was_never_seen(self) -> None:
+        """It is noted; whether somebody widened it yesterday can't be told, and so it is at risk until it has been watched."""
+        plan = self.plan()
+
+        assert [NoteWindow(database="hotel", project="quiet-hotel", was_seconds=None, now_seconds=604800)] == [
+            step.action for step in plan.steps
+        ]
+        assert ("at_risk", "watched since 2025-10-25 11:12Z") == (
+            condition(plan).status,
+            condition(plan).says.partition("; ")[2].partition(",")[0],
+        )
+
+    @pytest.mark.parametrize(("ago", "status"), [(6 * DAY, "at_risk"), (7 * DAY, "met")])
+    def test_one_that_is_watched(self, ago: timedelta, status: str) -> None:
+        """Once that is as long as the window, nothing is taken at anybody's word."""
+        plan = self.plan(watched(7 * DAY, ago))
+
+        assert ((), status) == (plan.steps, condition(plan).status)
+
+    def test_one_that_somebody_else_widened(self) -> None:
+        """It reaches back as far as it did when that was seen, and is noted with what it was."""
+        plan = self.plan(watched(DAY))
+
+        assert [NoteWindow(database="hotel", project="quiet-hotel", was_seconds=86400, now_seconds=604800)] == [
+            step.action for step in plan.steps
+        ]
+        assert ("at_risk", "any instant since 2025-10-24 11:12Z (window 7d)") == (
+            condition(plan).status,
+            condition(plan).says.partition(";")[0],
+        )
+
+    def test_while_the_records_are_unknown(self) -> None:
+        """Nothing is noted: what is not seen may be there."""
+        have = observation(kept=history(window=7 * DAY), primary=unknown(), offsite=catalogue([copy(TODAY)]))
+
+        assert "note_window" not in kinds(planned(policy(pitr=WEEK, targets=("primary", "offsite")), have))
+
+    def test_noting(self, tmp_path: Path) -> None:
+        """By the provider's clock; and only while it is so."""
+        standing = Standing(tmp_path)
+        note = NoteWindow(database="hotel", project="quiet-hotel", was_seconds=None, now_seconds=86400)
+        note.perform(standing.world, WANT)
+        standing.project.window = 2 * DAY
+        with pytest.raises(Conflict):
+            note.perform(standing.world, WANT)
+
+        assert [("", "86400", True)] == standing.changes("window")
 
 
 class TestFight:

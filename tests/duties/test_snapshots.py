@@ -282,7 +282,7 @@ class TestDoing:
 
         assert "snap-7" not in standing.project.snapshots
         assert len(standing.project.snapshots) == 7
-        assert [(old.name, "", False), (old.name, "", True)] == standing.changes("snapshot")
+        assert [(old.name, "", False)] == standing.changes("snapshot")
 
     def test_one_that_bears_another_name_by_now(self, tmp_path: Path) -> None:
         """Somebody keeps it: it is not ours any more."""

@@ -21,7 +21,7 @@ from reconciler.duties.keeping import (
     UndeleteBackup,
 )
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, RemoveIntent, SweepDebris
-from reconciler.duties.pitr import ShortenWindow, WidenWindow
+from reconciler.duties.pitr import NoteWindow, ShortenWindow, WidenWindow
 from reconciler.duties.retention import PruneBackup
 from reconciler.duties.snapshots import DeleteSnapshot, SetSchedule, ShrinkSchedule, TakeSnapshot
 from reconciler.duties.verification import VerifyBackup
@@ -77,6 +77,8 @@ ONE_OF_EACH: dict[str, Action] = {
     "undelete_backup": UndeleteBackup(database="hotel", backup=BACKUP, targets=("primary",)),
     "verify_backup": VerifyBackup(database="hotel", backup=BACKUP, target="primary", level="restore"),
     "widen_window": WidenWindow(database="hotel", project="quiet-hotel", was_seconds=86400, now_seconds=604800),
+    "note_window": NoteWindow(database="hotel", project="quiet-hotel", was_seconds=None, now_seconds=604800),
+    "note_window, again": NoteWindow(database="hotel", project="quiet-hotel", was_seconds=86400, now_seconds=604800),
     "shorten_window": ShortenWindow(database="hotel", project="quiet-hotel", was_seconds=604800, now_seconds=86400),
     "set_schedule": SetSchedule(database="hotel", project="quiet-hotel", was=(), now=(DAILY,)),
     "shrink_schedule": ShrinkSchedule(database="hotel", project="quiet-hotel", was=(DAILY,), now=()),
