@@ -25,7 +25,6 @@ from reconciler.duties.retention import PruneBackup
 from reconciler.errors import Refused
 from reconciler.planning import alarms, guard, objectives, planner
 from reconciler.planning.guard import Allowance
-from reconciler.planning.past import Past
 from reconciler.planning.plan import Due
 from reconciler.planning.retention import keep as real_keep
 from reconciler.policy.model import DatabasePolicy
@@ -456,11 +455,6 @@ def changes_are_not_recorded(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pitr, "recorded", lambda *_, **__: nullcontext())
 
 
-def unseen_records_do_not_matter(patch: pytest.MonkeyPatch) -> None:
-    """Rule 1: nobody remembers when the window was widened, and it is met all the same."""
-    patch.setattr(Past, "is_sure", property(lambda self: True, lambda self, value: None))
-
-
 def every_branch_is_ours(patch: pytest.MonkeyPatch) -> None:
     """Rule 4: neither name nor annotation is looked at."""
     patch.setattr(branches, "use_of", lambda database, branch: branch.name if branch.parent else None)
@@ -512,7 +506,6 @@ OF_HISTORY: Mapping[str, Patch] = {
     for mutation in (
         a_window_is_shortened_unasked,
         changes_are_not_recorded,
-        unseen_records_do_not_matter,
         every_branch_is_ours,
         a_name_like_ours_is_enough,
         branches_are_left,
