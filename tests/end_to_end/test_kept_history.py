@@ -32,7 +32,7 @@ def test_a_window_is_shortened_by_its_digest_alone(stand: NeonStand) -> None:
 
     stand.run("apply", "--yes", "--database", "hotel", f"--allow-destructive={digest[1]}")
 
-    assert "! PITR window  7d → 1d" in plan
+    assert re.search(r"! PITR window +7d → 1d", plan)
     assert (7 * 86400, 86400) == (before, window(stand))
 
 
@@ -64,7 +64,7 @@ def test_branches_that_were_left_behind(stand: NeonStand) -> None:
 
     stand.neon.wait()
     names = {branch["name"] for branch in stand.neon.get("/branches")["branches"]}
-    assert f"- delete branch  {ours}" in plan
+    assert re.search(f"- delete branch +{ours}", plan)
     assert {alike, "preview"} <= names
     assert ours not in names
     assert sorted((stand.folder / "disk" / "hotel" / "changes").iterdir())
