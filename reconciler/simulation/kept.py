@@ -16,7 +16,7 @@ from reconciler.simulation.chance import Chance
 from reconciler.simulation.host import SimulatedProcess
 from reconciler.simulation.ledger import Ledger, Turn
 from reconciler.simulation.project import DAY, MAIN, Deed, Project
-from reconciler.simulation.truth import Truth
+from reconciler.simulation.truth import SILENT, Folder, Truth
 from reconciler.world.history import MARK, BranchFacts, SnapshotFacts
 
 HOUR = timedelta(hours=1)
@@ -54,6 +54,11 @@ def with_history(want: DatabasePolicy, chance: Chance) -> DatabasePolicy:
         snapshots=snapshots,
         branches=Branches(protect=chance.happens(0.5)),
     )
+
+
+def _silent(folder: Folder) -> timedelta:
+    """For how long its intent was not renewed."""
+    return folder.store.now() - folder.visible["intent.json"].stored.modified
 
 
 class Keeper:
@@ -119,7 +124,8 @@ class Keeper:
             folder = self._truth.folder(store, "hotel", use)
             intent = folder.intent
             mine = intent is not None and intent.owner is not None and by is not None and intent.owner.token in by.tokens
-            if self._truth.lives(intent) and not mine:
+            # One that was stopped for so long may be taken for dead, here as everywhere.
+            if self._truth.lives(intent) and not mine and _silent(folder) < SILENT:
                 yield f"branch {branch.name} is deleted under a living dump"
 
     def _snapshot(self, project: Project, want: DatabasePolicy, snapshot: SnapshotFacts) -> Iterator[str]:
