@@ -61,6 +61,7 @@ class Judge:
 
         def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
             turn.have, turn.looked_at = have, self._ledger.meddled
+            turn.decided = self._ledger.timeline.now()
             self._compare(turn, have)
             return Due()
 

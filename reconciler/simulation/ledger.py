@@ -23,6 +23,8 @@ class Turn:
         self.have: Observation | None = None
         self.looked_at = 0
         """How often people had meddled when it last looked."""
+        self.decided: datetime | None = None
+        """When it last looked, by the true time."""
         self.plan: Plan | None = None
 
 

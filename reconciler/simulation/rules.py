@@ -333,7 +333,12 @@ def a_slot_is_done_once(change: Change) -> Iterator[str]:
         return
     want = change.turn.want
     # When it was begun, as its id says: a slot that came between that and this write is the next dump's.
-    newest = want.slots().latest(min(instant_of(change.backup), change.ledger.timeline.now()), want.timezone)
+    begun = min(instant_of(change.backup), change.ledger.timeline.now())
+    # What was decided lately is carried out, on the next target too where one does not take it.
+    decided = change.turn.decided
+    if decided is not None and begun - decided <= FRESH:
+        begun = min(begun, decided)
+    newest = want.slots().latest(begun, want.timezone)
     if newest is not None and change.in_time and claim.slot < newest - timedelta(hours=1):
         yield f"{change}: for slot {claim.slot}, though {newest} is the newest"
     have = change.turn.have
