@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
@@ -20,8 +21,11 @@ def comes_true(look: Callable[[], bool], seconds: float = 15) -> bool:
 
 def children(parent: int | None = None) -> set[int]:
     """The pids of that process's children; of ours."""
-    listing = Path(f"/proc/{parent or os.getpid()}/task").glob("*/children")
-    return {int(pid) for file in listing for pid in file.read_text().split()}
+    found: set[int] = set()
+    for file in Path(f"/proc/{parent or os.getpid()}/task").glob("*/children"):
+        with suppress(FileNotFoundError):  # that thread has ended meanwhile
+            found |= {int(pid) for pid in file.read_text().split()}
+    return found
 
 
 def is_running(pid: int) -> bool:
