@@ -56,19 +56,24 @@ class Files:
     def as_tar(self, only: Collection[str] | None = None) -> Iterator[bytes]:
         """In one stream; or some of them, which serves who restores no others. Raises Corrupt where one is superfluous."""
         yield from as_tar(self.toc(), lambda name: (self._named(name).raw_bytes, self.read(name)), only)
-        unread = sorted(self._stored.keys() - self._read) if only is None else []
-        if unread:
-            what = f"{self._target.name}: {self._manifest.id} has a file {unread[0]}"
-            raise Corrupt(f"{what}, which its table of contents does not name")
+        if only is None:
+            self._refuse_superfluous(self._stored.keys() - self._read)
 
     def raw_bytes(self, names: Collection[str]) -> int:
         """How large these are, and the table of contents. Raises Corrupt where one is not there."""
         return sum(self._named(name).raw_bytes for name in {TOC, *names})
 
     def check_complete(self) -> None:
-        """Every file that the table of contents names is there. Raises Corrupt."""
-        for name in files_of(read_toc(self.toc()), lambda name: b"".join(self.read(name))):
+        """Every file that the table of contents names is there, and no other. Raises Corrupt."""
+        named = {*files_of(read_toc(self.toc()), lambda name: b"".join(self.read(name)))}
+        for name in named:
             self._named(name)
+        self._refuse_superfluous(self._stored.keys() - named - {TOC})
+
+    def _refuse_superfluous(self, names: Collection[str]) -> None:
+        for name in sorted(names)[:1]:
+            what = f"{self._target.name}: {self._manifest.id} has a file {name}, which its table of contents does not name"
+            raise Corrupt(what, cure="move that file away, or use another copy of this backup")
 
     def toc(self) -> bytes:
         """The table of contents. Read once."""

@@ -10,7 +10,7 @@ from reconciler.backups.records import read_repository
 from reconciler.backups.signing import Signed
 from reconciler.backups.writer import Draft, copy_backup, drafting, ensure_repository
 from reconciler.duties.retention import kept
-from reconciler.errors import Corrupt
+from reconciler.errors import Absent, Corrupt, Unreachable
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.proof import refuted, sound_on
 from reconciler.planning.text import instant, size
@@ -31,13 +31,30 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
     target: str
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
-        """Each part is checked on its way; a bad original is reported, and never becomes a copy."""
-        origin, target = world.targets[self.origin], world.targets[self.target]
+        """Each part is checked on its way; a bad original is told, never becomes a copy, and the next one is tried."""
+        bad: list[Corrupt] = []
+        for name in dict.fromkeys((self.origin, *want.dumps.targets)):
+            if name == self.target:
+                continue
+            try:
+                done = self._copy_from(world, want, world.targets[name])
+            except Corrupt as error:
+                bad.append(error)
+            except (Absent, Unreachable):
+                # Whether others have one at all, nobody has looked.
+                if not bad:
+                    raise
+            else:
+                return "; ".join((done, *(f"not so {error.what}" for error in bad)))
+        raise bad[0]
+
+    def _copy_from(self, world: World, want: DatabasePolicy, origin: Target) -> str:
+        target = world.targets[self.target]
         original = read_signed(origin, self.database, self.backup, world.signatures)
         manifest = original.manifest
         repository = read_repository(origin, layout.repository_key(self.database))
         if manifest.repository != repository.id:
-            raise Corrupt(f"{self.origin}: the manifest of {self.backup} belongs to another repository")
+            raise Corrupt(f"{origin.name}: the manifest of {self.backup} belongs to another repository")
         ensure_repository(target, self.database, repository)
         home = world.targets[want.home]
         with (
@@ -47,13 +64,13 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
             ) as draft,
         ):
             self._copy(world, draft, origin, original)
-        return f"{self.backup} from {self.origin} to {self.target}: {size(manifest.stored_bytes)}"
+        return f"{self.backup} from {origin.name} to {self.target}: {size(manifest.stored_bytes)}"
 
     def _copy(self, world: World, draft: Draft, origin: Target, original: Signed) -> None:
         try:
             copy_backup(draft, origin, original, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
         except Corrupt as bad:
-            written_down = f"`reconcile backups verify {self.backup} --target {self.origin} --level hash` writes that down"
+            written_down = f"`reconcile backups verify {self.backup} --target {origin.name} --level hash` writes that down"
             raise Corrupt(bad.what, cure=f"{written_down}: then it counts for nothing, and is no longer copied") from bad
 
 

@@ -1,6 +1,7 @@
 """Dumps: one for every slot of the schedule, on the first target that can be reached."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -48,10 +49,11 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """On the target, or on the next of the policy's that takes it: one that can be listed may be full, or read-only."""
         failures: list[Refused | Unreachable] = []
+        repository = self.repository or world.token(8)
         for name in dict.fromkeys((self.target, *want.dumps.targets)):
             landing = Blamed(world.targets[name])
             try:
-                done = self._dump_to(world, want, landing)
+                done = self._dump_to(world, want, landing, repository)
             except (Refused, Unreachable) as error:
                 if not landing.is_to_blame(error):
                     raise
@@ -60,12 +62,11 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
                 return "; ".join((done, *(f"not on {failure.what}" for failure in failures)))
         raise failures[0]
 
-    def _dump_to(self, world: World, want: DatabasePolicy, target: Target) -> str:
+    def _dump_to(self, world: World, want: DatabasePolicy, target: Target, repository: str) -> str:
         """Intent, dump, manifest. The session itself asserts the identity."""
         key = signing_key(world.signatures)
         started = world.clock.now()
         backup = layout.backup_id(started, world.token(3))
-        repository = self.repository or world.token(8)
         self._begin_repository(world, want, repository, target)
         with (
             drafting(world, target, self.database, backup, kind=self.backup_kind, slot=self.slot, repository=repository) as draft,
@@ -84,7 +85,7 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
         return f"{done}; passwords left out: the role may not read pg_authid" if dump.globals.unread_passwords else done
 
     def _begin_repository(self, world: World, want: DatabasePolicy, repository: str, target: Target) -> None:
-        """On every target of the policy, so that they never come to hold two."""
+        """On every target of the policy, so that they never come to hold two; one that takes nothing gets it with a copy."""
         record = Repository(
             id=repository,
             identity=self.identity,
@@ -96,7 +97,12 @@ class TakeDump(Action, frozen=True, kw_only=True, tag="take_dump"):
             ensure_repository(target, self.database, record)
             return
         for name in sorted({*want.dumps.targets, want.home}):
-            ensure_repository(world.targets[name], self.database, record)
+            if name == target.name:
+                ensure_repository(target, self.database, record)
+                continue
+            # Without an answer it may hold another's by now; a clear no leaves it empty, as it was seen to be.
+            with suppress(Refused):
+                ensure_repository(world.targets[name], self.database, record)
 
     def _order(self, world: World, want: DatabasePolicy, backup: str, repository: str, key: Revealed | None) -> Order:
         return Order(

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from reconciler.errors import Refused
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Surroundings
 from reconciler.targets.local_target import LocalTarget
@@ -50,10 +51,18 @@ def connect(
     clock: Clock,
     stop: Event,
 ) -> LocalTarget:
-    """The target that the settings describe. Touches nothing yet."""
+    """The target that the settings describe. Touches nothing yet. Raises Refused for a `mount` that says nothing of `path`."""
     root = folder_of(settings, surroundings.base)
-    mount = (surroundings.base / Path(settings.mount).expanduser()).absolute() if settings.mount else None
+    mount = _mount_of(settings, surroundings.base, root) if settings.mount else None
     return LocalTarget(name, root, clock=clock, domain=settings.domain or "host:localhost", mount=mount)
+
+
+def _mount_of(settings: LocalSettings, base: Path, root: Path) -> Path:
+    mount = Path(os.path.realpath(base / Path(settings.mount or "").expanduser()))
+    if mount == Path(mount.anchor) or not root.is_relative_to(mount):
+        what = f"its folder {root} does not lie below a mount of its own: mount is {mount}"
+        raise Refused(what, cure="let `mount` name the mount point above `path`, or leave it out")
+    return mount
 
 
 def folder_of(settings: LocalSettings, base: Path) -> Path:

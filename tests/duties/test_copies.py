@@ -86,6 +86,24 @@ def test_a_rotten_original_is_written_down_and_stops_nothing_any_more(tmp_path: 
     assert "freeze_deletions" in {step.action.kind for step in survey(both, want, DUTIES).plan.steps}
 
 
+def test_another_original_is_taken_for_a_rotten_one(tmp_path: Path) -> None:
+    """The rotten one is told; the copy is made all the same, and nothing waits for a person."""
+    clock = MovedClock()
+    world = make_world(tmp_path, clock, names=("primary", "offsite"))
+    backup = take(world)
+    CopyBackup(database="hotel", backup=backup, origin="primary", target="offsite").perform(world, policy(targets=THREE))
+    dump = tmp_path / "primary" / "hotel" / "backups" / backup / "dump.zst"
+    content = dump.read_bytes()
+    dump.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    three, want = make_world(tmp_path, clock, names=THREE), policy("0 0 1 1 *", THREE, retention(keep_last=2))
+    (done,) = turn(three, want, (copies.DUTY,), Consent()).outcomes
+
+    assert "done" == done.result
+    assert "from offsite to vault" in done.says
+    assert "not so primary" in done.says
+    assert content == (tmp_path / "vault" / "hotel" / "backups" / backup / "dump.zst").read_bytes()
+
+
 def test_target_that_the_policy_does_not_name() -> None:
     """The home target of records is no target of dumps."""
     have = observation(primary=catalogue([copy(TODAY)]), home=catalogue())

@@ -66,6 +66,22 @@ def test_a_full_first_target(tmp_path: Path, clock: MovedClock, part: str) -> No
     assert "not on primary: no space left on device" in said
 
 
+@pytest.mark.parametrize("part", ["repository.json", "intent.json", "dump.zst"])
+def test_the_very_first_dump(tmp_path: Path, clock: MovedClock, part: str) -> None:
+    """It begins the repository too: a target that takes nothing, from the start or later, does not cost it either."""
+    targets: dict[str, Target] = {name: LocalTarget(name, tmp_path / name, clock=clock) for name in ("primary", "offsite")}
+    full = Full(targets["primary"], lambda key: key.endswith(part))
+    world = make_world(tmp_path, clock, targets=targets | {"primary": full})
+    action = TakeDump(database="hotel", target="primary", slot=None, repository=None, identity=HOTEL)
+    said = action.perform(world, WANT)
+    (backup,) = states(world, "offsite")
+
+    assert b"".join(ROWS) == content(world, backup, "offsite")
+    assert "not on primary: no space left on device" in said
+    begun = [catalogue(world, name).repository for name in ("primary", "offsite")]
+    assert 1 == len({one.id for one in begun if one is not None})
+
+
 def test_all_targets_are_full(tmp_path: Path, clock: MovedClock) -> None:
     """The first one's failure is the one that is told."""
     world, repository = begun(tmp_path, clock, lambda key: key.endswith("intent.json"))

@@ -116,8 +116,13 @@ def test_an_orphan_is_adopted(directory: Stand) -> None:
     file.unlink()
     refused = directory.run("backups", "adopt", backup["id"], expect=1)
     file.write_bytes(kept)
+    stray = file.with_name(f"9999{file.name[file.name.index('.') :]}")
+    stray.write_bytes(kept)
+    strange = directory.run("backups", "adopt", backup["id"], expect=1)
+    stray.unlink()
     directory.run("backups", "adopt", backup["id"])
 
+    assert "has a file 9999.dat, which its table of contents does not name" in strange.stdout + strange.stderr
     assert "which its table of contents names" in refused.stdout + refused.stderr
     assert ["imported"] == [each["kind"] for each in directory.backups()]
     assert "hotel.guests" in {stored["table"] for stored in directory.json("backups", "show", backup["id"])["objects"]}

@@ -124,6 +124,16 @@ class TestPlace:
         mounted.write("a/b", [b"x"])
         assert ["a/b"] == [item.key for item in mounted.list("").items]
 
+    @pytest.mark.parametrize("mount", ["/", "/proc", "./nas/backups/deeper"])
+    def test_a_mount_that_says_nothing_of_the_path(self, tmp_path: Path, mount: str) -> None:
+        """What is always mounted, or mounted elsewhere, would let an empty mount point pass."""
+        settings = LocalSettings(path="./nas/backups", mount=mount)
+        surroundings = Surroundings(base=tmp_path, environ={}, redactor=Redactor())
+
+        with pytest.raises(Refused, match="does not lie below a mount of its own") as refused:
+            KIND.connect("disk", settings, surroundings=surroundings, clock=MovedClock(), stop=Event())
+        assert refused.value.cure
+
     def test_the_path_is_relative_to_the_policy(self, tmp_path: Path) -> None:
         """Not to where the command is run; and it may be a link to the real place."""
         (tmp_path / "elsewhere").mkdir()
