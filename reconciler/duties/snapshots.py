@@ -18,7 +18,9 @@ from reconciler.world.history import HistoryFacts, SnapshotFacts, slot_of, snaps
 from reconciler.world.ports import World
 
 FLOOR = 2
-"""Age alone never takes the last ones."""
+"""Age alone never takes the last ones that are known to hold something."""
+COUNTED_WITHIN = timedelta(hours=1)
+"""A provider tells the size of a snapshot a while after it was taken; of one that failed, never."""
 
 
 class _PutSchedule(Action, frozen=True, kw_only=True):
@@ -58,8 +60,10 @@ class TakeSnapshot(Action, frozen=True, kw_only=True, tag="take_snapshot"):
     name: str
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
-        """Met twice, it is one."""
+        """Met twice, it is one. Raises Conflict where one lies under that name that seems to have failed."""
         taken = history_of(world).take_snapshot(self.name)
+        if _seems_failed(taken, world.clock.now()):
+            raise Conflict(f"{self.project}: snapshot {self.name} is there, and seems to have failed", cure=_FAILED_CURE)
         return f"snapshot {taken.name} of {instant(taken.instant)}"
 
 
@@ -173,11 +177,11 @@ def _by_us(want: DatabasePolicy, asked: Snapshots, have: Observation, facts: His
     if have.unknown():
         return Due(findings=left)
     now, ours = facts.clock, _ours(have.database, repository, facts)
+    left += (*_failed(ours, facts), *_of_other_branches(have.database, repository, facts))
     next_at = asked.schedule.next(now, want.timezone)
     steps = [_deletion(have, facts, repository, snapshot, asked.retain) for snapshot in _too_old(ours, now, asked.retain)]
     slot = asked.schedule.latest(now, want.timezone)
-    done = max((at for one in ours if (at := slot_of(have.database, repository, one)) is not None and at <= now), default=None)
-    if slot is None or (done is not None and done >= slot):
+    if slot is None or _is_done(slot, have.database, repository, facts):
         return Due(steps=tuple(steps), findings=left, next_at=next_at)
     full = _full(facts)
     if full:
@@ -189,6 +193,41 @@ def _by_us(want: DatabasePolicy, asked: Snapshots, have: Observation, facts: His
         action = TakeSnapshot(database=have.database, project=facts.project, name=name)
         steps.append(Step(action=action, shown=Shown(does="take snapshot", to=facts.protected.name, why=f"slot {instant(slot)}")))
     return Due(steps=tuple(steps), findings=left, next_at=next_at)
+
+
+def _is_done(slot: datetime, database: str, repository: str, facts: HistoryFacts) -> bool:
+    """By one of that slot or of a later one. One whose size is not told yet will do for a while: it is not taken twice."""
+    name = snapshot_name(database, repository, slot)
+    # Names are unique in a project: after a restore, the slot's may be of the branch that was protected before.
+    if any(one.name == name and one.branch != facts.branch for one in facts.snapshots):
+        return True
+    whole = (one for one in _ours(database, repository, facts) if not _seems_failed(one, facts.clock))
+    return any((at := slot_of(database, repository, one)) is not None and slot <= at <= facts.clock for one in whole)
+
+
+def _seems_failed(snapshot: SnapshotFacts, now: datetime) -> bool:
+    return snapshot.bytes is None and snapshot.instant < now - COUNTED_WITHIN
+
+
+_FAILED_CURE = "look at it at the provider; if it failed, delete it there, and the next turn takes the slot's snapshot again"
+
+
+def _failed(ours: list[SnapshotFacts], facts: HistoryFacts) -> Iterator[Finding]:
+    failed = [one for one in ours if _seems_failed(one, facts.clock)]
+    if failed:
+        more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+        what = f"snapshot {failed[0].name}{more} has no size {format_duration(COUNTED_WITHIN)} after it was taken: "
+        what += "it seems to have failed, and does not count"
+        yield Finding(severity="warning", where=facts.project, what=what, cure=_FAILED_CURE)
+
+
+def _of_other_branches(database: str, repository: str, facts: HistoryFacts) -> Iterator[Finding]:
+    """They were taken before the branch was restored from a snapshot, say. Whether anybody needs them, only people know."""
+    others = [one for one in facts.snapshots if one.branch != facts.branch and slot_of(database, repository, one) is not None]
+    if others:
+        what = f"{counted(len(others), 'snapshot')} of ours {'is' if len(others) == 1 else 'are'} of another branch"
+        cure = "they are never deleted here: delete them at the provider by hand, once nobody needs them"
+        yield Finding(severity="note", where=facts.project, what=what, cure=cure)
 
 
 def _full(facts: HistoryFacts) -> str:
@@ -203,7 +242,11 @@ def _ours(database: str, repository: str, facts: HistoryFacts) -> list[SnapshotF
 
 
 def _too_old(ours: list[SnapshotFacts], now: datetime, retain: timedelta) -> list[SnapshotFacts]:
-    return [one for one in ours[FLOOR:] if one.instant < now - retain]
+    """Without the last ones whose size is told: of the others, nobody knows that they hold anything. None while those are few."""
+    last = [one for one in ours if one.bytes is not None][:FLOOR]
+    if len(last) < FLOOR:
+        return []
+    return [one for one in ours if one not in last and one.instant < now - retain]
 
 
 def _deletion(have: Observation, facts: HistoryFacts, repository: str, snapshot: SnapshotFacts, retain: timedelta) -> Step:

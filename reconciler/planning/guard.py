@@ -7,10 +7,11 @@ import msgspec
 
 from reconciler.errors import Finding
 from reconciler.planning.alarms import alarm
-from reconciler.planning.identity import MOVED_CURE, elsewhere
+from reconciler.planning.identity import MOVED_CURE, elsewhere, repository_id
 from reconciler.planning.plan import Blocked, Rule, Step
 from reconciler.planning.text import age, counted
 from reconciler.world.facts import Known, Observation, Unknown
+from reconciler.world.history import slot_of
 
 WINDOW = timedelta(hours=24)
 PERCENT = 30
@@ -145,10 +146,12 @@ def _losing_snapshots(losses: Sequence[Step], have: Observation, now: datetime) 
         for change in catalogue.changes
         if change.what == "snapshot" and change.at > since
     }
+    facts, repository = have.history.value, repository_id(have) or ""
+    # Those of others are no share of ours, however alike their names are.
     ours = {
-        snapshot.name: snapshot.instant
-        for snapshot in have.history.value.snapshots
-        if snapshot.is_manual and snapshot.name.startswith(f"reconciler-{have.database}-")
+        one.name: one.instant
+        for one in facts.snapshots
+        if one.branch == facts.branch and slot_of(have.database, repository, one) is not None
     }
     born = sum(since < at <= now + SKEW for at in ours.values())
     may_go = born + max(1, PERCENT * (len(ours.keys() | gone) - born) // 100)

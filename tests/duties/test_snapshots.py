@@ -161,10 +161,13 @@ class TestViaNeon:
         assert told(hand, "note") == []
 
 
-def ours(*slots: datetime, repository: str = REPOSITORY, **fields: Any) -> tuple[SnapshotFacts, ...]:
+def ours(*slots: datetime, database: str = "hotel", repository: str = REPOSITORY, **fields: Any) -> tuple[SnapshotFacts, ...]:
     return tuple(
         msgspec.structs.replace(
-            SnapshotFacts(id=f"snap-{n}", name=snapshot_name("hotel", repository, at), branch="br-main", instant=at), **fields
+            SnapshotFacts(
+                id=f"snap-{n}", name=snapshot_name(database, repository, at), branch="br-main", instant=at, bytes=1 << 30
+            ),
+            **fields,
         )
         for n, at in enumerate(slots)
     )
@@ -188,7 +191,7 @@ class TestViaReconciler:
         [
             ours(SLOT, repository="00ff00ff00ff00ff"),
             ours(SLOT, is_manual=False),
-            ours(SLOT, branch="br-other"),
+            ours(SLOT - DAY, branch="br-other"),
             ours(SLOT, name="before the migration"),
         ],
     )
@@ -205,6 +208,52 @@ class TestViaReconciler:
 
         assert ["snap-7"] == [action.snapshot for action in kept_steps(plan)]
         assert ["take_snapshot"] == [action.kind for action in kept_steps(last)]
+
+    def test_one_that_failed_is_none_of_the_last(self) -> None:
+        """It lies there under its name and holds nothing: the two that hold something stay, or all."""
+        failed = ours(SLOT, SLOT - DAY, bytes=None)
+        old = tuple(msgspec.structs.replace(one, id=f"old-{one.id}") for one in ours(*(SLOT - n * DAY for n in (30, 40, 50))))
+        one, two, three = (kept_steps(plan_of(BY_US, snapshots=failed + old[:number])) for number in (1, 2, 3))
+
+        assert [[], [], ["old-snap-2"]] == [
+            [action.snapshot for action in steps if isinstance(action, DeleteSnapshot)] for steps in (one, two, three)
+        ]
+
+    def test_one_that_failed_long_ago(self) -> None:
+        """It goes by age as any other, as two stay that hold something; and not while they don't."""
+        failed = ours(SLOT - 8 * DAY, bytes=None, id="snap-failed")
+        enough, few = (kept_steps(plan_of(BY_US, snapshots=failed + ours(*WEEK[:number]))) for number in (2, 1))
+
+        assert [["snap-failed"], []] == [[action.snapshot for action in steps] for steps in (enough, few)]
+
+    @pytest.mark.parametrize(("ago", "done"), [(HOUR, True), (HOUR + timedelta(seconds=1), False)])
+    def test_one_without_a_size(self, ago: timedelta, done: bool) -> None:
+        """For an hour it may be counted yet, and is not taken twice; then it is told, and the slot has none."""
+        (without,) = ours(SLOT, bytes=None)
+        plan = plan_of(BY_US, snapshots=(msgspec.structs.replace(without, instant=NOW - ago),))
+        what = f"snapshot {without.name} has no size 1h after it was taken: it seems to have failed, and does not count"
+
+        assert ([] if done else ["take_snapshot"]) == [action.kind for action in kept_steps(plan)]
+        assert ([] if done else [what]) == told(plan, "warning")
+
+    def test_the_slots_of_a_branch_that_was_protected_before(self) -> None:
+        """After a restore from a snapshot, its name is taken: nothing is tried again and again, and people are told."""
+        plan = plan_of(BY_US, snapshots=ours(*WEEK, SLOT - 90 * DAY, branch="br-before"))
+
+        assert kept_steps(plan) == []
+        assert ["8 snapshots of ours are of another branch"] == told(plan, "note")
+
+    @pytest.mark.parametrize(
+        "strangers",
+        [{"database": "hotel-eu"}, {"repository": "00ff00ff00ff00ff"}, {"branch": "br-other"}],
+    )
+    def test_what_is_not_ours_is_no_share_of_it(self, strangers: dict[str, Any]) -> None:
+        """However many there are, no more of ours may go."""
+        there = ours(*(SLOT - n * DAY - HOUR for n in range(30)), **strangers)
+        plan = plan_of(snapshots(via="reconciler", retain="1d"), snapshots=ours(*WEEK) + there)
+
+        assert kept_steps(plan) == []
+        assert "would lose 5 snapshots, at most 2 in 24h may go" == plan.blocked[0].why
 
     def test_losing_many_at_once(self) -> None:
         """A shorter retention takes no more than three in ten and one for each that was born, until a person looks."""
@@ -267,6 +316,27 @@ class TestDoing:
             TAKE.perform(again.world, WANT)
 
         assert [TAKE.name] == [one.name for one in standing.project.snapshots.values()]
+
+    def test_a_slot_whose_snapshot_failed(self, tmp_path: Path) -> None:
+        """What lies under its name is not taken for one, and is left to people."""
+        standing = Standing(tmp_path)
+        long_ago = standing.world.clock.now() - 2 * HOUR
+        (failed,) = ours(SLOT, bytes=None, instant=long_ago)
+        standing.project.snapshots = {failed.id: failed}
+        with pytest.raises(Conflict, match="seems to have failed"):
+            TAKE.perform(standing.world, WANT)
+
+        assert {failed.id: failed} == standing.project.snapshots
+
+    def test_deleting_one_of_the_last_that_hold_something(self, tmp_path: Path) -> None:
+        """The newer ones turned out to have failed."""
+        standing = Standing(tmp_path)
+        old = tuple(msgspec.structs.replace(one, id=f"old-{one.id}") for one in ours(SLOT - 8 * DAY, SLOT - 9 * DAY))
+        standing.project.snapshots = {one.id: one for one in ours(*WEEK, bytes=None) + old}
+        with pytest.raises(Conflict):
+            self.delete(old[1]).perform(standing.world, WANT)
+
+        assert len(standing.project.snapshots) == 9
 
     def delete(self, one: SnapshotFacts) -> DeleteSnapshot:
         return DeleteSnapshot(database="hotel", project="quiet-hotel", name=one.name, snapshot=one.id, repository=REPOSITORY)

@@ -9,6 +9,7 @@ import pytest
 
 from reconciler.errors import Refused, Unreachable
 from reconciler.policy.firing import Firing
+from reconciler.providers.neon import api
 from reconciler.providers.neon import history as neon_history
 from reconciler.providers.neon.api import Api
 from reconciler.providers.neon.history import NeonHistory
@@ -147,6 +148,19 @@ def test_a_snapshot_whose_deletion_was_not_answered(neon: NeonServer, history: N
     history.delete_snapshot(made)
 
     assert () == history.facts().snapshots
+
+
+def test_a_snapshot_that_fails_leaves_nothing(neon: NeonServer, history: NeonHistory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neon lists it all the same: it would be taken for one that holds something. What others took stays."""
+    monkeypatch.setattr(api, "GIVEN_UP_SECONDS", 1.0)
+    other = history.take_snapshot("by hand")
+    order_fault(neon.folder, Fault(kind="operation_errors", path="create_timeline"))
+
+    with pytest.raises(Unreachable, match="create_timeline failed: made to fail"):
+        history.take_snapshot(SNAPSHOT)
+
+    assert (other,) == history.facts().snapshots
+    assert SNAPSHOT == history.take_snapshot(SNAPSHOT).name
 
 
 def test_asked_to_stop_while_an_instant_is_open(neon: NeonServer, history: NeonHistory) -> None:

@@ -126,6 +126,7 @@ class Snapshot(Answer, frozen=True, kw_only=True):
     id: str
     name: str
     created_at: datetime
+    lsn: str | None = None
     source_branch_id: str | None = None
     timestamp: datetime | None = None
     expires_at: datetime | None = None

@@ -63,6 +63,10 @@ class OperationFailed(Unreachable):
         self.was_persisted = True
 
 
+class NotThrough(OperationFailed):
+    """It takes longer than is waited for, and may finish yet."""
+
+
 class Api:
     """One project. Safe to use from several threads; what changes the project goes through one gate."""
 
@@ -182,7 +186,7 @@ class Api:
                     f"neon {self.project}: cannot {what}: {said}", cure="look at the project's operations at Neon"
                 )
         cure = "look at the project's operations at Neon; the next turn looks again"
-        raise OperationFailed(
+        raise NotThrough(
             f"neon {self.project}: cannot {what}: {operation.action} is not through after {OPERATION_SECONDS:.0f} s", cure=cure
         )
 

@@ -7,13 +7,13 @@ from typing import Final
 
 import msgspec
 
-from reconciler.errors import Absent, Conflict, Refused
+from reconciler.errors import Absent, Conflict, ReconcilerError, Refused
 from reconciler.policy.firing import Firing, order_of
 from reconciler.postgres.conninfo import Conninfo
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.source import PostgresSource
 from reconciler.providers.neon.answers import ScheduleAnswer, Snapshot, SnapshotsAnswer
-from reconciler.providers.neon.api import Json
+from reconciler.providers.neon.api import Json, NotThrough, OperationFailed
 from reconciler.providers.neon.dumping import Renamed
 from reconciler.providers.neon.project import INSTANT, Listed, NeonProject
 from reconciler.providers.neon.reading import branch_facts, firing_of, limits_of, scheduled, snapshot_facts
@@ -133,16 +133,24 @@ class NeonHistory:
             self._project.api.persist(attempt)
 
     def take_snapshot(self, name: str, *, until: datetime | None = None) -> SnapshotFacts:
-        """Looked for by its name before and after: a lost answer makes no second one."""
+        """Looked for by its name before and after: a lost answer makes no second one. What failed leaves none behind."""
         branch, doing = self._source.branch(), f"take snapshot {name}"
         query = {"name": name} | ({"expires_at": until.strftime(INSTANT)} if until is not None else {})
 
         def attempt() -> Snapshot:
             found = self._snapshot(name)
             if found is None:
-                with suppress(Conflict):  # an earlier attempt of ours arrived meanwhile
+                try:
                     # In the query string: Neon passes a body over, without a word.
                     self._project.api.change("POST", f"/branches/{branch.id}/snapshot", doing, query=query)
+                except Conflict:
+                    pass  # an earlier attempt of ours arrived meanwhile
+                except NotThrough:
+                    raise
+                except OperationFailed:
+                    with suppress(ReconcilerError):
+                        self._discard(name, branch.id)
+                    raise
                 return self._project.api.until(lambda: self._snapshot(name), doing)
             self._project.api.settle(branch.id, doing)
             return found
@@ -151,6 +159,12 @@ class NeonHistory:
         if made.source_branch_id not in (None, branch.id):
             raise Conflict(f"neon {self._project.api.project}: there is a snapshot {name} of another branch already")
         return snapshot_facts(made)
+
+    def _discard(self, name: str, branch: str) -> None:
+        """Neon lists a snapshot whose making failed like any other; it has neither place nor size."""
+        found = self._snapshot(name)
+        if found is not None and found.source_branch_id == branch and found.lsn is None and snapshot_facts(found).bytes is None:
+            self.delete_snapshot(snapshot_facts(found))
 
     def delete_snapshot(self, snapshot: SnapshotFacts) -> None:
         """Raises Conflict where the id has another name or branch by now."""
