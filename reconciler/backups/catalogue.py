@@ -276,9 +276,10 @@ def _with_valid_manifest(manifest: Manifest, held: Held, now: datetime) -> tuple
     if manifest.instant > now + AHEAD:
         return "impossible", f"its instant {manifest.instant:%Y-%m-%d %H:%MZ} lies in the future"
     for stored in manifest.objects:
-        seen = held.data.get(stored.name)
-        if seen is None and stored.name in held.hidden:
+        if stored.name in held.hidden and stored.name not in held.data:
             return "hidden", f"a delete marker that no tombstone explains hides {stored.name}"
+    for stored in manifest.objects:
+        seen = held.data.get(stored.name)
         if seen is None:
             return "damaged", f"{stored.name} is missing"
         if seen.size != stored.stored_bytes:
