@@ -72,7 +72,7 @@ def test_whole_backup_with_an_intent(writer: str, steps: list[str]) -> None:
     assert steps == kinds(asked(copy(OLD, writer=writer)))
 
 
-@pytest.mark.parametrize("state", ["damaged", "orphan", "hidden", "foreign", "impossible", "deleted"])
+@pytest.mark.parametrize("state", ["damaged", "orphan", "hidden", "foreign", "impossible"])
 def test_dead_writer_of_what_is_only_reported(state: State) -> None:
     """What is not whole and not debris is not touched, not even its intent."""
     assert [] == kinds(asked(copy(OLD, state, writer="gone")))
