@@ -9,6 +9,9 @@ from reconciler.policy.secret import Text
 
 def host_of(url: str, field: str) -> str:
     """The endpoint's host. Raises Refused where it is no URL. What is wrong is not shown: a URL may hold a password."""
+    if not is_one_word(url):
+        # Said by itself: urlsplit passes line breaks over, and the client that is given the URL stumbles over them.
+        raise Refused(f"{field} has a space, a line break or a control character in it", cure="write the URL alone, on one line")
     try:
         parts: SplitResult | None = urlsplit(url)
         host = parts.hostname if parts and parts.port != 0 else None
@@ -18,6 +21,11 @@ def host_of(url: str, field: str) -> str:
     if parts is None or not host or parts.scheme not in ("http", "https") or "@" in parts.netloc:
         raise Refused(f"{field} is no URL of a store", cure="write https://HOST or https://HOST:PORT, without user and password")
     return host
+
+
+def is_one_word(text: str) -> bool:
+    """Whether neither whitespace nor control characters are in it."""
+    return text.isprintable() and " " not in text
 
 
 def is_loopback(host: str) -> bool:

@@ -49,7 +49,9 @@ def find(host: str, key: Revealed, asked: Asked, clock: Clock) -> Found:
     project, _ = neon.look()
     branches = neon.branches().branches
     if asked.branch is None:
-        branch = next(branch for branch in branches if branch.default)
+        branch = next((branch for branch in branches if branch.default), None)
+        if branch is None:
+            raise Refused(f"neon {project.id}: no branch is the default one", cure="name one with --branch")
     else:
         fitting = {one.name: one for one in branches if asked.branch in (one.name, one.id)}
         branch = fitting[_one([*fitting], f"branches {asked.branch}", "--branch", [one.name for one in branches])]

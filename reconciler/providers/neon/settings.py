@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from reconciler.errors import Refused
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.world.ports import Clock
@@ -84,10 +85,13 @@ def connect(name: str, settings: NeonSettings, *, surroundings: Surroundings, cl
     from reconciler.providers.neon.history import NeonHistory
     from reconciler.providers.neon.project import Login, NeonProject
     from reconciler.providers.neon.source import NeonSource, Where
-    from reconciler.world.endpoint import host_of, refuse_plain
+    from reconciler.world.endpoint import host_of, is_one_word, refuse_plain
 
     field = f"databases.{name}.source"
     key = settings.api_key.reveal(surroundings, field=f"{field}.api_key")
+    if not is_one_word(key.expose()):
+        cure = f"put the key alone into {settings.api_key.reference}, on one line"
+        raise Refused(f"{field}.api_key has a space, a line break or a control character in it", cure=cure)
     host = settings.api_host.reveal(surroundings, field=f"{field}.api_host") if settings.api_host else API_HOST
     refuse_plain(host, host_of(host, f"{field}.api_host"), f"{field}.api_host")
     password = settings.password.reveal(surroundings, field=f"{field}.password") if settings.password else None
