@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 
+import msgspec
+
 from reconciler.backups import layout
 from reconciler.backups.changes import begun, recorded
 from reconciler.backups.claim import describe, read_claim
@@ -136,6 +138,7 @@ def _findings(want: DatabasePolicy, have: Observation, facts: HistoryFacts, uses
         yield Finding(severity="error", where=facts.project, what=what, cure="unprotect another, or change the plan")
     for branch in facts.branches:
         if branch.id not in uses:
+            yield from _kept(have, facts, branch)
             continue
         strange = [other.name for other in _below(facts, branch) if other.id not in uses]
         if strange and _over(have, facts, branch, uses[branch.id]):
@@ -146,6 +149,15 @@ def _findings(want: DatabasePolicy, have: Observation, facts: HistoryFacts, uses
             yield Finding(
                 severity="warning", where=facts.project, what=what, cure="delete it, unless another reconciler works by it"
             )
+
+
+def _kept(have: Observation, facts: HistoryFacts, branch: BranchFacts) -> Iterator[Finding]:
+    """One that we made, and that somebody made the default one or protected since: it is never deleted, and has no end."""
+    scratch = msgspec.structs.replace(branch, is_default=False, is_protected=False)
+    if branch.id != facts.branch and use_of(have.database, scratch) is not None:
+        what = f"branch {branch.name} of ours can't go: it is {'the default one' if branch.is_default else 'protected'}"
+        cure = f"{'make another the default one' if branch.is_default else 'unprotect it'}, or delete it by hand"
+        yield Finding(severity="warning", where=facts.project, what=what, cure=cure)
 
 
 DUTY = Duty(name="branches", lane="keep", due=due, actions=(SweepBranch, ProtectBranch))

@@ -123,6 +123,21 @@ class TestOurs:
         assert swept(plan) == []
         assert [f"branch {OURS.name} of ours can't go: preview hangs below it"] == told(plan, "warning")
 
+    @pytest.mark.parametrize(
+        ("fields", "why", "cure"),
+        [
+            ({"is_protected": True}, "it is protected", "unprotect it, or delete it by hand"),
+            ({"is_default": True}, "it is the default one", "make another the default one, or delete it by hand"),
+        ],
+    )
+    def test_that_somebody_made_more_of(self, fields: dict[str, Any], why: str, cure: str) -> None:
+        """It is never swept: what keeps it is told."""
+        plan = plan_of(branch(OURS.name, expires=None, **fields))
+
+        (finding,) = [finding for finding in plan.findings if finding.severity == "warning"]
+        assert swept(plan) == []
+        assert (f"branch {OURS.name} of ours can't go: {why}", cure) == (finding.what, finding.cure)
+
 
 class TestForeign:
     @pytest.mark.parametrize(

@@ -1,23 +1,26 @@
 """What Neon keeps, against the sandbox's Neon: what the contract of histories doesn't say of it."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Event
 from typing import Any
 
 import pytest
 
-from reconciler.errors import Refused, Unreachable
+from reconciler.errors import Conflict, Refused, Unreachable
 from reconciler.policy.firing import Firing
 from reconciler.providers.neon import api
 from reconciler.providers.neon import history as neon_history
 from reconciler.providers.neon.api import Api
 from reconciler.providers.neon.history import NeonHistory
+from reconciler.providers.neon.pace import gate_of
 from reconciler.sandbox.neon.asking import order_fault
 from reconciler.sandbox.neon.faults import Fault
+from reconciler.sandbox.patience import wait_for
 from reconciler.world.clock import SystemClock
-from reconciler.world.history import HistoryFacts
-from tests.opening import neon_provider
+from reconciler.world.history import MARK, HistoryFacts, branch_name
+from tests.opening import Quick, neon_provider
 from tests.servers.neon import NeonServer
 
 USE = "20250101T000000Z-0000cd"
@@ -139,6 +142,91 @@ def test_a_change_is_made_once_whatever_becomes_of_its_answer(
 
     assert expected == look(history.facts())
     assert 1 >= len(neon.get("/snapshots")["snapshots"])
+
+
+class Meddler(Quick):
+    """While it is waited for the first time, somebody else does something."""
+
+    def __init__(self, does: Callable[[], object]) -> None:
+        self._does = [does]
+
+    def wait(self, seconds: float, stop: Event) -> bool:
+        while self._does:
+            self._does.pop()()
+        return super().wait(seconds, stop)
+
+
+def meddled(neon: NeonServer, method: str, does: Callable[[], object]) -> NeonHistory:
+    """A history whose next request with that method finds the project busy, with what somebody else does."""
+    order_fault(neon.folder, Fault(kind="locked", method=method))
+    return neon_provider(neon, clock=Meddler(does)).history()
+
+
+class TestChangedByOthersWhileTheProjectWasBusy:
+    """Each change looks again before it is asked for once more."""
+
+    def test_a_window_that_was_enlarged_is_not_shortened(self, neon: NeonServer) -> None:
+        enlarge = {"project": {"history_retention_seconds": 7 * 86400}}
+        history = meddled(neon, "PATCH", lambda: neon.patch("", enlarge))
+
+        with pytest.raises(Conflict, match="expected was"):
+            history.set_window(timedelta(hours=12), expect=DAY)
+
+        assert 7 * DAY == history.facts().window
+
+    def test_a_window_while_another_change_of_ours_went_on(self, neon: NeonServer, requests: list[str]) -> None:
+        """Changes of one project queue up here: what was seen before the queue is old."""
+        history = neon_provider(neon).history()
+        with ThreadPoolExecutor(1) as pool:
+            with gate_of(neon.api_host, neon.project_id):
+                change = pool.submit(history.set_window, timedelta(hours=12), expect=DAY)
+                wait_for(lambda: requests, seconds=30, what="the first look")
+                neon.patch("", {"project": {"history_retention_seconds": 7 * 86400}})
+            with pytest.raises(Conflict, match="expected was"):
+                change.result()
+
+        assert 7 * DAY == history.facts().window
+
+    def test_a_schedule(self, neon: NeonServer) -> None:
+        theirs = {"schedule": [{"frequency": "daily", "hour": 5, "retention_seconds": 7 * 86400}]}
+        history = meddled(neon, "PUT", lambda: neon.put(f"/branches/{neon.main}/backup_schedule", theirs))
+
+        with pytest.raises(Conflict, match="another snapshot schedule"):
+            history.set_schedule([Firing(frequency="daily", hour=3, retention=DAY)], expect=())
+
+        assert (Firing(frequency="daily", hour=5, retention=7 * DAY),) == history.facts().schedule
+
+    def test_a_branch_that_is_to_be_deleted(self, neon: NeonServer) -> None:
+        body = {"branch": {"name": branch_name("hotel", USE)}, "annotation_value": {MARK: "hotel"}}
+        made = neon.post("/branches", body)["branch"]["id"]
+        seen = next(branch for branch in neon_provider(neon).history().facts().branches if branch.id == made)
+        history = meddled(neon, "DELETE", lambda: neon.patch(f"/branches/{made}", {"branch": {"name": "kept"}}))
+
+        with pytest.raises(Conflict, match="is not the"):
+            history.delete_branch(seen)
+
+        assert "kept" in [branch.name for branch in history.facts().branches]
+        neon.discard(made)
+
+    def test_a_snapshot_that_is_to_be_deleted(self, neon: NeonServer) -> None:
+        made = neon_provider(neon).history().take_snapshot(SNAPSHOT)
+        history = meddled(neon, "DELETE", lambda: neon.patch(f"/snapshots/{made.id}", {"snapshot": {"name": "kept"}}))
+
+        with pytest.raises(Conflict, match="is kept by now"):
+            history.delete_snapshot(made)
+
+        assert ["kept"] == [snapshot.name for snapshot in history.facts().snapshots]
+
+    def test_a_branch_that_is_to_be_protected(self, neon: NeonServer) -> None:
+        made = neon.branch(name="theirs", with_compute=False)["branch"]["id"]
+        seen = next(branch for branch in neon_provider(neon).history().facts().branches if branch.id == made)
+        history = meddled(neon, "PATCH", lambda: neon.patch(f"/branches/{made}", {"branch": {"name": "renamed"}}))
+
+        with pytest.raises(Conflict, match="is not theirs any more"):
+            history.protect(seen)
+
+        assert not neon.get(f"/branches/{made}")["branch"]["protected"]
+        neon.discard(made)
 
 
 def test_a_snapshot_whose_deletion_was_not_answered(neon: NeonServer, history: NeonHistory) -> None:

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Conflict, ReconcilerError, Refused, Unreachable
+from reconciler.policy.secret import Revealed
 from reconciler.providers.neon import api
+from reconciler.providers.neon.finding import Asked, find
+from reconciler.providers.neon.project import Listed, NeonProject
 from reconciler.providers.neon.source import NeonSource
 from reconciler.sandbox.neon.asking import order_fault
 from reconciler.sandbox.neon.faults import Fault
 from reconciler.world.facts import Identity
 from reconciler.world.history import MARK
-from tests.opening import neon_provider
+from tests.opening import Quick, neon_provider
 from tests.servers.neon import NeonServer
 
 ID = "20250101T000000Z-0000ab"
@@ -201,13 +204,41 @@ def test_a_branch_that_somebody_else_made_is_left_alone(neon: NeonServer) -> Non
     """Though it has the name, it has not our mark."""
     other = left(neon, NAME, **{MARK: "another"})
 
+    assert opened(neon).end_sessions(ID) == 0
     with pytest.raises(Refused, match="not ours"):
-        opened(neon).end_sessions(ID)
+        opened(neon).drop(ID)
     with pytest.raises(Conflict, match="not ours"), opened(neon).dump(ID, expect=None):
         pass
 
     assert NAME in names(neon)
     neon.discard(other)
+
+
+def test_a_branch_that_must_stay_keeps_no_debris(neon: NeonServer) -> None:
+    """Somebody's branch hangs below it, or somebody protected it: it is left to the branches' duty, and the sweep goes on."""
+    ours = left(neon, NAME)
+    child = neon.branch(name="below", parent_id=ours, with_compute=False)["branch"]["id"]
+
+    assert opened(neon).end_sessions(ID) == 0
+
+    neon.discard(child)
+    neon.patch(f"/branches/{ours}", {"branch": {"protected": True}})
+
+    assert opened(neon).end_sessions(ID) == 0
+
+    assert NAME in names(neon)
+    neon.patch(f"/branches/{ours}", {"branch": {"protected": False}})
+    neon.discard(ours)
+
+
+def test_a_project_without_a_default_branch(neon: NeonServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes a first policy is asked which one is meant."""
+    monkeypatch.setattr(NeonProject, "branches", lambda _: Listed(branches=(), marks={}))
+
+    with pytest.raises(Refused, match="no branch is the default one") as refused:
+        find(neon.api_host, Revealed(neon.api_key), Asked(project=neon.project_id), Quick())
+
+    assert refused.value.cure == "name one with --branch"
 
 
 @pytest.mark.parametrize(

@@ -99,14 +99,25 @@ class Api:
         return read(answer, kind, f"neon: cannot {what}")
 
     def change(
-        self, method: str, path: str, what: str, *, body: Json | None = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        what: str,
+        *,
+        body: Json | None = None,
+        query: Mapping[str, str] | None = None,
+        still: Callable[[], object] = lambda: None,
     ) -> None:
         """Once, after whatever keeps the project busy; returns when all that Neon does for it has been done.
 
+        `still`: looks again whether it is to be done, and raises if not. Called after each wait, for others change things then.
         Raises Unreachable where the answer was lost: it may have happened, and whoever asks again must look first.
         """
-        with self._turn():
-            answer = self._when_free(method, path, what, body, query or {})
+        with self._turn() as waited:
+            if waited:
+                still()
+            full = f"/projects/{self.project}{path}"
+            answer = self._when_free(lambda: self._once(method, full, what, body=body, query=query or {}), what, still)
             if answer.content:
                 self._settle(read(answer, OperationsAnswer, f"neon {self.project}: cannot {what}").operations, what)
 
@@ -140,25 +151,29 @@ class Api:
         return self._wire.time_of(response, "neon")
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        while not self._gate.acquire(timeout=GATE_SECONDS):
+    def _turn(self) -> Iterator[bool]:
+        """Whether it had to be waited for."""
+        waited = not self._gate.acquire(blocking=False)
+        while waited and not self._gate.acquire(timeout=GATE_SECONDS):
             if self._stop.is_set():
                 raise Stopped("asked to stop while waiting for another change of the project at Neon")
         try:
-            yield
+            yield waited
         finally:
             self._gate.release()
 
-    def _when_free(self, method: str, path: str, what: str, body: Json | None, query: Mapping[str, str]) -> httpx.Response:
-        """Others use the project too: their operations are waited for."""
+    def _when_free(self, ask: Callable[[], httpx.Response], what: str, still: Callable[[], object]) -> httpx.Response:
+        """Others use the project too: their operations are waited for, and what they did is looked at."""
+        answer: httpx.Response | Busy | None = None
 
         def look() -> httpx.Response | Busy:
+            if answer is not None:
+                still()
             try:
-                return self._once(method, f"/projects/{self.project}{path}", what, body=body, query=query)
+                return ask()
             except Busy as busy:
                 return busy
 
-        answer: httpx.Response | Busy | None = None
         for answer in self._looks(look, self._patience):
             if not isinstance(answer, Busy):
                 return answer

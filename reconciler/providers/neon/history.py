@@ -12,8 +12,8 @@ from reconciler.policy.firing import Firing, order_of
 from reconciler.postgres.conninfo import Conninfo
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.source import PostgresSource
-from reconciler.providers.neon.answers import ScheduleAnswer, Snapshot, SnapshotsAnswer
-from reconciler.providers.neon.api import Json, NotThrough, OperationFailed
+from reconciler.providers.neon.answers import Branch, ScheduleAnswer, Snapshot, SnapshotsAnswer
+from reconciler.providers.neon.api import NotThrough, OperationFailed
 from reconciler.providers.neon.dumping import Renamed
 from reconciler.providers.neon.project import INSTANT, Listed, NeonProject
 from reconciler.providers.neon.reading import branch_facts, firing_of, limits_of, scheduled, snapshot_facts
@@ -104,14 +104,17 @@ class NeonHistory:
         """Raises Conflict, and Refused where the plan has no such window."""
         wanted = int(window.total_seconds())
 
-        def attempt() -> None:
+        def is_due() -> bool:
             project, _ = self._project.look()
             was = timedelta(seconds=project.history_retention_seconds)
-            if was == window:
-                return
-            if was != expect:
+            if was not in (window, expect):
                 raise Conflict(f"neon {project.id}: the window is {was} by now, and expected was {expect}")
-            self._change("PATCH", "", "set the history window", body={"project": {"history_retention_seconds": wanted}})
+            return was != window
+
+        def attempt() -> None:
+            body = {"project": {"history_retention_seconds": wanted}}
+            if is_due():
+                self._project.api.change("PATCH", "", "set the history window", body=body, still=is_due)
 
         with _cured("ask for a window that Neon's plan has, or choose a larger plan"):
             self._project.api.persist(attempt)
@@ -121,13 +124,16 @@ class NeonHistory:
         branch = self._source.branch()
         body = {"schedule": [msgspec.to_builtins(scheduled(firing)) for firing in schedule]}
 
-        def attempt() -> None:
+        def is_due() -> bool:
             found = self._schedule_of(branch.id)
-            if found == tuple(schedule):
-                return
-            if found != tuple(expect):
+            if found not in (tuple(schedule), tuple(expect)):
                 raise Conflict(f"neon {self._project.api.project}: {branch.name} has another snapshot schedule by now")
-            self._change("PUT", f"/branches/{branch.id}/backup_schedule", "set the snapshot schedule", body=body)
+            return found != tuple(schedule)
+
+        def attempt() -> None:
+            path = f"/branches/{branch.id}/backup_schedule"
+            if is_due():
+                self._project.api.change("PUT", path, "set the snapshot schedule", body=body, still=is_due)
 
         with _cured("ask for what Neon's schedule can express and its plan has; only root branches have one"):
             self._project.api.persist(attempt)
@@ -169,46 +175,55 @@ class NeonHistory:
     def delete_snapshot(self, snapshot: SnapshotFacts) -> None:
         """Raises Conflict where the id has another name or branch by now."""
 
-        def attempt() -> None:
+        def is_due() -> bool:
             found = next((one for one in self._snapshots() if one.id == snapshot.id), None)
-            if found is None:
-                return
-            if (found.name, found.source_branch_id or "") != (snapshot.name, snapshot.branch):
+            if found is not None and (found.name, found.source_branch_id or "") != (snapshot.name, snapshot.branch):
                 raise Conflict(f"neon {self._project.api.project}: snapshot {snapshot.id} is {found.name} by now")
+            return found is not None
+
+        def attempt() -> None:
+            path, doing = f"/snapshots/{snapshot.id}", f"delete snapshot {snapshot.name}"
             with suppress(Absent):
-                self._change("DELETE", f"/snapshots/{snapshot.id}", f"delete snapshot {snapshot.name}")
+                if is_due():
+                    self._project.api.change("DELETE", path, doing, still=is_due)
 
         self._project.api.persist(attempt)
 
     def delete_branch(self, branch: BranchFacts) -> None:
         """Raises Conflict where the id is another's by now, is the default one or protected, or has children."""
-        listed = self._project.branches()
-        found = next((one for one in listed.branches if one.id == branch.id), None)
-        if found is None:
-            return
-        now, project = branch_facts(found, listed.marks.get(found.id)), self._project.api.project
-        if (now.name, now.parent, now.marked) != (branch.name, branch.parent, branch.marked):
-            raise Conflict(f"neon {project}: branch {branch.id} is not the {branch.name} that was seen")
-        if now.is_default or now.is_protected or now.parent is None:
-            raise Conflict(f"neon {project}: branch {branch.name} is a root, the default branch or protected")
-        if any(one.parent_id == branch.id for one in listed.branches):
-            raise Conflict(f"neon {project}: branch {branch.name} has children")
-        self._project.delete(found)
+        project = self._project.api.project
+
+        def look() -> Branch | None:
+            listed = self._project.branches()
+            found = next((one for one in listed.branches if one.id == branch.id), None)
+            if found is None:
+                return None
+            now = branch_facts(found, listed.marks.get(found.id))
+            if (now.name, now.parent, now.marked) != (branch.name, branch.parent, branch.marked):
+                raise Conflict(f"neon {project}: branch {branch.id} is not the {branch.name} that was seen")
+            if now.is_default or now.is_protected or now.parent is None:
+                raise Conflict(f"neon {project}: branch {branch.name} is a root, the default branch or protected")
+            if any(one.parent_id == branch.id for one in listed.branches):
+                raise Conflict(f"neon {project}: branch {branch.name} has children")
+            return found
+
+        self._project.delete(look)
 
     def protect(self, branch: BranchFacts) -> None:
         """Raises Conflict where the id has another name by now, and Refused where the plan has no protected branch more."""
 
-        def attempt() -> None:
+        def is_due() -> bool:
             found = next((one for one in self._project.branches().branches if one.id == branch.id), None)
             if found is None or found.name != branch.name:
                 raise Conflict(f"neon {self._project.api.project}: branch {branch.id} is not {branch.name} any more")
-            if not found.protected:
-                self._change("PATCH", f"/branches/{branch.id}", f"protect {branch.name}", body={"branch": {"protected": True}})
+            return not found.protected
+
+        def attempt() -> None:
+            path, body = f"/branches/{branch.id}", {"branch": {"protected": True}}
+            if is_due():
+                self._project.api.change("PATCH", path, f"protect {branch.name}", body=body, still=is_due)
 
         self._project.api.persist(attempt)
-
-    def _change(self, method: str, path: str, what: str, *, body: Json | None = None) -> None:
-        self._project.api.change(method, path, what, body=body)
 
     def _schedule(self, listed: Listed) -> tuple[Firing, ...]:
         branch = self._source.among(listed)

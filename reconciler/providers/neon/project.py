@@ -156,14 +156,24 @@ class NeonProject:
         found = self._ours(wanted)
         return found if found is not None and found.is_ready else None
 
-    def delete(self, branch: Branch) -> None:
-        """For good, with its compute. One that is gone already is fine."""
+    def delete(self, look: Callable[[], Branch | None]) -> bool:
+        """What `look` finds, for good, with its compute; whether there was any. One that is gone already is fine.
+
+        `look` is asked before each attempt, and raises where that branch must stay.
+        """
+        seen: list[Branch] = []
 
         def attempt() -> None:
+            branch = look()
+            if branch is None:
+                return
+            seen.append(branch)
+            doing, query = f"delete branch {branch.name}", {"hard_delete": "true"}
             with suppress(Absent):
-                self.api.change("DELETE", f"/branches/{branch.id}", f"delete branch {branch.name}", query={"hard_delete": "true"})
+                self.api.change("DELETE", f"/branches/{branch.id}", doing, query=query, still=look)
 
         self.api.persist(attempt)
+        return bool(seen)
 
     def endpoint(self, branch: Branch) -> tuple[Endpoint | None, datetime]:
         """The compute that writes there, and Neon's clock."""

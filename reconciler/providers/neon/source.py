@@ -140,7 +140,10 @@ class NeonSource:
 
     def end_sessions(self, backup_id: str) -> int:
         """Delete the branch that a dump of that id left behind, and end its sessions on the source's compute, if that runs."""
-        dropped, parent = self.drop(backup_id), self.branch()
+        dropped, parent = 0, self.branch()
+        # One that must stay, or that somebody's branch hangs on, keeps nothing else from going: the branches' duty tells of it.
+        with suppress(Refused, Conflict):
+            dropped = self.drop(backup_id)
         endpoint, _ = self._project.endpoint(parent)
         if endpoint is None or endpoint.current_state != "active":
             return dropped
@@ -174,12 +177,15 @@ class NeonSource:
 
     def _drop(self, project: NeonProject, use: str) -> int:
         name = branch_name(self._where.name, use)
-        found = project.named(name)
-        if found is None:
-            return 0
-        branch, mark = found
-        if mark != self._where.name or branch.parent_id is None or branch.default or branch.protected:
-            cure = "look at it: it is not as we make them, and is left alone"
-            raise Refused(f"neon {project.api.project}: branch {name} is not ours", cure=cure)
-        project.delete(branch)
-        return 1
+
+        def look() -> Branch | None:
+            found = project.named(name)
+            if found is None:
+                return None
+            branch, mark = found
+            if mark != self._where.name or branch.parent_id is None or branch.default or branch.protected:
+                cure = "look at it: it is not as we make them, and is left alone"
+                raise Refused(f"neon {project.api.project}: branch {name} is not ours", cure=cure)
+            return branch
+
+        return int(project.delete(look))
