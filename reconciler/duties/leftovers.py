@@ -99,6 +99,8 @@ class RemoveIntent(Action, frozen=True, kw_only=True, tag="remove_intent"):
     """Remove the intent of a writer that died after the manifest."""
 
     effect = "delete"
+    # It loses nothing, and holds a session: a copy that fails each turn must not keep it for ever.
+    frees = True
 
     backup: str
     target: str
