@@ -88,10 +88,12 @@ def a_manifest_tells_the_truth(change: Change) -> Iterator[str]:
     whose = change.truth.repository(change.store, change.database)
     if whose is None or whose.id != said.repository:
         yield f"{change}: of another repository than the one that it lies in"
+    # One that slept while others swept its work writes a manifest of nothing: it shows as damaged, or as nobody's.
+    if not change.in_time and not change.folder.data:
+        return
     if not change.truth.vouched_for(change.folder, change.content):
         yield f"{change}: it is not signed by a key that the policy pins"
-    # One that slept while others swept its work writes a manifest of nothing: it shows as damaged.
-    if whose is not None and (change.in_time or change.folder.data):
+    if whose is not None:
         for wrong in what_is_wrong(change.folder, said, whose.identity):
             yield f"{change}: {wrong}"
 
