@@ -100,6 +100,7 @@ class Run:
         self.pass_time((slot - stage.timeline.now()).total_seconds() + 60)
         for _ in range(2):
             self.take_turns(self.reconcilers[:1])
+            look_into_freezes(stage)
             self.pass_time(3)
         if not self.broken:
             self._judge_rest()
