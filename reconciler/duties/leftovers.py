@@ -221,8 +221,8 @@ def _steps(database: str, target: str, copy: Copy) -> list[Step]:
                 shown=Shown(does="remove", to=f"on {target}", why=why, counted="backup|backups", bytes=copy.stored_bytes),
             )
         ]
-    # One that was given up meanwhile keeps its session no longer than a whole one does.
-    if copy.state in ("whole", "deleted") and copy.writer == "gone":
+    # A backup that was given up meanwhile keeps its session no longer than a whole one. Debris that is locked never was one.
+    if (copy.state == "whole" or (copy.state == "deleted" and copy.identity is not None)) and copy.writer == "gone":
         action = RemoveIntent(database=database, backup=copy.id, target=target)
         return [Step(action=action, shown=Shown(does="remove leftover intent", to=f"on {target}", why=copy.id))]
     return []
