@@ -46,10 +46,14 @@ def one_table(entries: Sequence[Entry], asked: str) -> Chosen:
         chosen |= more
     kept = [entry for entry in entries if entry.number in chosen]
     rest = [entry for entry in entries if entry.number not in chosen and contents.is_of(entry, wanted)]
+    left_out = {f"{entry.kind} {entry.schema}: {entry.name}" for entry in rest}
+    # Even an empty table has data, of no rows; one without was dumped without its rows.
+    filled = {number for entry in kept if entry.kind == "TABLE DATA" for number in entry.depends_on}
+    left_out |= {f"TABLE DATA {entry.schema}: {entry.name}" for entry in kept if contents.lacks_rows(entry, filled)}
     return Chosen(
         entries=tuple(entry.number for entry in kept),
         files=tuple(entry.file for entry in kept if entry.file),
-        left_out=tuple(sorted({f"{entry.kind} {entry.schema}: {entry.name}" for entry in rest})),
+        left_out=tuple(sorted(left_out)),
     )
 
 
@@ -82,6 +86,10 @@ class _Contents:
     def with_what_they_need(self, tables: set[int]) -> set[int]:
         """And what those need."""
         return _closure(tables, lambda number: self._needs(self._by_number[number]))
+
+    def lacks_rows(self, entry: Entry, filled: set[int]) -> bool:
+        """Whether it is a table of whose rows nothing is there. Those of a partitioned one are in its partitions."""
+        return entry.kind == "TABLE" and entry.number not in filled and entry.number not in self._parts
 
     def belongs(self, entry: Entry, chosen: set[int]) -> bool:
         """Whether it is of what was chosen, and of nothing else."""

@@ -74,7 +74,7 @@ def _or_history(by_dumps: Condition, want: DatabasePolicy, have: Observation, no
 
 def _judge_window(window: timedelta, want: DatabasePolicy, have: Observation, now: datetime) -> Condition:
     """The setting must be as large, and must have been for as long. A younger one only has to wait."""
-    facts, reach = seen_history(have), past(want, have)
+    facts, reach, slack = seen_history(have), past(want, have), min(SLACK, window / 10)
     status: Status
     if facts is None:
         status = "unproven" if have.history is not None else "violated"
@@ -85,10 +85,10 @@ def _judge_window(window: timedelta, want: DatabasePolicy, have: Observation, no
         status, said = "violated", past_says(facts, reach)
     elif not reach.is_sure:
         status, said = "unproven", f"{want.home} unknown, where it is recorded when the window was widened"
-    elif reach.begins > facts.clock - window + SLACK:
+    elif reach.begins > facts.clock - window + slack:
         status = "at_risk"
         said = f"{past_says(facts, reach)}; reaches back {format_duration(window)} from {instant(reach.begins + window)} on"
-    elif reach.seen_since > facts.clock - window + SLACK:
+    elif reach.seen_since > facts.clock - window + slack:
         status = "at_risk"
         since, whole = instant(reach.seen_since), instant(reach.seen_since + window)
         said = f"{past_says(facts, reach)}; watched since {since}, so that it was not widened lately is known from {whole} on"

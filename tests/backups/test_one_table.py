@@ -92,6 +92,16 @@ def test_a_partition(postgres: Server, tmp_path: Path, table: str, rows: int) ->
     assert (f"TABLE ATTACH {table.replace('.', ': ')}",) == chosen.left_out
 
 
+def test_a_table_whose_rows_were_left_out_of_the_dump(postgres18: Server, tmp_path: Path) -> None:
+    """That it comes back empty is told; an empty table that was dumped with its rows, all none of them, is whole."""
+    database = postgres18.new_database(SHOP + "CREATE TABLE shop.bare (n int);")
+    entries = read_toc((dumped(postgres18, database, tmp_path / "archive") / "toc.dat").read_bytes())
+    without = [entry for entry in entries if (entry.kind, entry.name) != ("TABLE DATA", "buyers")]
+
+    assert ("TABLE DATA shop: buyers",) == one_table(without, "shop.buyers").left_out
+    assert () == one_table(entries, "shop.buyers").left_out == one_table(entries, "shop.bare").left_out
+
+
 def test_no_such_table(postgres18: Server, tmp_path: Path) -> None:
     """A view is none, and neither is a name in quotes; the sentence says how it is written."""
     folder = dumped(postgres18, postgres18.new_database(SHOP), tmp_path / "archive")
