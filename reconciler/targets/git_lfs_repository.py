@@ -229,15 +229,21 @@ class Repository:
         self._git.ask("gc", "--auto", "--quiet")
 
     def _is_there(self) -> bool:
-        if (self.root / "HEAD").is_file() and (self.root / "objects").is_dir():
+        if self._is_repository():
             return True
         if os.path.lexists(self.root) and (not self.root.is_dir() or any(self.root.iterdir())):
+            # It comes in one step: somebody else may have taken it between the two looks.
+            if self._is_repository():
+                return True
             what = f"{self.target}: {self.root} is no bare git repository"
             raise Refused(what, cure="let `path` name a folder of its own, which is made by itself")
         if not self.root.parent.is_dir():
             what = f"{self.target}: the folder {self.root.parent} that should hold {self.root} is missing"
             raise Refused(what, cure="mount the disk, correct `path`, or make that folder")
         return False
+
+    def _is_repository(self) -> bool:
+        return (self.root / "HEAD").is_file() and (self.root / "objects").is_dir()
 
     def _named(self, ref: str) -> str | None:
         told = self._git.ask("for-each-ref", "--format=%(objectname)", ref).decode().strip()
