@@ -1,5 +1,6 @@
 """hold.json and freeze.json: what a person said must stay, and why."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -7,9 +8,9 @@ import msgspec
 from reconciler.backups import layout
 from reconciler.backups.manifest import decode_record, encode
 from reconciler.backups.records import read_whole
-from reconciler.errors import Absent, Corrupt
+from reconciler.errors import Absent, Conflict, Corrupt
 from reconciler.world.facts import Instant
-from reconciler.world.ports import Target
+from reconciler.world.ports import ABSENT, Target
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +48,9 @@ class Freeze(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NO_FREEZE = Freeze(who="", why="", lifted=True)
-
+UNREADABLE = Freeze(who="unknown", why="freeze.json is there, and cannot be read")
+TRIES = 5
+"""Of a record that others write at the same time."""
 
 NO_HOLD = Hold(who="", why="", at=datetime.min.replace(tzinfo=UTC), until=datetime.min.replace(tzinfo=UTC))
 
@@ -70,13 +73,21 @@ def read_hold(target: Target, key: str, now: datetime) -> str:
 
 def read_freeze(target: Target, key: str) -> Freeze:
     """One that can't be read freezes all the same."""
+    return _read_freeze(target, key)[0]
+
+
+def _read_freeze(target: Target, key: str) -> tuple[Freeze, str | None]:
+    """What it says, and what to expect where it is written over."""
     try:
-        text, _ = read_whole(target, key)
-        return decode_record(text, Freeze, key)
+        text, stored = read_whole(target, key)
     except Absent:
-        return NO_FREEZE
+        return NO_FREEZE, ABSENT
     except Corrupt:
-        return Freeze(who="unknown", why="freeze.json is there, and cannot be read")
+        return UNREADABLE, None
+    try:
+        return decode_record(text, Freeze, key), stored.etag
+    except Corrupt:
+        return UNREADABLE, stored.etag
 
 
 def put_hold(target: Target, database: str, backup: str, hold: Hold) -> None:
@@ -84,6 +95,20 @@ def put_hold(target: Target, database: str, backup: str, hold: Hold) -> None:
     target.write(layout.object_key(database, backup, layout.HOLD), [encode(hold)])
 
 
-def put_freeze(target: Target, database: str, freeze: Freeze) -> None:
-    """Over whatever was said before."""
-    target.write(layout.freeze_key(database), [encode(freeze)])
+def change_freeze(target: Target, database: str, change: Callable[[Freeze], Freeze]) -> None:
+    """Write what `change` makes of the record there, over that very content: what others said meanwhile is read again, not lost.
+
+    What `change` raises goes through, with nothing written. Raises Conflict where somebody was faster each time.
+    """
+    key = layout.freeze_key(database)
+    for left in reversed(range(TRIES)):
+        before, etag = _read_freeze(target, key)
+        record = [encode(change(before))]
+        try:
+            target.write(key, record, expect=etag)
+        except Conflict:
+            # Perhaps our own write, whose answer was lost: written again, it says the same.
+            if not left:
+                raise
+            continue
+        return

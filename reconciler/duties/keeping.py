@@ -1,13 +1,13 @@
 """Keeping and letting go: freezes that a finding asks for, pins of dead readers, and what a person asks for by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from reconciler.backups import layout
 from reconciler.backups.claim import read_claim
 from reconciler.backups.erase import erase_object, erase_tombstones
 from reconciler.backups.fetch import read_manifest
-from reconciler.backups.keeping import NO_FREEZE, Freeze, Hold, hold_at, put_freeze, put_hold, read_freeze
+from reconciler.backups.keeping import NO_FREEZE, Freeze, Hold, change_freeze, hold_at, put_hold, read_freeze
 from reconciler.duties.retention import FLOOR, bury, deleted, held_by, removable_on
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.planning.alarms import alarm
@@ -33,13 +33,15 @@ class FreezeDeletions(Action, frozen=True, kw_only=True, tag="freeze_deletions")
         """On every target that takes it, since any of them may leave the policy. Keeps what was acknowledged before."""
         now = world.clock.now()
         _refuse_past(self.until, now)
+
+        def frozen(before: Freeze) -> Freeze:
+            _refuse_shortening(before.says(now), before.until, self.until, cure="`reconcile unfreeze` first")
+            return Freeze(who=self.who, why=self.why, at=now, until=self.until, acknowledged=before.acknowledged)
+
         unwritten: list[ReconcilerError] = []
         for target in world.targets.values():
             try:
-                before = read_freeze(target, layout.freeze_key(self.database))
-                _refuse_shortening(before.says(now), before.until, self.until, cure="`reconcile unfreeze` first")
-                freeze = Freeze(who=self.who, why=self.why, at=now, until=self.until, acknowledged=before.acknowledged)
-                put_freeze(target, self.database, freeze)
+                change_freeze(target, self.database, frozen)
             except (Unreachable, Refused) as error:
                 unwritten.append(error)
         if len(unwritten) == len(world.targets) or any(isinstance(error, _Shortened) for error in unwritten):
@@ -62,11 +64,25 @@ class LiftFreeze(Action, frozen=True, kw_only=True, tag="lift_freeze"):
         key = layout.freeze_key(self.database)
         before = {name: read_freeze(target, key) for name, target in sorted(world.targets.items())}
         known = tuple(dict.fromkeys((*(one for freeze in before.values() for one in freeze.acknowledged), *self.acknowledged)))
+        now = world.clock.now()
         for name, freeze in before.items():
             if freeze != NO_FREEZE or name == want.home:
-                lifted = Freeze(who=self.who, why=freeze.why, at=world.clock.now(), lifted=True, acknowledged=known)
-                put_freeze(world.targets[name], self.database, lifted)
+                lifted = Freeze(who=self.who, why=freeze.why, at=now, lifted=True, acknowledged=known)
+                change_freeze(world.targets[name], self.database, _over(freeze, lifted, name))
         return f"deletions of {self.database} go on"
+
+
+def _over(known: Freeze, wanted: Freeze, target: str) -> Callable[[Freeze], Freeze]:
+    """Nobody lifts a freeze that they have not seen."""
+
+    def change(found: Freeze) -> Freeze:
+        if found not in (known, wanted):
+            raise Conflict(
+                f"{target}: {found.who} wrote to freeze.json meanwhile", cure="look at `reconcile status`, then try again"
+            )
+        return wanted
+
+    return change
 
 
 class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):

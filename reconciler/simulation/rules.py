@@ -49,7 +49,7 @@ def nothing_is_overwritten(change: Change) -> Iterator[str]:
         yield f"{change}: something is there already"
         return
     was, will = read(change.before.content, FreezeBrief), read(change.content, FreezeBrief)
-    if will is None or will.lifted or (was is not None and change.is_calm and not {*was.acknowledged} <= {*will.acknowledged}):
+    if will is None or will.lifted or (was is not None and not {*was.acknowledged} <= {*will.acknowledged}):
         yield f"{change}: a freeze is lifted by nobody, or what was acknowledged is forgotten"
 
 

@@ -1,7 +1,8 @@
 """Holds, freezes, pins, deletion by name and back, adoption: what stays, and what a person may let go."""
 
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from secrets import token_bytes
 
@@ -11,7 +12,7 @@ import pytest
 from reconciler.apply import apply
 from reconciler.backups import layout
 from reconciler.backups.claim import Watch
-from reconciler.backups.keeping import Freeze, put_freeze
+from reconciler.backups.keeping import Freeze, change_freeze, read_freeze
 from reconciler.backups.manifest import decode
 from reconciler.backups.pins import pinned
 from reconciler.backups.records import read_repository, read_whole
@@ -35,7 +36,8 @@ from reconciler.planning.plan import Consent, Plan, Shown, Step
 from reconciler.planning.planner import plan
 from reconciler.turn import turn
 from reconciler.world.facts import Backup, Identity, Observation
-from reconciler.world.ports import ABSENT, World
+from reconciler.world.ports import ABSENT, Stored, Target, World
+from reconciler.world.through import Through
 from tests.backups.faking import (
     ROWS,
     MovedClock,
@@ -287,11 +289,41 @@ class TestByName:
             plan_undelete(the(world, backup), look(world))
 
 
+class Interrupted(Through):
+    """Somebody else acts just before the first write."""
+
+    def __init__(self, target: Target, act: Callable[[], object]) -> None:
+        super().__init__(target)
+        self._acts = [act]
+
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
+        while self._acts:
+            self._acts.pop()()
+        return super().write(key, chunks, expect=expect, keep_until=keep_until)
+
+
+class Lossy(Through):
+    """Writes, and says that somebody was first, as a store does whose answer was lost and whose client asked again."""
+
+    lost = False
+
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
+        stored = super().write(key, chunks, expect=expect, keep_until=keep_until)
+        if not self.lost:
+            self.lost = True
+            raise Conflict(f"{self.name}: {key} was changed meanwhile")
+        return stored
+
+
 class TestFreezes:
     def test_it_stops_every_deletion(self, world: World, clock: MovedClock) -> None:
         """Dumps go on."""
         several(world, clock, 4)
-        put_freeze(world.targets["primary"], "hotel", Freeze(who="ana", why="rows are missing"))
+        change_freeze(world.targets["primary"], "hotel", lambda _: Freeze(who="ana", why="rows are missing"))
         found = planned(world)
 
         assert [] == [step for step in found.steps if step.action.effect == "delete"]
@@ -308,7 +340,7 @@ class TestFreezes:
     def test_it_ends_by_itself(self, world: World, clock: MovedClock) -> None:
         """At the date that was given."""
         several(world, clock, 4)
-        put_freeze(world.targets["primary"], "hotel", Freeze(who="ana", why="x", until=clock.now() + HOUR))
+        change_freeze(world.targets["primary"], "hotel", lambda _: Freeze(who="ana", why="x", until=clock.now() + HOUR))
         clock.move(HOUR)
 
         assert () == planned(world).blocked
@@ -392,6 +424,40 @@ class TestFreezes:
         with pytest.raises(Refused, match=r"for longer: real \(ana\)"):
             self.freeze(world, "other", until=HOUR)
         assert "real" in catalogue(world).frozen
+
+    def test_what_is_acknowledged_meanwhile_stays_so(self, world: World, clock: MovedClock) -> None:
+        """Somebody lifts a freeze between the look at it and the write of another."""
+        several(world, clock, 1)
+        LiftFreeze(database="hotel", who="eva", acknowledged=("first",)).perform(world, WANT)
+        other = Interrupted(
+            world.targets["primary"],
+            lambda: LiftFreeze(database="hotel", who="eva", acknowledged=("second",)).perform(world, WANT),
+        )
+        self.freeze(msgspec.structs.replace(world, targets={"primary": other}))
+
+        assert ("first", "second") == read_freeze(world.targets["primary"], layout.freeze_key("hotel")).acknowledged
+        assert "audit" in catalogue(world).frozen
+
+    def test_one_that_nobody_saw_is_not_lifted(self, world: World, clock: MovedClock) -> None:
+        """Somebody freezes between the look at a freeze and its lifting."""
+        several(world, clock, 1)
+        self.freeze(world, "first")
+        other = Interrupted(world.targets["primary"], lambda: self.freeze(world, "second"))
+
+        with pytest.raises(Conflict, match="meanwhile"):
+            LiftFreeze(database="hotel", who="eva", acknowledged=()).perform(
+                msgspec.structs.replace(world, targets={"primary": other}), WANT
+            )
+        assert "second" in catalogue(world).frozen
+
+    def test_a_lost_answer_is_found_again(self, world: World, clock: MovedClock) -> None:
+        """Our own write is no other's."""
+        several(world, clock, 1)
+        self.freeze(world)
+        lossy = msgspec.structs.replace(world, targets={"primary": Lossy(world.targets["primary"])})
+        LiftFreeze(database="hotel", who="ana", acknowledged=()).perform(lossy, WANT)
+
+        assert "" == catalogue(world).frozen
 
     def test_it_waits_for_nobody(self, world: World, clock: MovedClock, tmp_path: Path) -> None:
         """A dump of hours holds the lease; what protects is done at once."""

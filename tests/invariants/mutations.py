@@ -11,7 +11,7 @@ import pytest
 from reconciler import apply, observe
 from reconciler.backups import catalogue, claim, erase, fence, signing, writer
 from reconciler.backups.claim import Claim
-from reconciler.backups.keeping import Freeze, put_freeze
+from reconciler.backups.keeping import Freeze, change_freeze
 from reconciler.backups.layout import object_key
 from reconciler.backups.manifest import Manifest, encode
 from reconciler.backups.pipeline import read_checked
@@ -107,10 +107,10 @@ def failures_alarm_nobody(patch: pytest.MonkeyPatch) -> None:
 def acknowledgements_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Rule 13: a new freeze knows nothing of what people looked at before."""
 
-    def put(target: Target, database: str, freeze: Freeze) -> None:
-        put_freeze(target, database, msgspec.structs.replace(freeze, acknowledged=()))
+    def forgetful(target: Target, database: str, change: Callable[[Freeze], Freeze]) -> None:
+        change_freeze(target, database, lambda before: msgspec.structs.replace(change(before), acknowledged=()))
 
-    patch.setattr(keeping, "put_freeze", put)
+    patch.setattr(keeping, "change_freeze", forgetful)
 
 
 def partial_backups_count(patch: pytest.MonkeyPatch) -> None:
