@@ -11,7 +11,8 @@ from reconciler.errors import BadPolicy
 from reconciler.policy import read
 from tests.policy.kinds import GOOD, KINDS, faults, told
 
-SECOND = 1.0
+MOST = 8.0
+"""Times a plain piece of work that takes a quarter of a second or less: a machine that is busy slows both."""
 BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (letter, letter, b",".join([b"*%c" % (letter - 1)] * 9)) for letter in range(ord("b"), ord("k"))
 )
@@ -78,16 +79,18 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_text(name: str) -> None:
-    """It is refused within a second of work, and the place is named."""
+    """It is refused after little work, and the place is named."""
     text, where, what = HOSTILE[name]
     faults(GOOD)  # loads what is loaded once a process
 
+    began = time.process_time()
+    sum(hash(str(n)) for n in range(700_000))
     before = time.process_time()
     found = faults(text)
-    took = time.process_time() - before
+    took = (time.process_time() - before) / (before - began)
 
     assert [one for one in found if one.where.startswith(f"backup-policy.yaml{where}") and what in one.what], found[:5]
-    assert took < SECOND
+    assert took < MOST
 
 
 def test_text_with_a_byte_order_mark() -> None:
