@@ -71,6 +71,7 @@ def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: boo
     return World(
         targets={name: target for name, (target, _) in targets.items()},
         domains={name: domain for name, (_, domain) in targets.items()},
+        homes=_homes(policy, want, {name: target for name, (target, _) in targets.items()}, means),
         provider=open_provider(want, means),
         clock=means.clock,
         process=means.process,
@@ -87,6 +88,16 @@ def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: boo
         run_hook=HookPrograms(want.name, surroundings=means.surroundings, clock=means.clock, stop=means.stop).run,
         scratch=open_scratch(policy, want, means),
     )
+
+
+def _homes(policy: Policy, want: DatabasePolicy, targets: Mapping[str, Target], means: Means) -> Mapping[str, Target]:
+    """Of all databases of the project that its history is of."""
+    if want.history_site is None:
+        return {}
+    names = {other.home for other in policy.databases.values() if other.history_site == want.history_site} | {want.home}
+    return {
+        name: targets[name] if name in targets else open_target(policy, name, means, writable=False)[0] for name in sorted(names)
+    }
 
 
 def _signatures(want: DatabasePolicy, means: Means) -> Signatures:

@@ -1,6 +1,6 @@
 """One database of the world → one observation. Reads only; all sides at once; what does not answer is Unknown."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from contextlib import suppress
@@ -11,13 +11,14 @@ from typing import TypeVar
 import msgspec
 
 from reconciler.backups.catalogue import Reader
+from reconciler.backups.changes import read_windows
 from reconciler.backups.claim import Watch
 from reconciler.backups.register import registered
 from reconciler.errors import Finding, ReconcilerError
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.events import Waiting
 from reconciler.world.facts import Catalogue, Known, Observation, Observed, Unknown
-from reconciler.world.history import HistoryFacts
+from reconciler.world.history import Change, HistoryFacts
 from reconciler.world.ports import Pool, Target, World
 
 LIMIT_SECONDS = 120.0
@@ -35,6 +36,7 @@ def observe(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
     kept = world.provider.history()
     history = None if kept is None else world.pool.submit(partial(_look, world, kept.facts))
     catalogues = {name: world.pool.submit(_reader(world, want, watch, name)) for name in sorted(world.targets)}
+    noted = {} if kept is None else {name: world.pool.submit(look) for name, look in _noted(world, want)}
     ends = world.clock.monotonic() + LIMIT_SECONDS
     seen_source = _gather(world, want, "the source", source, ends)
     seen_history = None if history is None else _gather(world, want, "the history", history, ends)
@@ -49,7 +51,17 @@ def observe(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
         domains=world.domains,
         evidence=home if isinstance(home, Unknown) else Known(home.value.evidence, home.at),
         history=None if seen_history is None else _history_with_memory(world, want, seen_history),
+        windows={name: _gather(world, want, name, future, ends) for name, future in noted.items()},
     )
+
+
+def _noted(world: World, want: DatabasePolicy) -> Iterator[tuple[str, Callable[[], Observed[tuple[Change, ...]]]]]:
+    """Who else of the project's databases set its window, only their homes know."""
+    site = want.history_site
+    homes = world.homes or {want.home: world.targets[want.home]}
+    if site is not None:
+        for name, target in sorted(homes.items()):
+            yield name, partial(_look, world, partial(read_windows, target, site, world.cache))
 
 
 def left_behind(targets: Mapping[str, Target], databases: Collection[str], pool: Pool) -> tuple[Finding, ...]:

@@ -45,7 +45,7 @@ class NoSettings(msgspec.Struct, frozen=True):
 class KeptSettings(msgspec.Struct, frozen=True):
     """Of one whose provider keeps a history."""
 
-    history_site: str = "hosted quiet-hotel"
+    history_site: str = "hosted/quiet-hotel"
 
 
 def utc(text: str) -> datetime:
@@ -205,11 +205,18 @@ def observation(
     database: str = "hotel",
     evidence: Sequence[Evidence] = (),
     kept: Observed[HistoryFacts] | None = None,
+    noted: Sequence[Change] | None = None,
     **catalogues: Observed[Catalogue],
 ) -> Observation:
-    """One database, target by target; each target fails on its own unless `domains` says otherwise. `kept`: its history."""
+    """One database, target by target; each target fails on its own unless `domains` says otherwise. `kept`: its history.
+
+    `noted`: what is recorded of its window; unless told, it is as it was for long.
+    """
     seen = observation_of(catalogues, source_seen, database=database, evidence=evidence)
-    return msgspec.structs.replace(seen, source_domain=domain, domains={**seen.domains, **(domains or {})}, history=kept)
+    usual = [watched(kept.value.window)] if isinstance(kept, Known) else []
+    windows = {} if kept is None else {"primary": Known(tuple(usual if noted is None else noted), NOW)}
+    domains = {**seen.domains, **(domains or {})}
+    return msgspec.structs.replace(seen, source_domain=domain, domains=domains, history=kept, windows=windows)
 
 
 def observation_of(

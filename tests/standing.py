@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from reconciler.backups.changes import read_windows
 from reconciler.simulation.chance import Chance
 from reconciler.simulation.faults import Fault, Faults
 from reconciler.simulation.history import SimulatedHistory
@@ -37,7 +38,9 @@ class Standing:
         return [branch.name for branch in self.project.facts().branches]
 
     def changes(self, what: str) -> list[tuple[str, str, bool]]:
-        return [(one.was, one.now, one.done) for one in catalogue(self.world).changes if one.what == what]
+        windows = read_windows(self.world.targets["primary"], "quiet-hotel", self.world.cache)
+        found = windows if what == "window" else catalogue(self.world).changes
+        return [(one.was, one.now, one.done) for one in found if one.what == what]
 
 
 class Ordered(Faults):

@@ -1,4 +1,4 @@
-"""changes/: what we changed or destroyed at a provider. Written before and after, on the home target."""
+"""changes/ and .windows/: what we changed or destroyed at a provider. Written before and after, on the home target."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from reconciler.world.history import Change, What
 from reconciler.world.ports import Cache, Stored, Target, World
 
 NEWEST = 1000
-"""So many are read: a window that was widened is whole after a month, in which an hourly policy deletes 720 snapshots."""
+"""So many of a folder are read: more than is deleted in a day. Windows, which matter for longer, have a folder of their own."""
 
 
 def read_changes(target: Target, items: Iterable[Stored], cache: Cache) -> tuple[Change, ...]:
@@ -29,6 +29,12 @@ def read_changes(target: Target, items: Iterable[Stored], cache: Cache) -> tuple
         if record.sequence == layout.sequence_of(item.key):
             found.append(record)
     return tuple(found)
+
+
+def read_windows(target: Target, site: str, cache: Cache) -> tuple[Change, ...]:
+    """What the databases of a project, whose home that is, know of its window. Raises what the target raises."""
+    listed = target.list(layout.windows_root(site)).items
+    return read_changes(target, (item for item in listed if layout.sequence_of(item.key) is not None), cache)
 
 
 @contextmanager
@@ -56,9 +62,10 @@ def noted(world: World, want: DatabasePolicy, *, where: str, was: str, now: str,
 
 
 def _append(world: World, want: DatabasePolicy, change: Change) -> None:
+    site = want.history_site if change.what == "window" else None
     append_record(
         world.targets[want.home],
-        layout.changes_root(want.name),
+        layout.changes_root(want.name) if site is None else layout.windows_root(site),
         lambda sequence, _: msgspec.structs.replace(change, sequence=sequence),
         lambda _: None,
     )

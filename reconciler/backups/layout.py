@@ -12,6 +12,7 @@ from reconciler.world.ports import Stored
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 _TOMBSTONE = re.compile(r"tombstone-(\d{8}T\d{6}Z)\.json")
 _EVIDENCE = re.compile(r"(\d{8})\.json")
+_NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _COMPACT = "%Y%m%dT%H%M%SZ"
 _MANY = 1 << 16
 """Of ids and names: a large catalogue is looked at again and again, and these are the same each time."""
@@ -177,6 +178,15 @@ REGISTER = ".databases/"
 
 def registered_key(database: str) -> str:
     return f"{REGISTER}{database}.json"
+
+
+WINDOWS = ".windows/"
+"""Beside all databases, too: a window is a setting of a whole project, whichever of its databases sets it."""
+
+
+def windows_root(site: str) -> str:
+    """Of what is recorded of a project's window. `site`: of the history; what it ends with is the project."""
+    return f"{WINDOWS}{_NO_NAME.sub('-', site.rpartition('/')[2])}/"
 
 
 _KNOWN_FOLDERS = ("recoveries/", "scratch/")

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from reconciler.backups.changes import noted, recorded
 from reconciler.errors import Conflict, Finding, Refused
-from reconciler.planning.past import UNSEEN, Past, fight, past, seen_history, setbacks, unnoted, window_changes
+from reconciler.planning.past import UNSEEN, Past, fight, past, seen_history, setbacks, unnoted, unseen_records, window_changes
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import instant
 from reconciler.policy.model import DatabasePolicy, Pitr
@@ -76,8 +76,11 @@ def history_of(world: World) -> History:
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     """One step at most. An Unknown history is another's finding, and nothing rests on it."""
     facts, reach = seen_history(have), past(want, have)
-    if want.pitr is None or facts is None:
+    if facts is None:
         return Due()
+    if want.pitr is None:
+        # What is said of it rests on having watched it, whether anybody asks for its length or not.
+        return Due(steps=tuple(_note(want, have, facts)))
     steps = _steps(want.pitr, have, facts, reach) if want.pitr.manage else ()
     return Due(
         steps=steps if any(isinstance(step.action, WidenWindow) for step in steps) else (*steps, *_note(want, have, facts)),
@@ -110,7 +113,7 @@ def _steps(pitr: Pitr, have: Observation, facts: HistoryFacts, reach: Past | Non
 def _note(want: DatabasePolicy, have: Observation, facts: HistoryFacts) -> Iterator[Step]:
     """Where our records, if they can be seen, don't tell of this window."""
     before = unnoted(window_changes(want, have, facts), facts.window)
-    if before is None or want.home not in have.known():
+    if before is None or unseen_records(want, have):
         return
     was = None if before == UNSEEN else _seconds(before)
     action = NoteWindow(database=have.database, project=facts.project, was_seconds=was, now_seconds=_seconds(facts.window))

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from reconciler.planning.limits import threat
-from reconciler.planning.past import past, seen_history
+from reconciler.planning.past import SLACK, past, seen_history, unseen_records
 from reconciler.planning.past import says as past_says
 from reconciler.planning.plan import Condition, Status
 from reconciler.planning.proof import last_verified, sound
@@ -15,9 +15,6 @@ from reconciler.planning.timing import usual_duration
 from reconciler.policy.model import DatabasePolicy, Verify
 from reconciler.policy.units import format_duration
 from reconciler.world.facts import Backup, Copy, Observation, Unknown
-
-SLACK = timedelta(minutes=5)
-"""So much less is as good: clocks differ a little, and what is looked at was reckoned a moment ago."""
 
 
 def judge(want: DatabasePolicy, have: Observation, now: datetime) -> tuple[Condition, ...]:
@@ -84,14 +81,15 @@ def _judge_window(window: timedelta, want: DatabasePolicy, have: Observation, no
     elif facts.window < window:
         status, said = "violated", past_says(facts, reach)
     elif not reach.is_sure:
-        status, said = "unproven", f"{want.home} unknown, where it is recorded when the window was widened"
+        unseen = ", ".join(unseen_records(want, have))
+        status, said = "unproven", f"{unseen} unknown, where it is recorded when the window was widened"
     elif reach.begins > facts.clock - window + slack:
         status = "at_risk"
         said = f"{past_says(facts, reach)}; reaches back {format_duration(window)} from {instant(reach.begins + window)} on"
     elif reach.seen_since > facts.clock - window + slack:
         status = "at_risk"
         since, whole = instant(reach.seen_since), instant(reach.seen_since + window)
-        said = f"{past_says(facts, reach)}; watched since {since}, so that it was not widened lately is known from {whole} on"
+        said = f"{past_says(facts, reach)}; watched since {since}, so that it was not is known from {whole} on"
     else:
         status, said = "met", past_says(facts, reach)
     return Condition(name="pitr", status=status, objective=window, says=said)

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 import msgspec
 
 from reconciler.planning.text import age, counted, instant
 from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.units import format_duration
-from reconciler.world.facts import Known, Observation
+from reconciler.world.facts import Known, Observation, Unknown
 from reconciler.world.history import Change, HistoryFacts, What
 
+SLACK = timedelta(minutes=5)
+"""So much less is as good: clocks differ a little, and what is looked at was reckoned a moment ago."""
 LATELY = timedelta(days=7)
 """Who sets something back does it these days."""
 
@@ -50,7 +51,7 @@ def past(want: DatabasePolicy, have: Observation) -> Past | None:
     return Past(
         begins=max([facts.begins, *ends]),
         latest=facts.latest,
-        is_sure=want.home in have.known(),
+        is_sure=not unseen_records(want, have),
         seen_since=min((change.at for change in changes), default=facts.clock),
     )
 
@@ -69,8 +70,20 @@ def unnoted(changes: Sequence[Change], window: timedelta) -> timedelta | None:
 
 
 def window_changes(want: DatabasePolicy, have: Observation, facts: HistoryFacts) -> tuple[Change, ...]:
-    """Of this project's window: those that were done, and those that may have been."""
-    return changes_of(want, have, "window", facts)
+    """Of this project's window, whichever of its databases set it: those that were done, and those that may have been."""
+    kept = [seen.value for seen in have.windows.values() if isinstance(seen, Known)]
+    found = [change for changes in kept for change in changes if change.where == facts.project]
+    if len(kept) > 1:
+        # Sequences are a home's own.
+        found.sort(key=lambda change: change.at)
+    # Before there was a folder for these, they lay among the others.
+    return (*changes_of(want, have, "window", facts), *found)
+
+
+def unseen_records(want: DatabasePolicy, have: Observation) -> tuple[str, ...]:
+    """The targets that could tell when the window was widened, and can't be seen."""
+    unseen = {name for name, seen in have.windows.items() if isinstance(seen, Unknown)}
+    return tuple(sorted(unseen | ({want.home} - have.known().keys())))
 
 
 def changes_of(want: DatabasePolicy, have: Observation, what: What, facts: HistoryFacts) -> tuple[Change, ...]:
@@ -86,16 +99,29 @@ def _window(seconds: str) -> timedelta:
 
 def setbacks(changes: Sequence[Change], seen: str, now: datetime) -> int:
     """How often in the last days somebody else changed what we had set. `seen`: what it is now, in the records' words."""
-    done = [change for change in changes if change.done and change.at > now - LATELY]
-    times = sum(one.now != other.was for one, other in pairwise(done))
-    return times + (1 if done and done[-1].now != seen else 0)
+    times, known, begun = 0, None, dict[tuple[str, str], list[str | None]]()
+    for change in changes:
+        pair = change.was, change.now
+        if not change.done:
+            begun.setdefault(pair, []).append(known)
+            continue
+        # As it was known when this was begun: two databases of a project may set the same at the same time.
+        ours = bool(begun.get(pair))
+        before = begun[pair].pop() if ours else known
+        known = change.now
+        if change.at > now - LATELY:
+            # What was only noted is somebody else's doing.
+            times += before not in (None, change.was if ours else change.now)
+    return times + (known not in (None, seen))
 
 
 def says(facts: HistoryFacts, reach: Past) -> str:
     """For people."""
     if not reach.is_sure:
         return f"any instant of these days (window {format_duration(facts.window)}; since when can't be told)"
-    return f"any instant since {instant(reach.begins)} (window {format_duration(facts.window)})"
+    said = f"any instant since {instant(reach.begins)} (window {format_duration(facts.window)})"
+    # Who widened it before we looked left no trace.
+    return f"{said}, unless it was widened lately" if reach.seen_since > reach.begins + SLACK else said
 
 
 def fight(times: int, what: str) -> str:

@@ -112,9 +112,7 @@ class Judge:
             if self._kept is not None and condition.name in ("rpo", "pitr"):
                 project, keeper = self._kept
                 back = condition.objective if condition.name == "pitr" else LONGEST_LOOK
-                # What was set and set back under another name, nobody saw under this one.
-                unseen = keeper.widened_as not in ("", turn.want.name) and condition.name == "pitr"
-                if unseen or condition.status == "at_risk" or keeper.reaches(project, back, LONGEST_LOOK):
+                if condition.status == "at_risk" or keeper.reaches(project, back, LONGEST_LOOK):
                     continue
                 if condition.name == "pitr":
                     self._ledger.breaks("met_is_met", f"pitr is {condition.status}: {condition.says}")

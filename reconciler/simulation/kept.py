@@ -68,8 +68,6 @@ class Keeper:
         self._truth, self._ledger = truth, ledger
         self.made: dict[str, SimulatedProcess] = {}
         """Ids of branches and snapshots, by who made them."""
-        self.widened_as = ""
-        """Under which name of the database the window was set last."""
         self.names: set[str] = set()
         self.deleted: dict[str, datetime] = {}
         """Snapshots of ours that reconcilers deleted, by name."""
@@ -82,8 +80,6 @@ class Keeper:
         self._ledger.note(f"{deed.by.host.name}/{deed.by.pid} {deed.what}: {_brief(deed.was)} → {_brief(deed.now)}")
         for wrong in self._wrong(project, deed, turn):
             self._ledger.breaks("history", wrong)
-        if deed.what == "window" and turn is not None:
-            self.widened_as = turn.want.name
         if isinstance(deed.now, BranchFacts | SnapshotFacts) and deed.was is None:
             self.made[deed.now.id] = deed.by
             self.names.add(deed.now.name)

@@ -28,6 +28,8 @@ class SimulatedTarget:
         def look() -> Listing:
             return Listing(items=self._store.listing(prefix, versions=versions), store_time=self._store.now())
 
+        if prefix.startswith("."):
+            return self._reach.call("list", self.name, prefix, look)
         self._reach.listed[self.name] = None
         listing = self._reach.call("list", self.name, prefix, look)
         self._reach.listed[self.name] = self._store.changes

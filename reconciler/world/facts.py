@@ -313,6 +313,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """As the home target holds it."""
     history: Observed[HistoryFacts] | None = None
     """What the provider keeps by itself; None where it keeps nothing."""
+    windows: Mapping[str, Observed[tuple[Change, ...]]] = {}
+    """What is recorded of its window, by sequence, on the home target of each database of the same project."""
 
     def known(self) -> Mapping[str, Catalogue]:
         """The catalogues that could be read, by target's name: what follows from them must not depend on who answered first."""

@@ -451,6 +451,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     targets: Mapping[str, Target]
     domains: Mapping[str, str]
     provider: Provider
+    homes: Mapping[str, Target] = {}
+    """Of the policy's databases whose history is of the same project, this one's own among them: for reading alone."""
     clock: Clock
     process: Process
     pool: Pool

@@ -212,7 +212,7 @@ class TestProtection:
         want = policy(protect=True)
 
         assert [ProtectBranch(database="hotel", branch="br-main", name="main")] == [s.action for s in plan_of(want=want).steps]
-        assert ["note_window"] == kinds(plan_of())
+        assert [] == kinds(plan_of())
 
     def test_where_it_is(self) -> None:
         """Nothing is left to do."""

@@ -7,13 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from reconciler.backups.manifest import encode
+from reconciler.duties import DUTIES
 from reconciler.duties.pitr import NoteWindow, ShortenWindow, WidenWindow, due
-from reconciler.errors import Conflict, ReconcilerError
+from reconciler.errors import Conflict, ReconcilerError, Refused
 from reconciler.planning.plan import Condition, Consent, Plan, agree, blocked_digest
 from reconciler.planning.render import text
-from reconciler.policy.model import Pitr
+from reconciler.policy.model import DatabasePolicy, Pitr
 from reconciler.simulation.faults import Fault
 from reconciler.simulation.host import Death
+from reconciler.targets.unusable import UnusableTarget
+from reconciler.turn import survey
 from reconciler.world.facts import Known
 from reconciler.world.history import Change, HistoryFacts, Limits
 from tests.backups.faking import catalogue as seen_catalogue
@@ -43,7 +47,7 @@ WEEK = window("7d")
 def plan_of(pitr: Pitr, kept: Known[HistoryFacts], *changes: Change) -> Plan:
     """`changes`: since the window was seen first, long ago."""
     seen = [watched(DAY if changes else kept.value.window), *changes]
-    return planned(policy(pitr=pitr), observation(kept=kept, primary=catalogue([copy(TODAY)], changes=seen)))
+    return planned(policy(pitr=pitr), observation(kept=kept, noted=seen, primary=catalogue([copy(TODAY)])))
 
 
 def condition(plan: Plan) -> Condition:
@@ -185,15 +189,91 @@ class TestReach:
     def test_another_projects_records(self) -> None:
         """They say nothing of this one."""
         other = msgspec.structs.replace(change(DAY, 7 * DAY, HOUR), where="another")
-        seen = catalogue([copy(TODAY)], changes=[watched(7 * DAY), other])
+        have = observation(kept=history(window=7 * DAY), noted=[watched(7 * DAY), other], primary=catalogue([copy(TODAY)]))
 
-        assert condition(planned(policy(pitr=WEEK), observation(kept=history(window=7 * DAY), primary=seen))).status == "met"
+        assert condition(planned(policy(pitr=WEEK), have)).status == "met"
+
+
+class TestProject:
+    """The window is the project's, and any of its databases may have set it."""
+
+    def widened(self, folder: Path) -> Standing:
+        """By the turn of hotel, just now."""
+        standing = Standing(folder)
+        WIDEN.perform(standing.world, WANT)
+        return standing
+
+    def reach(self, standing: Standing, want: DatabasePolicy) -> str:
+        found = survey(standing.world, want, DUTIES).plan
+        return next(one.says for one in found.conditions if one.name == "rpo")
+
+    def test_a_database_that_asks_for_no_window(self, tmp_path: Path) -> None:
+        """What another one's turn widened reaches back no further for this one."""
+        annex = msgspec.structs.replace(policy(name="annex", rpo="6h", targets=WANT.dumps.targets), source=WANT.source)
+
+        assert "any instant since 2025-10-24 11:12Z (window 7d)" == self.reach(self.widened(tmp_path), annex).partition(",")[0]
+
+    def test_one_whose_own_records_know_nothing_of_it(self, tmp_path: Path) -> None:
+        """Shortened and widened again between two of its looks."""
+        standing = Standing(tmp_path)
+        standing.project.window = 7 * DAY
+        annex = policy(name="annex", rpo="6h", targets=WANT.dumps.targets, pitr=WEEK)
+        NoteWindow(database="annex", project="quiet-hotel", was_seconds=None, now_seconds=604800).perform(standing.world, annex)
+        ShortenWindow(database="hotel", project="quiet-hotel", was_seconds=604800, now_seconds=86400).perform(
+            standing.world, WANT
+        )
+        WIDEN.perform(standing.world, WANT)
+
+        assert "any instant since 2025-10-24 11:12Z (window 7d)" == self.reach(standing, annex).partition(",")[0]
+
+    def test_one_whose_home_is_another(self, tmp_path: Path) -> None:
+        """The homes of all databases of the project are asked; where one is silent, nobody knows since when."""
+        standing = self.widened(tmp_path)
+        annex = policy(name="annex", rpo="6h", targets=("offsite",), pitr=WEEK)
+        primary, offsite = (standing.world.targets[name] for name in ("primary", "offsite"))
+        both = msgspec.structs.replace(
+            standing.world, targets={"offsite": offsite}, homes={"primary": primary, "offsite": offsite}
+        )
+        silent = UnusableTarget("primary", Refused("403"))
+        blind = msgspec.structs.replace(both, homes={"primary": silent, "offsite": offsite})
+
+        found = survey(both, annex, DUTIES).plan
+        blindly = survey(blind, annex, DUTIES).plan
+
+        assert condition(found).says.startswith("any instant since 2025-10-24 11:12Z (window 7d)")
+        assert ("unproven", "primary unknown, where it is recorded when the window was widened") == (
+            condition(blindly).status,
+            condition(blindly).says,
+        )
+        assert "note_window" not in kinds(blindly)
+
+    def test_thousands_of_other_changes(self, tmp_path: Path) -> None:
+        """However many snapshots were pruned since, when the window was widened is remembered."""
+        standing = self.widened(tmp_path)
+        for number in range(1, 1202):
+            pruned = msgspec.structs.replace(change(DAY, DAY, HOUR, sequence=number), what="snapshot", was=f"snapshot {number}")
+            path = tmp_path / "primary" / "hotel" / "changes" / f"{number:08d}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(pruned))
+        want = msgspec.structs.replace(WANT, objectives=policy(rpo="6h").objectives)
+
+        assert "any instant since 2025-10-24 11:12Z (window 7d)" == self.reach(standing, want).partition(",")[0]
+
+    def test_records_of_an_older_version(self) -> None:
+        """They lie among the other changes, and count as they did."""
+        seen = catalogue([copy(TODAY)], changes=[watched(DAY), change(DAY, 7 * DAY, 2 * DAY)])
+        plan = planned(policy(pitr=WEEK), observation(kept=history(window=7 * DAY), noted=[], primary=seen))
+
+        assert ("at_risk", "any instant since 2025-10-22 11:12Z (window 7d)") == (
+            condition(plan).status,
+            condition(plan).says.partition(";")[0],
+        )
 
 
 class TestWatching:
     def plan(self, *changes: Change, kept: timedelta = 7 * DAY) -> Plan:
-        seen = catalogue([copy(TODAY)], changes=changes)
-        return planned(policy(pitr=window("7d", manage=False)), observation(kept=history(window=kept), primary=seen))
+        have = observation(kept=history(window=kept), noted=changes, primary=catalogue([copy(TODAY)]))
+        return planned(policy(pitr=window("7d", manage=False)), have)
 
     def test_a_window_that_was_never_seen(self) -> None:
         """It is noted; whether somebody widened it yesterday can't be told, and so it is at risk until it has been watched."""
@@ -246,7 +326,11 @@ class TestWatching:
 
 class TestFight:
     def set_back(self, times: int) -> list[Change]:
-        return [change(DAY, 7 * DAY, DAY - number * HOUR, sequence=number + 1) for number in range(times)]
+        return [
+            change(DAY, 7 * DAY, DAY - number * HOUR, done=done, sequence=number + 1)
+            for number in range(times)
+            for done in (False, True)
+        ]
 
     @pytest.mark.parametrize(("times", "said"), [(0, 0), (1, 0), (2, 2), (5, 5)])
     def test_somebody_who_keeps_setting_it_back(self, times: int, said: int) -> None:
@@ -259,10 +343,26 @@ class TestFight:
 
     def test_a_policy_that_changes_its_mind(self) -> None:
         """Our own changes follow one another: nobody set anything back."""
-        ours = [change(DAY, 7 * DAY, 3 * DAY), change(7 * DAY, 2 * DAY, 2 * DAY, sequence=2)]
-        ours.append(change(2 * DAY, 7 * DAY, DAY, sequence=3))
+        steps = [(DAY, 7 * DAY, 3 * DAY), (7 * DAY, 2 * DAY, 2 * DAY), (2 * DAY, 7 * DAY, DAY)]
+        ours = [change(*step, done=done) for step in steps for done in (False, True)]
 
         assert plan_of(WEEK, history(window=7 * DAY), *ours).findings == ()
+
+    def test_databases_of_a_project_that_set_it_at_the_same_time(self) -> None:
+        """Each records it: nobody set anything back."""
+        ours = [change(DAY, 7 * DAY, HOUR, done=done) for done in (False, False, False, True, True, True)]
+
+        assert [] == [finding for finding in plan_of(WEEK, history(window=7 * DAY), *ours).findings if "back" in finding.what]
+
+    def test_what_was_only_noted(self) -> None:
+        """Somebody else did it, and another database of the project saw it first."""
+        noted = [change(7 * DAY, DAY, number * HOUR) for number in (5, 3, 1)]
+        ours = [change(DAY, 7 * DAY, number * HOUR, done=done) for number in (6, 4, 2) for done in (False, True)]
+        plan = plan_of(WEEK, history(), *sorted(noted + ours, key=lambda one: one.at))
+
+        assert ["somebody keeps setting the PITR window back: 3 times within 7d, now it is 1d"] == [
+            finding.what for finding in plan.findings if "back" in finding.what
+        ]
 
     def test_changes_that_failed(self) -> None:
         """What was only begun was set back by nobody."""

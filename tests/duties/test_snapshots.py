@@ -52,8 +52,9 @@ def told(plan: Plan, severity: str) -> list[str]:
 
 def set_before(*schedules: tuple[Firing, ...], ago: timedelta = DAY) -> list[Change]:
     return [
-        Change(sequence=number, at=NOW - ago, what="schedule", where="quiet-hotel", done=True, was="", now=words(one), policy="0")
+        Change(sequence=number, at=NOW - ago, what="schedule", where="quiet-hotel", done=done, was="", now=words(one), policy="0")
         for number, one in enumerate(schedules, 1)
+        for done in (False, True)
     ]
 
 
