@@ -11,9 +11,12 @@ examples:
 import argparse
 
 from reconciler.cli.by_name import do_one
+from reconciler.cli.fitting import NAMED
 from reconciler.cli.frame import Call
 from reconciler.cli.session import open_session
 from reconciler.duties.adopting import plan_adopt
+
+FITS = (NAMED,)
 
 
 def register(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from reconciler.apply import Applied
+from reconciler.cli.fitting import Only
 from reconciler.cli.frame import Call
 from reconciler.cli.progress import progress
 from reconciler.cli.session import Session, open_session
@@ -42,6 +43,9 @@ class ApplyDocument(msgspec.Struct, frozen=True, kw_only=True):
     not_approved: tuple[render.StepView, ...]
     after: tuple[render.PlanView, ...]
     """The plans as they are now: what is left."""
+
+
+FITS = (Only(("--yes",), "an apply without a plan file, which is an approval by itself", lambda typed: typed.plan_file is None),)
 
 
 def register(parser: argparse.ArgumentParser) -> None:

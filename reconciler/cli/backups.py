@@ -18,10 +18,10 @@ from datetime import datetime
 import msgspec
 
 from reconciler.cli import backups_keep, backups_read, backups_take, backups_verify
+from reconciler.cli.fitting import Only, by_verb
 from reconciler.cli.frame import Call
 from reconciler.cli.session import Session, open_session
 from reconciler.duties import DUTIES
-from reconciler.errors import Refused
 from reconciler.planning.planner import FOREIGN
 from reconciler.planning.proof import proven
 from reconciler.planning.table import table
@@ -30,8 +30,27 @@ from reconciler.turn import Survey, survey
 from reconciler.world.evidence import Evidence
 from reconciler.world.facts import Backup, State
 
-ALONE = {"into": "restore", "table": "restore", "spool": "restore", "output": "fetch"}
-"""Options that would be passed over in silence elsewhere, and whose they are."""
+FITS = (
+    *by_verb(
+        "backups",
+        {
+            "list": (),
+            "show": ("ID", "--from"),
+            "take": backups_take.TAKES,
+            "fetch": ("ID", "--from", *backups_read.FETCH_TAKES),
+            "restore": ("ID", "--from", *backups_read.RESTORE_TAKES),
+            "hold": ("ID", "--why", "--until"),
+            "release": ("ID",),
+            "delete": ("ID", "--grace", "--allow-destructive"),
+            "undelete": ("ID",),
+            "adopt": ("ID",),
+            "sign": ("ID",),
+            "verify": ("ID", *backups_verify.TAKES),
+        },
+    ),
+    Only(("--spool",), "a restore by several jobs", lambda typed: typed.jobs > 1),
+    Only(("--format",), "verbs that can answer either way", lambda typed: typed.verb not in {"fetch", "restore"}),
+)
 HEAD = ("ID", "DATABASE", "INSTANT", "KIND", "STATE", "TARGETS", "STORED", "VERIFIED")
 
 
@@ -89,7 +108,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(verb=None)
     parser.add_argument("verb", choices=tuple(VERBS), help="what to do")
     parser.add_argument("id", metavar="ID", nargs="?", help="of the backup, or an unambiguous beginning (all but list and take)")
-    parser.add_argument("--from", metavar="TARGET", dest="origin", help="read this copy only (fetch, restore)")
+    parser.add_argument("--from", metavar="TARGET", dest="origin", help="read this copy only (show, fetch, restore)")
     backups_take.register(parser)
     backups_read.register(parser)
     backups_verify.register(parser)
@@ -98,9 +117,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """One of them."""
-    for name, verb in ALONE.items():
-        if getattr(call.arguments, name) is not None and call.arguments.verb != verb:
-            raise Refused(f"--{name} is for `backups {verb}`", cure="leave it out")
     return VERBS[call.arguments.verb](call)
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from reconciler.postgres.dump import Manners
     from reconciler.postgres.spool import Spool
 
+FETCH_TAKES = ("--output", "--raw", "--force")
+RESTORE_TAKES = ("--into", "--jobs", "--spool", "--map-role", "--no-roles", "--no-tablespaces", "--table")
 MOST_JOBS = 64
 """Each is a session of the server."""
 
@@ -146,6 +148,8 @@ def fetch(call: Call) -> int:
     if output is None:
         raise Refused("fetch needs a place for the archive", cure="add --output FILE, or - for the standard output")
     streams = is_stream(output)
+    if streams and call.arguments.force:
+        raise Refused(f"--force is for files, and {output} is none", cure="leave it out")
     if output.exists() and not streams and not call.arguments.force:
         raise Refused(f"{output} exists", cure="name another file, or add --force to write over it")
     found = find(call, open_session(call))
@@ -195,8 +199,6 @@ def _content(call: Call, found: Found, target: Target, manifest: Manifest, moved
 
 def restore(call: Call) -> int:
     """Into an empty database, by plain pg_restore, roles first. A source of the policy is refused."""
-    if call.arguments.spool is not None and call.arguments.jobs == 1:
-        raise Refused("--spool is for a restore by several jobs", cure="add --jobs N, or leave it out")
     from reconciler.postgres.restore import Choices, Restored, restore_into
     from reconciler.postgres.url import parse
 

@@ -22,6 +22,8 @@ from reconciler.policy.units import Duration
 from reconciler.world.facts import Observation
 from reconciler.world.ports import World
 
+TAKES = ("--label", "--keep")
+
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Its options."""

@@ -62,6 +62,9 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """Some of it is another's: evidence of ours would say there what may be deleted."""
 
 
+TAKES = ("--target", "--level")
+
+
 def register(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     group = parser.add_argument_group("verify")

@@ -9,6 +9,7 @@ import argparse
 
 from reconciler.backups.register import forget
 from reconciler.cli.by_name import do_one
+from reconciler.cli.fitting import ONE_FORMAT
 from reconciler.cli.frame import Call
 from reconciler.cli.session import Session, open_session
 from reconciler.connect import open_target
@@ -16,6 +17,8 @@ from reconciler.duties.adopting import ForgetTarget
 from reconciler.errors import Refused
 from reconciler.planning.plan import Shown, Step
 from reconciler.world.facts import Observation
+
+FITS = (ONE_FORMAT,)
 
 
 def register(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from reconciler.cli.fitting import Only, misfit
 from reconciler.errors import BadPolicy, Finding, ReconcilerError, Stopped
 from reconciler.policy.redaction import Redactor
 from reconciler.postgres.environment import forget_libpq_environment
@@ -33,7 +34,7 @@ class Command(Protocol):
     __doc__: str | None
 
     def register(self, parser: argparse.ArgumentParser) -> None:
-        """Its options."""
+        """Its options. Which of them don't always fit, it says in `FITS`, where it has one."""
 
     def run(self, call: "Call") -> int:
         """Does it; the exit code."""
@@ -111,18 +112,10 @@ class Parser(argparse.ArgumentParser):
 
 def run(name: str, command: Command, rest: Sequence[str]) -> int:
     """One command, from its words to its exit code."""
-    parser = Parser(
-        prog=f"reconcile {name}",
-        description=command.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _shared(parser)
-    command.register(parser)
     redactor = Redactor()
     redactor.learn_typed(rest)
     try:
-        arguments = parser.parse_args(rest)
+        arguments = typed(name, command, rest)
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
             print(redactor.redact(leaving.code), file=sys.stderr)
@@ -134,6 +127,27 @@ def run(name: str, command: Command, rest: Sequence[str]) -> int:
     forget_libpq_environment()
     with _signals(call):
         return _guarded(command.run, call)
+
+
+def typed(name: str, command: Command, rest: Sequence[str]) -> argparse.Namespace:
+    """The options of a command. Raises SystemExit with a sentence for what makes no sense, also for an option that has no use."""
+    parser = Parser(
+        prog=f"reconcile {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _shared(parser)
+    command.register(parser)
+    arguments = parser.parse_args(rest)
+    # Once more without defaults: what is then there was typed.
+    bare = parser.parse_args(rest, argparse.Namespace(**dict.fromkeys(vars(arguments))))
+    given = frozenset(name for name, value in vars(bare).items() if value is not None)
+    rules: Sequence[Only] = getattr(command, "FITS", ())
+    wrong = misfit(rules, arguments, given)
+    if wrong is not None:
+        parser.error(wrong)
+    return arguments
 
 
 def _shared(parser: argparse.ArgumentParser) -> None:

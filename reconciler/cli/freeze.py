@@ -9,10 +9,13 @@ import argparse
 
 from reconciler.cli.backups_keep import until
 from reconciler.cli.by_name import do_one, whoever
+from reconciler.cli.fitting import NAMED
 from reconciler.cli.frame import Call
 from reconciler.cli.session import open_session
 from reconciler.duties.keeping import FreezeDeletions
 from reconciler.planning.plan import Shown, Step
+
+FITS = (NAMED,)
 
 
 def register(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from reconciler.cli.files import write_whole
+from reconciler.cli.fitting import NO_DATABASE, ONE_FORMAT, Only
 from reconciler.cli.frame import Call
 from reconciler.errors import Refused
 
@@ -33,6 +34,23 @@ databases:
       targets: [{names}]
       retention: {{keep_last: 3, keep_daily: 30, keep_weekly: 8, keep_monthly: 12}}
 """
+OF_NEON = ("--api-key-variable", "--api-host", "--project", "--branch", "--source-database", "--role")
+FITS = (
+    NO_DATABASE,
+    ONE_FORMAT,
+    Only(
+        ("--url-variable",),
+        "`--provider postgres`: of Neon's database, the url is found by its key",
+        lambda typed: typed.provider != "neon",
+    ),
+    Only(OF_NEON, "`--provider neon`", lambda typed: bool(typed.provider == "neon")),
+    Only(("--region", "--endpoint"), "a target of S3, which --bucket names", lambda typed: bool(typed.bucket)),
+    Only(
+        ("--prefix",),
+        "a target that is a bucket, a container or a repository",
+        lambda typed: bool(typed.bucket or typed.gcs_bucket or typed.azure or typed.git_remote),
+    ),
+)
 
 
 def register(parser: argparse.ArgumentParser) -> None:

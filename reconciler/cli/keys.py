@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from reconciler.cli.files import write_new
+from reconciler.cli.fitting import NO_DATABASE, NO_POLICY
 from reconciler.cli.frame import Call
 from reconciler.errors import Refused
 
@@ -26,6 +27,8 @@ SIGNING_WARNING = """{file} signs backups: whoever has it can make some that thi
   2. The public key is pinned in the policy as signatures.public_keys. From then on, what no pinned key signed is foreign:
      sign the backups that are there already, with `reconcile backups sign`.
   3. If it is lost, make another and pin both: nothing that was signed is lost."""
+
+FITS = (NO_POLICY, NO_DATABASE)
 
 
 class KeysDocument(msgspec.Struct, frozen=True, kw_only=True):

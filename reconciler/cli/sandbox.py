@@ -15,14 +15,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from reconciler.cli.fitting import NO_DATABASE, Only
 from reconciler.cli.frame import Call
-from reconciler.sandbox.neon.faults import KINDS
+from reconciler.errors import Refused
+from reconciler.sandbox.neon.faults import KINDS, OF_OPERATIONS
 from reconciler.sandbox.status import NeonStatus, PostgresStatus, S3Status, Status
 
 _NEXT = """
 next:
   reconcile --plan            what is missing
   reconcile sandbox down      end the servers (--purge: delete their data too)"""
+
+WAITING = ("slow", "timeout", "limited", "lag")
+"""Faults of so many seconds."""
+FITS = (
+    NO_DATABASE,
+    Only(("--policy",), "a sandbox beside it, and --dir says where it is", lambda typed: typed.dir is None),
+    Only(("--purge",), "`sandbox down`", lambda typed: typed.action == "down"),
+    Only(
+        ("KIND", "--times", "--seconds", "--http-status", "--method", "--path"),
+        "`sandbox fault`",
+        lambda typed: typed.action == "fault",
+    ),
+    Only(("--times",), "a fault, and none is to come any more", lambda typed: typed.kind != "none"),
+    Only(("--seconds",), f"the faults {', '.join(WAITING)}", lambda typed: typed.kind in WAITING),
+    Only(("--http-status",), "the fault broken", lambda typed: typed.kind == "broken"),
+    Only(("--path",), "faults of requests and operations", lambda typed: typed.kind not in {"none", "lag"}),
+    Only(("--method",), "faults of requests", lambda typed: typed.kind not in {"none", "lag", *OF_OPERATIONS}),
+)
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -41,12 +61,8 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(call: Call) -> int:
     """Start, end, look, or let fail."""
     folder: Path = call.arguments.dir or Path(call.arguments.policy).parent / ".sandbox"
-    if call.arguments.purge and call.arguments.action != "down":
-        call.say("reconcile sandbox: --purge goes with down")
-        return 1
-    if (call.arguments.kind is not None) != (call.arguments.action == "fault"):
-        call.say("reconcile sandbox: a kind of fault goes with fault, and fault needs one")
-        return 1
+    if call.arguments.action == "fault" and call.arguments.kind is None:
+        raise Refused("fault needs a kind of fault", cure=f"one of {', '.join(KINDS)}, or none")
     actions = {"up": _up, "down": _down, "status": _status, "fault": _fault}
     return actions[call.arguments.action](call, folder)
 

@@ -15,12 +15,28 @@ from typing import Any
 
 import msgspec
 
+from reconciler.cli.fitting import NO_DATABASE, NO_POLICY, ONE_FORMAT, Only
 from reconciler.cli.frame import Call
+
+FITS = (
+    NO_POLICY,
+    NO_DATABASE,
+    ONE_FORMAT,
+    Only(("NAME",), "one schema, and --write is for all of them", lambda typed: typed.write is None),
+    Only(("NAME",), "a schema, and --reference is for the policy's keys", lambda typed: not typed.reference),
+    Only(("--write",), "schemas, and --reference prints", lambda typed: not typed.reference),
+)
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("name", nargs="?", default="policy", choices=sorted(SCHEMAS), help="which one (default: policy)")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        choices=sorted(SCHEMAS),
+        help=f"which one, of {', '.join(sorted(SCHEMAS))} (default: policy)",
+    )
     parser.add_argument("--write", metavar="FOLDER", type=Path, help="write all of them into a folder")
     parser.add_argument("--reference", action="store_true", help="print the policy's keys for people instead, as Markdown")
 
@@ -33,7 +49,7 @@ def run(call: Call) -> int:
         call.answer(reference())
         return 0
     if call.arguments.write is None:
-        call.answer(text(call.arguments.name))
+        call.answer(text(call.arguments.name or "policy"))
         return 0
     for name in SCHEMAS:
         write_whole(call.arguments.write / file_name(name), text(name).encode())

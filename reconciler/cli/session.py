@@ -51,7 +51,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     def database(self, name: str) -> DatabasePolicy:
         """By name. Raises Refused for one that is not in the policy."""
-        return _chosen(self.policy, [name])[0]
+        return chosen(self.policy, [name])[0]
 
     def world_of(self, want: DatabasePolicy, *, writable: bool) -> World:
         """One database's world."""
@@ -76,10 +76,11 @@ def open_session(call: Call, *, commit: bool = False) -> Session:
         token=token,
         git_commit=_git_commit(path) if commit else None,
     )
-    return Session(policy=policy, means=means, databases=_chosen(policy, call.arguments.database))
+    return Session(policy=policy, means=means, databases=chosen(policy, call.arguments.database))
 
 
-def _chosen(policy: Policy, names: list[str]) -> tuple[DatabasePolicy, ...]:
+def chosen(policy: Policy, names: list[str]) -> tuple[DatabasePolicy, ...]:
+    """Those with these names, or all where none is named. Raises Refused for one that is not in the policy."""
     for name in names:
         if name not in policy.databases:
             known = ", ".join(policy.databases)

@@ -8,6 +8,7 @@ examples:
 import argparse
 
 from reconciler.cli.by_name import do_one, whoever
+from reconciler.cli.fitting import NAMED
 from reconciler.cli.frame import Call
 from reconciler.cli.session import open_session
 from reconciler.duties.keeping import LiftFreeze
@@ -15,6 +16,8 @@ from reconciler.errors import Refused
 from reconciler.planning.alarms import alarming
 from reconciler.planning.plan import Shown, Step
 from reconciler.world.facts import Observation
+
+FITS = (NAMED,)
 
 
 def register(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from reconciler.cli.frame import Call
+from reconciler.cli.session import chosen
 from reconciler.connect import KINDS
 from reconciler.errors import Finding
 from reconciler.planning.text import counted, instant, plain
@@ -65,14 +66,14 @@ def run(call: Call) -> int:
     text = read_text(path)
     policy = load(text, KINDS, path=path)
     findings = lint(policy, places(text, path), now=now, sites=sites_of(policy, KINDS, path.resolve().parent))
-    chosen = [want for want in policy.databases.values() if not call.arguments.database or want.name in call.arguments.database]
-    firings = [_firing(want, now, call.arguments.next) for want in chosen]
+    databases = chosen(policy, call.arguments.database)
+    firings = [_firing(want, now, call.arguments.next) for want in databases]
     if call.json:
         call.answer_json(
             ValidateDocument(format=1, policy=str(path), digest=policy.digest, findings=tuple(findings), firings=tuple(firings))
         )
     else:
-        call.answer(_text(path, findings, firings, len(chosen), len(policy.targets)))
+        call.answer(_text(path, findings, firings, len(databases), len(policy.targets)))
     return 1 if any(finding.severity == "error" for finding in findings) else 0
 
 

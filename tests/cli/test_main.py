@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,16 @@ def test_bad_usage_is_a_sentence_and_exit_1(words: list[str], says: str) -> None
     assert says in ran.stderr
     assert ran.stdout == ""
     assert "Traceback" not in ran.stderr
+
+
+def test_a_database_that_is_not_in_the_policy_is_no_valid_policy_of_nothing(tmp_path: Path) -> None:
+    """`validate` of a misspelt name says so, as all others do."""
+    policy = Path(__file__).parents[2] / "backup-policy.yaml"
+
+    ran = _run("validate", "-p", str(policy), "--database", "nonsense")
+
+    assert (1, "") == (ran.returncode, ran.stdout)
+    assert 'the policy has no database "nonsense"' in ran.stderr
 
 
 def test_help_imports_the_standard_library_only() -> None:
