@@ -314,10 +314,9 @@ def _url(call: Call, session: Session) -> str:
 
 def _manners(want: DatabasePolicy, session: Session) -> "Manners":
     from reconciler.postgres.dump import Manners
-    from reconciler.providers.postgres import PostgresSettings
 
-    named = want.source.client_bin if isinstance(want.source, PostgresSettings) else None
-    folder = session.means.surroundings.base / named if named else None
+    named = getattr(want.source, "client_bin", None)
+    folder = session.means.surroundings.base / Path(named).expanduser() if named else None
     return Manners(clock=session.means.clock, stop=session.means.stop, client_bin=folder)
 
 

@@ -1,13 +1,14 @@
 """What a host puts into every database for itself, and what every restore elsewhere leaves out: a list, tried in tests."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, LiteralString
 
 import msgspec
 
+from reconciler.errors import Refused
 from reconciler.postgres.session import Session
-from reconciler.world.facts import Globals
+from reconciler.world.facts import Globals, Identity
 
 if TYPE_CHECKING:
     from reconciler.postgres.contents import Entry
@@ -23,6 +24,29 @@ SELECT coalesce(n.nspname, '-'), pg_get_userbyid(d.defaclrole)::text, CASE d.def
 FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
 WHERE pg_get_userbyid(d.defaclrole) = ANY (%s) ORDER BY 1, 3, 2
 """
+
+NEON: Final = "neon"
+"""What identities call it."""
+TOLD: LiteralString = """
+SELECT coalesce(current_setting('neon.project_id', true), ''), coalesce(current_setting('neon.branch_id', true), ''),
+       current_database(), EXISTS (SELECT FROM pg_roles WHERE oid = 10 AND rolname = 'cloud_admin')
+"""
+"""All branches of a project share one system identifier. What tells one from another are its compute's own settings, which no
+session there can change; the first role of a server of Neon's is Neon's own."""
+
+
+def refuse_source(connection: Session, sources: Sequence[Identity], place: str) -> None:
+    """Raises Refused where this is a source that a host knows, by whatever address it was reached; or where it may be one."""
+    known = {(source.cluster, source.database) for source in sources if source.provider == NEON}
+    if not known:
+        return
+    project, branch, database, is_neons = connection.execute(TOLD).fetchall()[0]
+    if (f"{project}/{branch}", database) in known:
+        what = f"{place} is a source of the policy, and is never restored into"
+        raise Refused(what, cure="create an empty database beside it, or a branch of its own")
+    if is_neons and not (project and branch):
+        what = f"{place} is at Neon, and its compute does not say of which branch: it may be a source of the policy"
+        raise Refused(what, cure="restart that compute, newer ones say it; or restore into a database elsewhere")
 
 
 def entries_of_host(connection: Session) -> tuple[str, ...]:

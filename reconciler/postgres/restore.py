@@ -15,7 +15,7 @@ from reconciler.postgres.contents import listing, use_list
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import first_error, from_words, translated
 from reconciler.postgres.flow import Watch, feed
-from reconciler.postgres.hosted import restorable, was_hosted, without_host
+from reconciler.postgres.hosted import refuse_source, restorable, was_hosted, without_host
 from reconciler.postgres.roles import create_roles, finish_database, rename_roles, without_roles
 from reconciler.postgres.session import NOTICE_MILLISECONDS, Session, session, time_limit, unlimited, watches_clients
 from reconciler.postgres.spool import Spool, spooled
@@ -91,6 +91,7 @@ def restore_into(
         with translated(conninfo, "cannot restore into"), time_limit(connection):
             target = catalog.source_facts(connection)
             _check_target(target, facts, sources, conninfo)
+            refuse_source(connection, sources, conninfo.place)
             _check_empty(connection, conninfo)
             _check_locale(catalog.locale(connection), facts, conninfo)
             versions = _check_extensions(connection, facts, conninfo)

@@ -213,3 +213,24 @@ def test_doctor(stand: NeonStand) -> None:
     assert any("hotel_owner may read all of it" in what for what in passed)
     assert any("no limit of the plan scale is near" in what for what in passed)
     assert [] == stand.ours()
+
+
+def test_restored_into_a_branch(stand: NeonStand) -> None:
+    """The source is refused for what the server says it is, by whatever name it is called; another branch is no source."""
+    stand.run("apply", "--yes")
+    (manifest,) = stand.manifests()
+    stand.neon.wait()
+    branch = stand.neon.branch(name="elsewhere", parent_id=stand.neon.main)["branch"]["id"]
+    stand.neon.delete(f"/branches/{branch}/databases/hotel")
+    stand.neon.post(f"/branches/{branch}/databases", {"database": {"name": "hotel", "owner_name": "hotel_owner"}})
+    restore = ("backups", "restore", manifest["id"], "--no-roles", "--into")
+
+    child = stand.begin(*restore, stand.neon.uri().replace("127.0.0.1", "localhost"))
+    _, complained = child.communicate(timeout=60)
+    stand.run(*restore, stand.neon.uri(branch))
+
+    there = stand.neon.rows("select count(*) from hotel.reservations", branch)
+    stand.neon.discard(branch)
+    assert 1 == child.returncode
+    assert "is a source of the policy, and is never restored into" in complained
+    assert stand.neon.rows("select count(*) from hotel.reservations") == there

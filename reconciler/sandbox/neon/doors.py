@@ -5,9 +5,9 @@ All of it runs in a thread of its own. A client speaks PostgreSQL; its first mes
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from reconciler.errors import ReconcilerError
 from reconciler.sandbox.neon.greeting import ENCRYPTION_REQUESTS, Greeting, complaint, read_greeting
@@ -17,8 +17,18 @@ from reconciler.world.clock import SystemClock
 _HOST = "127.0.0.1"
 _BLOCK = 256 * 1024
 _FIRST_SECONDS = 30
-Wake = Callable[[str, Greeting], int]
-"""See that the endpoint's compute runs, for one who says this first; its port. Raises ReconcilerError, Refusal."""
+
+
+class Way(NamedTuple):
+    """To a compute."""
+
+    port: int
+    settings: Mapping[str, str] = {}
+    """What its server says of itself: which project, branch and endpoint it is of."""
+
+
+Wake = Callable[[str, Greeting], Way]
+"""See that the endpoint's compute runs, for one who says this first. Raises ReconcilerError, Refusal."""
 
 
 class OpenDoors:
@@ -85,14 +95,14 @@ class OpenDoors:
     async def _serve(self, endpoint: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         greeting = await asyncio.wait_for(self._greeted(reader, writer), _FIRST_SECONDS)
         try:
-            port = await asyncio.to_thread(self._wake, endpoint, greeting)
+            way = await asyncio.to_thread(self._wake, endpoint, greeting)
         except (ReconcilerError, Refusal) as error:
             writer.write(complaint(str(error)))
             await writer.drain()
             writer.write_eof()
             return
-        inside, outside = await asyncio.open_connection(_HOST, port, limit=_BLOCK)
-        outside.write(greeting.message)
+        inside, outside = await asyncio.open_connection(_HOST, way.port, limit=_BLOCK)
+        outside.write(greeting.told(way.settings))
         ways = {
             asyncio.ensure_future(self._pass_on(endpoint, reader, outside)),
             asyncio.ensure_future(self._pass_on(endpoint, inside, writer)),
@@ -103,8 +113,8 @@ class OpenDoors:
                 await writer.drain()
                 writer.write_eof()
         finally:
-            for way in ways:
-                way.cancel()
+            for each in ways:
+                each.cancel()
             outside.transport.abort()
 
     async def _greeted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Greeting:

@@ -5,6 +5,7 @@
 
 import asyncio
 import struct
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -21,6 +22,8 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
 
     code: int
     message: bytes
+    pairs: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    """What the message says, where it asks to be let in."""
     own: dict[str, str] = msgspec.field(default_factory=dict)
     """Of Neon's options, those given: endpoint, neon_timestamp, neon_lsn."""
 
@@ -28,6 +31,14 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     def is_visit_to_the_past(self) -> bool:
         """Whether it asks for Time Travel."""
         return bool(self.own.keys() & {"neon_timestamp", "neon_lsn"})
+
+    def told(self, settings: Mapping[str, str]) -> bytes:
+        """The message, with these settings behind the guest's own, so that they win."""
+        if not self.pairs or not settings:
+            return self.message
+        words = (f"-c {name}={value}" for name, value in settings.items())
+        options = " ".join(filter(None, [self.pairs.get(b"options", b"").decode(errors="replace"), *words]))
+        return _message(self.code, self.pairs | {b"options": options.encode()})
 
 
 async def read_greeting(reader: asyncio.StreamReader) -> Greeting:
@@ -45,8 +56,12 @@ async def read_greeting(reader: asyncio.StreamReader) -> Greeting:
         pairs.pop(b"options")
         if options:
             pairs[b"options"] = options.encode()
-        body = b"".join(name + b"\0" + value + b"\0" for name, value in pairs.items()) + b"\0"
-    return Greeting(code=code, message=struct.pack("!II", len(body) + 8, code) + body, own=own)
+    return Greeting(code=code, message=_message(code, pairs), pairs=pairs, own=own)
+
+
+def _message(code: int, pairs: Mapping[bytes, bytes]) -> bytes:
+    body = b"".join(name + b"\0" + value + b"\0" for name, value in pairs.items()) + b"\0"
+    return struct.pack("!II", len(body) + 8, code) + body
 
 
 def complaint(message: str) -> bytes:

@@ -16,7 +16,7 @@ from reconciler.sandbox.binaries import postgres_binaries
 from reconciler.sandbox.neon.api import application
 from reconciler.sandbox.neon.book import Book, new_id, now, opened
 from reconciler.sandbox.neon.clusters import Clusters
-from reconciler.sandbox.neon.doors import OpenDoors
+from reconciler.sandbox.neon.doors import OpenDoors, Way
 from reconciler.sandbox.neon.endpoints import wake
 from reconciler.sandbox.neon.engine import Engine
 from reconciler.sandbox.neon.faults import Faults
@@ -91,8 +91,12 @@ def _resume(engine: Engine) -> None:
         engine.doors.open(endpoint.id, endpoint.port)
 
 
-def _wake(engine: Engine, endpoint: str, greeting: Greeting) -> int:
-    return visit(engine, endpoint, greeting) if greeting.is_visit_to_the_past else wake(engine, endpoint)
+def _wake(engine: Engine, endpoint: str, greeting: Greeting) -> Way:
+    if greeting.is_visit_to_the_past:
+        return Way(visit(engine, endpoint, greeting))
+    port, book = wake(engine, endpoint), engine.book
+    own = {"project_id": book.state.project.id, "branch_id": book.endpoint(endpoint).branch_id, "endpoint_id": endpoint}
+    return Way(port, {f"neon.{name}": value for name, value in own.items()})
 
 
 def _first_state(folder: Path, orders: Orders) -> State:

@@ -171,3 +171,18 @@ def test_past_holds_no_locks(neon: NeonServer, branched: Json) -> None:
     option = quote(f"neon_timestamp:{row[0].isoformat()} -c lock_timeout=5s")
     with psycopg.connect(f"{neon.uri(branch)}&options={option}") as guest:
         assert [(1,)] == guest.execute("select * from locked").fetchall()
+
+
+def test_a_compute_says_what_it_is_of(neon: NeonServer) -> None:
+    """Project, branch and endpoint, as Neon's do: what a guest says of them itself does not count."""
+    made = neon.branch(name="told")
+    branch, endpoint = made["branch"]["id"], made["endpoints"][0]["id"]
+    asked = "select " + ", ".join(f"current_setting('neon.{name}_id', true)" for name in ("project", "branch", "endpoint"))
+
+    with psycopg.connect(neon.uri(branch), options="-c work_mem=5MB -c neon.branch_id=br-another") as connection:
+        (found,) = connection.execute(asked.encode()).fetchall()
+        work_mem = connection.execute("show work_mem").fetchall()
+
+    neon.discard(branch)
+    assert (neon.project_id, branch, endpoint) == found
+    assert [("5MB",)] == work_mem
