@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 MARKED = 3
 """Backups whose marks are kept: targets differ in which is their newest."""
+FEW = 16
+"""Objects of a backup whose description is kept: a directory archive has thousands, and those would fill the memory."""
 AHEAD = timedelta(minutes=5)
 """Clocks differ a little; an instant later than this is impossible."""
 
@@ -34,6 +36,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     held: Held
     manifest: Manifest | None = None
+    text: bytes = b""
+    """That the manifest was read from."""
     unreadable: str = ""
     """Why the manifest can't be used."""
     newer: bool = False
@@ -94,26 +98,25 @@ class Reader:
             return ()
 
     def _look(self, held: Held, now: datetime) -> Seen:
-        seen = Seen(held=held)
-        if layout.MANIFEST in held.objects:
-            seen = self._with_manifest(seen, held.objects[layout.MANIFEST])
+        manifest = held.objects.get(layout.MANIFEST)
+        seen = self._with_manifest(held, manifest) if manifest is not None else Seen(held=held)
         if layout.INTENT in held.objects:
             seen = self._with_intent(seen, held.objects[layout.INTENT])
         if layout.HOLD in held.objects:
             seen = msgspec.structs.replace(seen, hold=read_hold(self._target, held.objects[layout.HOLD].key, now))
         return self._with_tombstones(seen)
 
-    def _with_manifest(self, seen: Seen, stored: Stored) -> Seen:
+    def _with_manifest(self, held: Held, stored: Stored) -> Seen:
         try:
-            text, manifest = self._remembered(stored, partial(self._decode, backup=seen.held.id))
+            text, manifest = self._remembered(stored, partial(self._decode, backup=held.id))
         except NewerFormat as error:
-            return msgspec.structs.replace(seen, unreadable=error.what, newer=True)
+            return Seen(held=held, unreadable=error.what, newer=True)
         except Corrupt as error:
-            return msgspec.structs.replace(seen, unreadable=error.what)
+            return Seen(held=held, unreadable=error.what)
         except Absent:
             # Deleted between listing and reading: the next look tells what became of it.
-            return msgspec.structs.replace(seen, unreadable="the manifest went away while we looked")
-        return msgspec.structs.replace(seen, manifest=manifest, distrusted=self._distrust(seen.held, text))
+            return Seen(held=held, unreadable="the manifest went away while we looked")
+        return Seen(held=held, manifest=manifest, text=text, distrusted=self._distrust(held, text))
 
     def _distrust(self, held: Held, manifest: bytes) -> str:
         if not self._signatures.public_keys:
@@ -204,6 +207,23 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
     state, why = _state(seen, repository, now)
     if state is None:
         return None
+    objects = seen.held.objects
+    # Most are as they were when they were looked at last.
+    if state == "whole" and seen.text and not seen.hold and layout.INTENT not in objects and len(objects) <= FEW:
+        return _whole(seen.text, seen.held.id, tuple(objects.values()))
+    return _described(seen, state, why)
+
+
+@lru_cache(maxsize=1024)
+def _whole(text: bytes, backup: str, objects: tuple[Stored, ...]) -> Copy:
+    """Of a manifest and of what lies beside it. Nothing but these is in it."""
+    manifest = _checked(text, backup)
+    root = layout.backup_root(manifest.database, backup)
+    held = Held(id=backup, objects={stored.key.removeprefix(root): stored for stored in objects})
+    return _described(Seen(held=held, manifest=manifest), "whole", "")
+
+
+def _described(seen: Seen, state: State, why: str) -> Copy:
     manifest, intent = seen.manifest, seen.intent
     slots = [record.slot for record in (manifest, intent, *seen.tombstones) if record is not None and record.slot is not None]
     return Copy(

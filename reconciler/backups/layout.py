@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import msgspec
 
+from reconciler.world.lazily import lazily
 from reconciler.world.ports import Stored
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
@@ -25,6 +26,7 @@ DUMP = "dump.zst"
 FOLDER = "dump/"
 """Before the names of a directory archive's files."""
 ZSTD = ".zst"
+_RECORDS = frozenset((MANIFEST, SIGNATURE, INTENT, HOLD))
 GLOBALS = "globals.json.zst"
 FINGERPRINT = "fingerprint.json.zst"
 AGE = ".age"
@@ -40,16 +42,16 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     hidden: tuple[str, ...] = ()
     """Names whose latest version is a delete marker."""
 
-    @cached_property
+    @lazily
     def tombstones(self) -> tuple[Stored, ...]:
         """Earliest due first."""
-        return tuple(self.objects[name] for name in sorted(filter(_is_tombstone_name, self.objects)))
+        names = [name for name in self.objects if name.startswith("tombstone-") and _is_tombstone_name(name)]
+        return tuple(self.objects[name] for name in sorted(names)) if names else ()
 
-    @cached_property
+    @lazily
     def data(self) -> Mapping[str, Stored]:
         """The parts that only a manifest can explain."""
-        ours = (MANIFEST, SIGNATURE, INTENT, HOLD)
-        return {name: seen for name, seen in self.objects.items() if name not in ours and not _is_tombstone_name(name)}
+        return {name: seen for name, seen in self.objects.items() if name not in _RECORDS and not _is_tombstone_name(name)}
 
 
 class Sorted(msgspec.Struct, frozen=True, kw_only=True):

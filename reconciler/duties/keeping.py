@@ -8,7 +8,7 @@ from reconciler.backups.claim import read_claim
 from reconciler.backups.erase import erase_object, erase_tombstones
 from reconciler.backups.fetch import read_manifest
 from reconciler.backups.keeping import NO_FREEZE, Freeze, Hold, change_freeze, hold_at, put_hold, read_freeze
-from reconciler.duties.retention import FLOOR, bury, deleted, held_by, removable_on
+from reconciler.duties.retention import FLOOR, bury, deleted, removable_on
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.planning.alarms import alarm
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
@@ -251,7 +251,7 @@ def plan_delete(backup: Backup, have: Observation, *, who: str, grace: timedelta
     if not targets:
         states = ", ".join(f"{copy.state} on {name}" for name, copy in sorted(backup.copies.items()))
         raise Refused(f"{backup.id} is {states}: only whole ones are deleted by name, and none on an append-only target")
-    for says in held_by(backup):
+    for says in backup.held:
         raise Refused(f"{backup.id} is {says}", cure="release it first")
     if backup.id in have.pinned():
         raise Refused(f"{backup.id} is being read", cure="wait for the reader")

@@ -10,7 +10,7 @@ from reconciler.backups.erase import erase, erase_object, erase_tombstones, put_
 from reconciler.backups.manifest import encode
 from reconciler.backups.pins import give_way_to_readers
 from reconciler.backups.records import read_tombstone
-from reconciler.duties.retention import FLOOR, held_by
+from reconciler.duties.retention import FLOOR
 from reconciler.errors import Absent, Conflict, Finding, Locked, Refused
 from reconciler.planning.guard import IMPOSSIBLE_CURE
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
@@ -134,7 +134,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     """Only ever as the table of states says; everything else is reported."""
     steps: list[Step] = []
     findings: list[Finding] = []
-    held = {backup.id: "; ".join(held_by(backup)) for backup in have.backups() if held_by(backup)}
+    held = {backup.id: "; ".join(backup.held) for backup in have.backups() if backup.held}
     held |= dict.fromkeys(have.pinned(), "being read")
     # Neither a partial backup nor one that failed its verification stands in for one that holds the whole.
     bad = refuted(have)

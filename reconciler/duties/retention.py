@@ -106,13 +106,15 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     going = [(backup, removable_on(backup, have)) for backup in reversed(whole) if backup.id not in stays]
     steps = [_step(want, have, backup, targets) for backup, targets in going if targets]
     ends = (backup.keep_until for backup in whole if backup.keep_until is not None and backup.keep_until > now)
-    return Due(steps=tuple(steps), findings=tuple(map(_held, filter(held_by, whole))), next_at=min(ends, default=None))
+    return Due(
+        steps=tuple(steps), findings=tuple(_held(backup) for backup in whole if backup.held), next_at=min(ends, default=None)
+    )
 
 
 def _held(backup: Backup) -> Finding:
     """So that a hold is not forgotten."""
     where = ", ".join(name for name, copy in sorted(backup.copies.items()) if copy.held)
-    what = f"backup {backup.id} is {'; '.join(held_by(backup))}"
+    what = f"backup {backup.id} is {'; '.join(backup.held)}"
     return Finding(severity="note", where=where, what=what, cure="`reconcile backups release ID` lets retention govern it again")
 
 
@@ -135,11 +137,6 @@ def _step(want: DatabasePolicy, have: Observation, backup: Backup, targets: tupl
     return Step(action=action, shown=shown)
 
 
-def held_by(backup: Backup) -> tuple[str, ...]:
-    """What the holds on any of its copies say."""
-    return tuple(dict.fromkeys(copy.held for _, copy in sorted(backup.copies.items()) if copy.held))
-
-
 def grace_of(want: DatabasePolicy) -> timedelta:
     """How long a pruned backup can come back."""
     return (want.dumps.retention or Retention()).grace
@@ -156,6 +153,10 @@ def _keep(want: DatabasePolicy, scheduled: Sequence[Backup], now: datetime) -> S
 
 def kept(want: DatabasePolicy, have: Observation, now: datetime) -> Mapping[str, tuple[str, ...]]:
     """Every whole backup that stays, and why. Retention governs scheduled ones only; the rest stay until their own end."""
+    return have.once(_kept, want, now)
+
+
+def _kept(have: Observation, want: DatabasePolicy, now: datetime) -> Mapping[str, tuple[str, ...]]:
     whole = [backup for backup in have.backups() if backup.whole_on]
     pinned, bad = have.pinned(), refuted(have)
     reasons: dict[str, tuple[str, ...]] = {}
@@ -170,7 +171,7 @@ def kept(want: DatabasePolicy, have: Observation, now: datetime) -> Mapping[str,
     for backup in whole:
         if backup.kind != "scheduled" and not (backup.keep_until is not None and backup.keep_until <= now):
             reasons[backup.id] = (backup.kind,)
-        reasons[backup.id] = (*reasons.get(backup.id, ()), *held_by(backup))
+        reasons[backup.id] = (*reasons.get(backup.id, ()), *backup.held)
         if not sound_on(backup, bad):
             reasons[backup.id] = (*reasons[backup.id], "failed its verification: left to people")
         if backup.id in pinned:

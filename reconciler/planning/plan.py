@@ -10,6 +10,7 @@ import msgspec
 from reconciler.errors import Finding
 from reconciler.policy.model import DatabasePolicy, Occurrence
 from reconciler.world.facts import Observation
+from reconciler.world.lazily import lazily
 from reconciler.world.ports import World
 
 Effect = Literal["change", "create", "delete"]
@@ -21,7 +22,7 @@ Status = Literal["met", "at_risk", "violated", "unproven"]
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
 
-class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", dict=True):
     """One thing to do. Its fields are its identity: no reasons, ages or sizes among them."""
 
     effect: ClassVar[Effect]
@@ -38,12 +39,13 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     hooked: ClassVar[Occurrence | None] = None
     """As what hooks of the policy know it; None: none runs beside it."""
 
-    @property
+    # Each is asked for again and again while a plan is made and carried out.
+    @lazily
     def id(self) -> str:
         """Digest of kind, database and parameters; a golden file holds it."""
         return sha256(_ENCODER.encode(self.parameters)).hexdigest()[:16]
 
-    @property
+    @lazily
     def parameters(self) -> Mapping[str, Any]:
         """Kind, database and the rest, with instants in UTC whatever zone they came in."""
         return {name: _in_utc(value) for name, value in msgspec.to_builtins(self, builtin_types=(datetime,)).items()}

@@ -25,6 +25,10 @@ UNTRIED = Standing()
 
 def standings(have: Observation) -> Mapping[tuple[str, str], Standing]:
     """By target and backup. Evidence of another content of the copy says nothing of this one."""
+    return have.once(_standings)
+
+
+def _standings(have: Observation) -> Mapping[tuple[str, str], Standing]:
     if not isinstance(have.evidence, Known) or not have.evidence.value.records:
         return {}
     contents = {(target, copy.id): copy.content for target, seen in have.known().items() for copy in seen.copies}
@@ -60,6 +64,10 @@ def proven(have: Observation) -> Mapping[str, Evidence]:
 
 def refuted(have: Observation) -> Mapping[tuple[str, str], Evidence]:
     """Copies that can't be restored, for all we know: they count for nothing, and are not touched."""
+    return have.once(_refuted)
+
+
+def _refuted(have: Observation) -> Mapping[tuple[str, str], Evidence]:
     return {copy: standing.refuted for copy, standing in standings(have).items() if standing.refuted is not None}
 
 

@@ -1,8 +1,10 @@
 """How instants, ages and sizes are written for people."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 
+@lru_cache(maxsize=4096)
 def instant(when: datetime) -> str:
     """`2025-10-24 02:00Z`: minutes are enough for a reader."""
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")

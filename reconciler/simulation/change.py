@@ -1,13 +1,13 @@
 """One change to a store, as the rules see it: who does it, what was there before, and what they believe meanwhile."""
 
 from datetime import datetime
-from functools import cached_property
 from typing import Literal
 
 from reconciler.simulation.host import SimulatedProcess
 from reconciler.simulation.ledger import Ledger, Turn
 from reconciler.simulation.store import Held, Store
 from reconciler.simulation.truth import ClaimBrief, Folder, Stone, Truth, read
+from reconciler.world.lazily import lazily
 
 
 class Change:
@@ -50,12 +50,12 @@ class Change:
         """They did not sleep between deciding and doing."""
         return not self.turn.reach.slept
 
-    @cached_property
+    @lazily
     def before(self) -> Held | None:
         """What a plain read of the key finds now."""
         return self.store.current(self.key)
 
-    @cached_property
+    @lazily
     def folder(self) -> Folder:
         """All that lies under the backup's id there."""
         return self.truth.folder(self.store, self.database, self.backup)

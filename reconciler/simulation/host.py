@@ -22,11 +22,14 @@ class Host:
         self.processes: dict[int, SimulatedProcess] = {}
         self.remembered: dict[str, bytes] = {}
         self._started = 0
+        self._now = (0.0, timeline.began)
 
     def now(self) -> datetime:
         """Its wall clock, which may be wrong."""
         seconds = self.timeline.seconds * (1.0 + self.drift) + self.offset
-        return self.timeline.began + timedelta(seconds=seconds)
+        if seconds != self._now[0]:
+            self._now = seconds, self.timeline.began + timedelta(seconds=seconds)
+        return self._now[1]
 
     def start(self) -> "SimulatedProcess":
         """A new process. Their numbers come round again, as they do."""

@@ -92,9 +92,11 @@ class Judge:
 
     def _is_so(self, turn: Turn, folder: Folder, copy: Copy | None, at: datetime) -> bool:
         said = copy.state if copy else "gone"
-        states = {self._truth.state(folder, turn.want.name, when) for when in (at, at - LONGEST_LOOK)}
-        if said in states:
-            return True
+        states: set[str] = set()
+        for when in (at, at - LONGEST_LOOK):
+            states.add(self._truth.state(folder, turn.want.name, when))
+            if said in states:
+                return True
         if said == "debris" and states == {"being_written"}:
             return folder.store.now() - folder.visible["intent.json"].stored.modified >= SILENT
         return said == "being_written" and states == {"debris"}

@@ -155,8 +155,10 @@ def nothing_goes_meanwhile(change: Change) -> Iterator[str]:
             yield f"{change}: {name} is frozen"
         if store.current(f"{change.database}/backups/{change.backup}/hold.json"):
             yield f"{change}: it is on hold on {name}"
+        now = change.now - CLOCKS
         for folder in change.truth.folders(store, change.database).values():
-            if change.truth.state(folder, change.database, change.now - CLOCKS) == "impossible":
+            ahead = folder.manifest is not None and folder.manifest.instant > now
+            if ahead and change.truth.state(folder, change.database, now) == "impossible":
                 yield f"{change}: {folder.id} on {name} is dated in the future"
 
 

@@ -1,6 +1,7 @@
 """An object store in memory: what lies in the bucket, whoever asks. Versions, markers, conditions, uploads."""
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import md5
 from threading import Lock
@@ -45,6 +46,8 @@ class Store:
         self.versioned, self.offset, self.lag_seconds = versioned, offset, lag_seconds
         self.objects: dict[str, tuple[Held, ...]] = {}
         """By key, newest version last."""
+        self._keys: list[str] = []
+        """Of these, in order."""
         self.folders: dict[str, Mapping[str, tuple[Held, ...]]] = {}
         """By `{database}/backups/{id}`, what lies below it, by name: another mapping after each change."""
         self.uploads: dict[str, Upload] = {}
@@ -107,11 +110,12 @@ class Store:
     def listing(self, prefix: str, *, versions: bool) -> tuple[Stored, ...]:
         """Ordered by key; of a key, newest version first."""
         objects = self._view()
-        keys = sorted(key for key in objects if key.startswith(prefix))
+        keys = self._keys if objects is self.objects else sorted(objects)
+        keys = keys[bisect_left(keys, prefix) : bisect_left(keys, prefix + _LAST)]
         if versions:
-            return tuple(_shown(held, latest=place == 0) for key in keys for place, held in enumerate(reversed(objects[key])))
+            return tuple(stored for key in keys for stored in _newest_first(objects[key]))
         newest = (objects[key][-1].stored for key in keys)
-        return tuple(msgspec.structs.replace(stored, version=None) for stored in newest if not stored.marker)
+        return tuple(_plain(stored) for stored in newest if not stored.marker)
 
     def begin(self, key: str) -> Upload:
         """A write that is not complete yet."""
@@ -145,10 +149,12 @@ class Store:
         self.changes += 1
         if self.lag_seconds:
             self._past.append((self.timeline.seconds, key, self.objects.get(key, ())))
+        if key not in self.objects and versions:
+            insort(self._keys, key)
         if versions:
             self.objects[key] = versions
-        else:
-            self.objects.pop(key, None)
+        elif self.objects.pop(key, None) is not None:
+            del self._keys[bisect_left(self._keys, key)]
         self._file(key, versions)
 
     def _file(self, key: str, versions: tuple[Held, ...]) -> None:
@@ -168,7 +174,8 @@ class Store:
     def _view(self) -> dict[str, tuple[Held, ...]]:
         """What listings show: what is younger than the lag is not yet in them."""
         edge = self.timeline.seconds - self.lag_seconds
-        self._past = [change for change in self._past if change[0] > edge]
+        if self._past:
+            self._past = [change for change in self._past if change[0] > edge]
         if not self._past:
             return self.objects
         seen = dict(self.objects)
@@ -176,5 +183,15 @@ class Store:
         return {key: versions for key, versions in seen.items() if versions}
 
 
-def _shown(held: Held, *, latest: bool) -> Stored:
-    return held.stored if latest else msgspec.structs.replace(held.stored, latest=False)
+_LAST = "\U0010ffff"
+"""Behind every other character."""
+
+
+def _newest_first(versions: Sequence[Held]) -> Iterator[Stored]:
+    yield versions[-1].stored
+    for held in versions[-2::-1]:
+        yield msgspec.structs.replace(held.stored, latest=False)
+
+
+def _plain(stored: Stored) -> Stored:
+    return stored if stored.version is None else msgspec.structs.replace(stored, version=None)

@@ -24,6 +24,7 @@ class Timeline:
 
     def __init__(self, began: datetime) -> None:
         self.began, self.seconds = began, 0.0
+        self._now = (0.0, began)
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._put_off = 0
         self._runners: list[_Runner] = []
@@ -31,7 +32,9 @@ class Timeline:
 
     def now(self) -> datetime:
         """The true time."""
-        return self.began + timedelta(seconds=self.seconds)
+        if self.seconds != self._now[0]:
+            self._now = self.seconds, self.began + timedelta(seconds=self.seconds)
+        return self._now[1]
 
     def later(self, seconds: float, work: Callable[[], None]) -> None:
         """Do it once that much time has passed, whoever runs then."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import sha256
 from typing import Literal, TypeVar
 
@@ -14,6 +14,7 @@ from reconciler.simulation.signing import signed
 from reconciler.simulation.source import archive_of
 from reconciler.simulation.store import Held, Store
 from reconciler.world.facts import Identity, Instant
+from reconciler.world.lazily import lazily
 
 T = TypeVar("T")
 
@@ -145,7 +146,7 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
     visible: Mapping[str, Held]
     hidden: frozenset[str]
 
-    @cached_property
+    @lazily
     def manifest(self) -> Brief | None:
         """If it is one, and of this backup."""
         held = self.visible.get("manifest.json")
@@ -157,7 +158,7 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
         held = self.visible.get("intent.json")
         return read(held.content, ClaimBrief) if held else None
 
-    @cached_property
+    @lazily
     def tombstones(self) -> list[Stone | None]:
         """None for a torn one."""
         return [self._stone(held) for name, held in sorted(self.visible.items()) if name.startswith("tombstone-")]
@@ -166,12 +167,18 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
         stone = read(held.content, Stone)
         return stone if stone is not None and stone.id == self.id else None
 
-    @cached_property
+    @lazily
     def data(self) -> Mapping[str, Held]:
         known = ("manifest.json", "manifest.sig", "intent.json", "hold.json")
         return {name: held for name, held in self.visible.items() if name not in known and not name.startswith("tombstone-")}
 
-    @cached_property
+    @lazily
+    def is_signed(self) -> bool:
+        """Whether our signature of that very manifest lies beside it."""
+        signature = self.visible.get("manifest.sig")
+        return signature is not None and signature.content == signed(self.visible["manifest.json"].content)
+
+    @lazily
     def all_there(self) -> bool:
         """Whether what the manifest names lies there, as large as it says."""
         sizes = {name: held.stored.size for name, held in self.data.items()}
@@ -253,17 +260,20 @@ class Truth:
 
     def vouched_for(self, folder: Folder, manifest: bytes | None = None) -> bool:
         """Whether the manifest there (or the one that is being written there) is signed by us, where that is asked for."""
-        text = manifest if manifest is not None else folder.visible["manifest.json"].content
+        if not self.pinned:
+            return True
+        if manifest is None:
+            return folder.is_signed
         signature = folder.visible.get("manifest.sig")
-        return not self.pinned or (signature is not None and signature.content == signed(text))
+        return signature is not None and signature.content == signed(manifest)
 
     def state(self, folder: Folder, database: str, now: datetime) -> State:
         """As the table has it, with whoever may be dead counted by what they really are."""
-        manifest, whose = folder.manifest, self.repository(folder.store, database)
-        if manifest is not None and whose is not None and manifest.repository != whose.id:
-            return "foreign"
-        if manifest is not None and not self.vouched_for(folder):
-            return "foreign"
+        manifest = folder.manifest
+        if manifest is not None:
+            whose = self.repository(folder.store, database)
+            if (whose is not None and manifest.repository != whose.id) or not self.vouched_for(folder):
+                return "foreign"
         stones = folder.tombstones
         if stones:
             return _buried(folder, stones, now)

@@ -3,10 +3,10 @@
 An unreachable service is `Unknown`, never empty. All instants are aware and in UTC.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from functools import cached_property
-from typing import Annotated, Generic, Literal, TypeVar
+from operator import is_
+from typing import Annotated, Generic, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,7 @@ from msgspec import Meta
 from reconciler.world.evidence import Chain
 from reconciler.world.fingerprint import Summary
 from reconciler.world.history import Change, HistoryFacts
+from reconciler.world.lazily import lazily
 
 T = TypeVar("T")
 
@@ -337,12 +338,25 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """The union over all known targets, newest first."""
         return self._union
 
+    def once(self, reckon: Callable[..., T], *of: object) -> T:
+        """`reckon(self, *of)`, which rests on nothing else: several duties ask for the same. `of` are compared by `is`."""
+        for did, given, found in self._reckoned:
+            if did is reckon and len(given) == len(of) and all(map(is_, given, of)):
+                return cast(T, found)
+        value = reckon(self, *of)
+        self._reckoned.append((reckon, of, value))
+        return value
+
+    @lazily
+    def _reckoned(self) -> list[tuple[object, tuple[object, ...], object]]:
+        return []
+
     # Every duty asks for these, and thousands of backups take their time: `dict=True` above gives them a place to stay.
-    @cached_property
+    @lazily
     def _known(self) -> Mapping[str, Catalogue]:
         return {name: seen.value for name, seen in sorted(self.catalogues.items()) if isinstance(seen, Known)}
 
-    @cached_property
+    @lazily
     def _union(self) -> tuple["Backup", ...]:
         found: dict[str, dict[str, Copy]] = {}
         for target, catalogue in self.known().items():
@@ -358,9 +372,10 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     id: str
     copies: Mapping[str, Copy]
 
-    @cached_property
+    @lazily
     def _best(self) -> Copy:
-        return min(self.copies.values(), key=lambda copy: STATES.index(copy.state))
+        best = next(iter(self.copies.values()))
+        return best if best.state == "whole" else min(self.copies.values(), key=lambda copy: STATES.index(copy.state))
 
     @property
     def state(self) -> State:
@@ -391,10 +406,15 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def labels(self) -> Mapping[str, str]:
         return self._best.labels
 
-    @cached_property
+    @lazily
     def whole_on(self) -> tuple[str, ...]:
         """Targets with a whole copy, by name."""
         return tuple(sorted(name for name, copy in self.copies.items() if copy.state == "whole"))
+
+    @lazily
+    def held(self) -> tuple[str, ...]:
+        """What the holds on any of its copies say."""
+        return tuple(dict.fromkeys(copy.held for _, copy in sorted(self.copies.items()) if copy.held))
 
     @property
     def partial(self) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from reconciler.backups.catalogue import Seen, copy_of
+from reconciler.backups.keeping import Hold
 from reconciler.backups.layout import HOLD, INTENT, MANIFEST, Held, object_key, put_in_order
 from reconciler.backups.manifest import Manifest, encode
 from reconciler.world.facts import Copy, Owner
@@ -64,6 +65,20 @@ class TestRows:
         put(world, backup, INTENT, claim_text(dead(world) if gone else world.process.begin()))
 
         assert ("whole", writer) == (the_copy(world).state, the_copy(world).writer)
+
+    def test_what_was_looked_at_before_is_seen_as_it_is_now(self, world: World, backup: str) -> None:
+        """Descriptions of whole backups are kept: what comes to lie beside one, or in its place, is seen all the same."""
+        first = the_copy(world)
+        put(world, backup, HOLD, encode(Hold(who="Ana", why="tax", at=NOW)))
+        held = the_copy(world)
+        drop(world, backup, HOLD)
+        (dump,) = manifest_of(world, backup).archive_objects()
+        put(world, backup, dump.name, b"x" * dump.stored_bytes)
+        other = the_copy(world)
+
+        assert ("whole", "whole", "whole") == (first.state, held.state, other.state)
+        assert ("", True, "") == (first.held, "tax" in held.held, other.held)
+        assert first.content == held.content != other.content
 
     def test_a_living_writer_without_a_manifest_is_writing(self, world: World) -> None:
         """Its slot counts as taken."""
