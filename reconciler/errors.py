@@ -39,6 +39,8 @@ class ReconcilerError(Exception):
         super().__init__(what)
         self.what = what
         self.cure = cure
+        self.left_a_part = False
+        """Something was done by half: who comes next would stumble over it."""
 
 
 class BadPolicy(ReconcilerError):

@@ -37,7 +37,7 @@ def store_folder(dump: Dump, room: Room, staging: Staging, put: Put, moved: Prog
 
     Raises what dump and target raise, whichever is first; by then nothing of it is under way any more.
     """
-    counted = _Counted(moved)
+    counted = Counted(moved)
     kept: dict[str, list[bytes]] = {}
     failed: list[BaseException] = []
     futures: list[Future[StoredObject]] = []
@@ -85,7 +85,7 @@ def _refuse_too_many(files: int) -> None:
         raise Refused(what, cure="take dumps.format: custom")
 
 
-class _Counted:
+class Counted:
     """The sum of what passes through all of them."""
 
     def __init__(self, moved: Progress) -> None:

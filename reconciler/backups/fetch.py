@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from reconciler.backups import layout
-from reconciler.backups.directory import file_of
+from reconciler.backups.directory import Counted, file_of
 from reconciler.backups.manifest import Manifest, StoredObject, check_inside, decode, decode_record
 from reconciler.backups.pipeline import Progress, open_object
 from reconciler.backups.records import read_whole
@@ -47,9 +47,9 @@ class Files:
     """The files of a directory archive, read from one target."""
 
     def __init__(self, target: Target, manifest: Manifest, identities: Identities, moved: Progress = lambda _: None) -> None:
-        self._target, self._manifest, self._identities, self._moved = target, manifest, identities, moved
+        self._target, self._manifest, self._identities = target, manifest, identities
+        self._counted = Counted(moved)
         self._stored = {file_of(stored.name): stored for stored in manifest.archive_objects()}
-        self._done = 0
         self._read: set[str] = set()
         self._toc: bytes | None = None
 
@@ -63,12 +63,17 @@ class Files:
         """How large these are, and the table of contents. Raises Corrupt where one is not there."""
         return sum(self._named(name).raw_bytes for name in {TOC, *names})
 
-    def check_complete(self) -> None:
-        """Every file that the table of contents names is there, and no other. Raises Corrupt."""
-        named = {*files_of(read_toc(self.toc()), lambda name: b"".join(self.read(name)))}
+    def size(self, name: str) -> int:
+        """Of one of them, in bytes. Raises Corrupt where it is not there."""
+        return self._named(name).raw_bytes
+
+    def check_complete(self) -> tuple[str, ...]:
+        """Every file that the table of contents names is there, and no other; these, in its order. Raises Corrupt."""
+        named = tuple(files_of(read_toc(self.toc()), lambda name: b"".join(self.read(name))))
         for name in named:
             self._named(name)
-        self._refuse_superfluous(self._stored.keys() - named - {TOC})
+        self._refuse_superfluous(self._stored.keys() - {*named, TOC})
+        return named
 
     def _refuse_superfluous(self, names: Collection[str]) -> None:
         for name in sorted(names)[:1]:
@@ -83,21 +88,36 @@ class Files:
 
     def read(self, name: str) -> Iterator[bytes]:
         """One of them. Raises Corrupt where there is none of that name."""
-        stored, before = self._named(name), self._done
+        stored, moved = self._named(name), self._counted.part()
         self._read.add(name)
-        self._done += stored.stored_bytes
-        return open_object(
-            self._target,
-            self._manifest,
-            stored,
-            identities=self._identities,
-            moved=lambda count: self._moved(before + count),
-        )
+        return open_object(self._target, self._manifest, stored, identities=self._identities, moved=moved)
 
     def _named(self, name: str) -> StoredObject:
         if name not in self._stored:
             raise Corrupt(f"{self._target.name}: {self._manifest.id} has no file {name}, which its table of contents names")
         return self._stored[name]
+
+
+class ChosenFiles:
+    """What a restore reads of a directory archive, file by file: all, or those that are named."""
+
+    def __init__(self, files: Files, only: Collection[str] | None = None) -> None:
+        """Raises Corrupt where one is missing; of all, where one is superfluous, too."""
+        self._files = files
+        self.names = files.check_complete() if only is None else tuple(only)
+        files.raw_bytes(self.names)
+
+    def toc(self) -> bytes:
+        """Its table of contents."""
+        return self._files.toc()
+
+    def raw_bytes(self, name: str) -> int:
+        """How long one is."""
+        return self._files.size(name)
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """One of them, from its beginning."""
+        return self._files.read(name)
 
 
 def read_globals(target: Target, manifest: Manifest, identities: Identities) -> Globals:
@@ -134,12 +154,17 @@ def from_first_good(
     use: Callable[[Target], None],
     told: Callable[[str, ReconcilerError], None],
 ) -> str:
-    """Use the first copy that holds, and say which. One that is damaged or out of reach is told of before the next is tried."""
+    """Use the first copy that holds, and say which. One that is damaged or out of reach is told of before the next is tried.
+
+    None is tried after one that left something done by half.
+    """
     last: ReconcilerError | None = None
     for name in names:
         try:
             use(targets[name])
         except (Corrupt, Absent, Unreachable) as error:
+            if error.left_a_part:
+                raise
             told(name, error)
             last = error
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.backups import fetch as reading
 from reconciler.backups.manifest import Manifest, encode, without
-from reconciler.backups.one_table import one_table
+from reconciler.backups.one_table import Chosen, one_table
 from reconciler.backups.pins import pinned
 from reconciler.backups.pipeline import Progress, read_checked
 from reconciler.backups.toc import read_toc
@@ -30,6 +30,7 @@ from reconciler.world.ports import Target, World
 
 if TYPE_CHECKING:
     from reconciler.postgres.dump import Manners
+    from reconciler.postgres.piped import Pipes
     from reconciler.postgres.spool import Spool
 
 FETCH_TAKES = ("--output", "--raw", "--force")
@@ -52,9 +53,16 @@ def register(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=_jobs,
         default=1,
-        help="so many at once: faster, but not in one transaction, and the archive must fit on disk meanwhile (restore)",
+        help="so many sessions at once: faster for large databases, but not in one transaction; "
+        "unless its format is directory, the archive must fit on disk meanwhile (restore; default: 1, which needs no disk)",
     )
-    group.add_argument("--spool", metavar="FOLDER", type=Path, help="where that is; default: the system's temporary folder")
+    group.add_argument(
+        "--spool",
+        metavar="FOLDER",
+        type=Path,
+        help="keep the archive there, and check all of it before the first job begins; default: "
+        "the system's temporary folder for format custom, nowhere for format directory (restore)",
+    )
     group.add_argument("--raw", action="store_true", help="as it is stored: compressed, and encrypted if it is (fetch)")
     group.add_argument("--force", action="store_true", help="write over an existing file (fetch)")
     group.add_argument(
@@ -222,19 +230,20 @@ def restore(call: Call) -> int:
                 restored = restore_into(
                     conninfo,
                     taken.chunks,
-                    entries=taken.entries,
+                    entries=None if taken.chosen is None else taken.chosen.entries,
                     facts=manifest.dump_facts(),
                     globals=reading.read_globals(target, manifest, found.world.identities),
                     sources=sources,
                     manners=_manners(found.want, session),
-                    spool=_spool(call, taken.raw_bytes),
+                    by_jobs=_by_jobs(call, taken),
                     choices=choices,
                 )
             results.append((restored, taken))
 
         origin = found.read(call, into_database)
     restored, taken = results[-1]
-    call.answer(_restored(found, origin, restored.roles_created, (*taken.left_out, *restored.left_out)))
+    left_out = (*(() if taken.chosen is None else taken.chosen.left_out), *restored.left_out)
+    call.answer(_restored(found, origin, restored.roles_created, left_out))
     return 0
 
 
@@ -243,32 +252,44 @@ class Taken(NamedTuple):
 
     chunks: Iterator[bytes]
     raw_bytes: int
-    entries: tuple[int, ...] | None = None
-    left_out: tuple[str, ...] = ()
+    files: reading.Files | None
+    """Of a directory archive."""
+    chosen: Chosen | None = None
+    """Which part of it; None: all."""
 
 
 def _taken(call: Call, found: Found, target: Target, manifest: Manifest, moved: Progress) -> Taken:
     """All of it; or of a directory archive what one table needs, and which entries these are. Nothing else is fetched."""
-    if call.arguments.table is None:
-        return Taken(reading.archive(target, manifest, found.world.identities, moved), manifest.archive_raw_bytes)
     if manifest.archive != "directory":
+        if call.arguments.table is None:
+            return Taken(reading.archive(target, manifest, found.world.identities, moved), manifest.archive_raw_bytes, None)
         what = f"{found.backup.id} is of format custom: one stream, of which --table can't be fetched alone"
         raise Refused(what, cure="leave it out; or fetch the backup, and use `pg_restore --table`")
     files = reading.Files(target, manifest, found.world.identities, moved)
+    if call.arguments.table is None:
+        return Taken(files.as_tar(), manifest.archive_raw_bytes, files)
     chosen = one_table(read_toc(files.toc()), call.arguments.table)
-    return Taken(files.as_tar(chosen.files), files.raw_bytes(chosen.files), chosen.entries, chosen.left_out)
+    return Taken(files.as_tar(chosen.files), files.raw_bytes(chosen.files), files, chosen)
 
 
-def _spool(call: Call, raw_bytes: int) -> "Spool | None":
+def _by_jobs(call: Call, taken: Taken) -> "Spool | Pipes | None":
+    """One stream; or the files of an archive as they come, unless it is to be kept on disk first, as one that is a file must."""
     from tempfile import gettempdir
 
+    from reconciler.postgres.piped import Pipes
     from reconciler.postgres.spool import Spool
 
-    if call.arguments.jobs == 1:
+    jobs, spool = call.arguments.jobs, call.arguments.spool
+    if jobs == 1:
         return None
-    folder = (call.arguments.spool or Path(gettempdir())).absolute()
+    folder = (spool or Path(gettempdir())).absolute()
+    if taken.files is not None and spool is None:
+        files = reading.ChosenFiles(taken.files, None if taken.chosen is None else taken.chosen.files)
+        return Pipes(
+            jobs=jobs, files=files, folder=folder, cure="name a folder for the archive as --spool, or restore without --jobs"
+        )
     cure = "name a folder with room as --spool, or restore without --jobs, which needs none"
-    return Spool(jobs=call.arguments.jobs, folder=folder, raw_bytes=raw_bytes, cure=cure)
+    return Spool(jobs=jobs, folder=folder, raw_bytes=taken.raw_bytes, cure=cure)
 
 
 def _jobs(text: str) -> int:

@@ -45,6 +45,16 @@ def with_roles(chunks: Iterable[bytes], names: Mapping[str, str]) -> Iterator[by
     yield from made
 
 
+def toc_with_roles(toc: bytes, names: Mapping[str, str]) -> bytes:
+    """The same for the file `toc.dat` of a directory archive. Raises Corrupt."""
+    if not names:
+        return toc
+    try:
+        return _Contents(toc, names, TAR).changed()
+    except IndexError as error:
+        raise Corrupt("the archive ends within its table of contents", cure="check the backup") from error
+
+
 def _changed(start: bytearray, names: Mapping[str, str]) -> tuple[bytes, bytes] | None:
     """The table of contents under other names, and what followed it; None where more bytes are needed."""
     try:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,8 @@ class Child:
 
     `heard`: what it writes to stdout is kept with its complaints; it is fed then. `folder`: where it runs; ours if not said.
     `output`: where a fed program's stdout goes. `server`: it is one, run as that account (None: as ourselves). `hear` gets each
-    line of stderr, however many there are; by default the first ones are kept.
+    line of stderr, however many there are; by default the first ones are kept. `keeps`: descriptors that it holds
+    open too.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Child:
         output: int = subprocess.DEVNULL,
         server: Account | Literal[False] | None = False,
         hear: Callable[[str], None] | None = None,
+        keeps: Collection[int] = (),
     ) -> None:
         self._listener = hear or self._keep
         lifeline, self._lifeline = os.pipe()
@@ -53,7 +55,7 @@ class Child:
                 stderr=subprocess.STDOUT if heard else subprocess.PIPE,
                 cwd=folder,
                 env=dict(environment),
-                pass_fds=(lifeline,),
+                pass_fds=(lifeline, *keeps),
                 start_new_session=True,  # Ctrl-C is ours to hear; and the group's number is the guardian's
                 bufsize=0,
             )
@@ -89,13 +91,13 @@ class Child:
         if self._process.stdin is not None:
             self._process.stdin.close()
 
-    def finish(self, check: Callable[[], None]) -> int:
+    def finish(self, check: Callable[[], None], *, look_seconds: float = LOOK_SECONDS) -> int:
         """Wait for a program that has all it needs, and say how it ended: its exit code, or minus the signal.
 
-        `check` is called now and then meanwhile, and ends the waiting by raising.
+        `check` is called that often meanwhile, and ends the waiting by raising.
         """
         while self._hearing.is_alive():
-            self._hearing.join(LOOK_SECONDS)
+            self._hearing.join(look_seconds)
             check()
         return self.end()
 

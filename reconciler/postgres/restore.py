@@ -1,14 +1,14 @@
 """Puts an archive into an empty database: all of it in one transaction, or nothing; or by several jobs, which is faster."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import LiteralString
 
 import msgspec
 
 from reconciler.errors import Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.postgres import catalog, client
-from reconciler.postgres.archive_roles import with_roles
+from reconciler.postgres.archive_roles import toc_with_roles, with_roles
 from reconciler.postgres.child import Child
 from reconciler.postgres.conninfo import ChildAddress, Conninfo
 from reconciler.postgres.contents import listing, use_list
@@ -16,9 +16,10 @@ from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import first_error, from_words, translated
 from reconciler.postgres.flow import Watch, feed
 from reconciler.postgres.hosted import refuse_source, restorable, was_hosted, without_host
+from reconciler.postgres.piped import LOOK_SECONDS, Piped, Pipes, piped
 from reconciler.postgres.roles import create_roles, finish_database, rename_roles, without_roles
 from reconciler.postgres.session import NOTICE_MILLISECONDS, Session, session, time_limit, unlimited, watches_clients
-from reconciler.postgres.spool import Spool, spooled
+from reconciler.postgres.spool import Spool, beginning, spooled
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
 
 NAMED = 5
@@ -75,7 +76,7 @@ def restore_into(
     globals: Globals,  # noqa: A002  the port's word for them
     sources: Sequence[Identity],
     manners: Manners,
-    spool: Spool | None = None,
+    by_jobs: Spool | Pipes | None = None,
     choices: Choices = AS_IT_WAS,
     entries: Sequence[int] | None = None,
 ) -> Restored:
@@ -84,8 +85,9 @@ def restore_into(
     Raises Refused, before a byte is read, if the database is not empty, is one of `sources`, or differs in encoding or locale,
     or if the server lacks an extension, a tablespace or a role that is mapped to.
     Whatever is raised later (what `chunks` raises goes through), nothing of the archive stays; roles that were created do.
-    With a `spool`, the archive is kept on disk and found sound first, and several jobs restore it: then a failure of
-    pg_restore's own leaves part of it in the database. `entries`: those of its table of contents that are restored; None: all.
+    `by_jobs`: by several sessions, after which a failure leaves part of it in the database: with a Spool, the archive is kept on
+    disk and found sound before they begin; with Pipes, its files are read instead of `chunks`, while they work.
+    `entries`: those of its table of contents that are restored; None: all.
     """
     with session(conninfo, "reconciler/restore") as connection:
         with translated(conninfo, "cannot restore into"), time_limit(connection):
@@ -112,23 +114,45 @@ def restore_into(
             settings["client_connection_check_interval"] = NOTICE_MILLISECONDS
         address = pinned.for_child("reconciler/restore", settings)
     words = [*(NO_ROLES if choices.no_roles else ()), *(("--no-tablespaces",) if choices.no_tablespaces else ())]
-    mapped: Iterable[bytes] = with_roles(chunks, choices.roles)
-    if entries is None and was_hosted(globals):
-        listed, mapped = listing(program, mapped, manners)
-        entries, hosts_entries = restorable(listed.entries)
-        left_out += hosts_entries
+    run = Run(program=program, address=address, conninfo=pinned, manners=manners, words=tuple(words))
     with ExitStack() as held:
-        if entries is not None:
-            words.append(f"--use-list={held.enter_context(use_list(entries)).name}")
-        run = Run(program=program, address=address, conninfo=pinned, manners=manners, words=tuple(words))
-        if spool is None:
-            _restore(run, mapped)
+        pipes = None
+        if isinstance(by_jobs, Pipes):
+            toc = toc_with_roles(by_jobs.files.toc(), choices.roles)
+            pipes = held.enter_context(piped(by_jobs, toc, manners, run.doing))
+        source = with_roles(chunks, choices.roles) if pipes is None else beginning(pipes.path)
+        chosen = _chosen(run, source, entries, globals)
+        left_out += chosen.left_out
+        if chosen.entries is not None:
+            run = run.told(f"--use-list={held.enter_context(use_list(chosen.entries)).name}")
+        if pipes is not None:
+            _restore_from_pipes(run, pipes)
+        elif isinstance(by_jobs, Spool):
+            _restore_by_jobs(run, chosen.chunks, by_jobs)
         else:
-            _restore_by_jobs(run, mapped, spool)
+            _restore(run, chosen.chunks)
     finishing = translated(conninfo, "cannot finish the restore into")
     with session(pinned, "reconciler/restore") as connection, finishing, time_limit(connection):
         left_out += finish_database(connection, without_roles(wanted) if choices.no_roles else wanted)
     return Restored(target=target, client_version=program.version, roles_created=created, left_out=tuple(left_out))
+
+
+class _Chosen(msgspec.Struct, frozen=True, kw_only=True):
+    """What of an archive is restored."""
+
+    entries: Sequence[int] | None
+    """None: all."""
+    chunks: Iterable[bytes]
+    left_out: Sequence[str] = ()
+
+
+def _chosen(run: "Run", chunks: Iterable[bytes], entries: Sequence[int] | None, wanted: Globals) -> _Chosen:
+    """All but what its host put there for itself, unless entries were chosen already."""
+    if entries is not None or not was_hosted(wanted):
+        return _Chosen(entries=entries, chunks=chunks)
+    listed, whole = listing(run.program, chunks, run.manners)
+    numbers, left_out = restorable(listed.entries)
+    return _Chosen(entries=numbers, chunks=whole, left_out=left_out)
 
 
 def _check_target(target: SourceFacts, facts: DumpFacts, sources: Sequence[Identity], conninfo: Conninfo) -> None:
@@ -245,6 +269,15 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     words: tuple[str, ...]
     """What it is told beside where to."""
 
+    @property
+    def doing(self) -> str:
+        """For people."""
+        return f"restoring into {self.conninfo.place}"
+
+    def told(self, word: str) -> "Run":
+        """The same with one word more."""
+        return msgspec.structs.replace(self, words=(*self.words, word))
+
     def argv(self, *more: str) -> list[str]:
         """All that it is told."""
         program = str(self.program.folder / "pg_restore")
@@ -253,11 +286,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 def _restore(run: Run, chunks: Iterable[bytes]) -> None:
     child = Child(run.argv("--single-transaction"), environment=run.address.environment, fed=True)
-    doing = f"restoring into {run.conninfo.place}"
+    watch = Watch(run.manners.clock, run.manners.stop, run.manners.patience, run.doing)
     try:
-        was_fed = feed(child, _but_last_late(chunks), Watch(run.manners.clock, run.manners.stop, run.manners.patience, doing))
+        was_fed = feed(child, _but_last_late(chunks), watch)
         # The indexes are built from now on, and take as long as they take.
-        code = child.finish(Watch(run.manners.clock, run.manners.stop, None, doing).check)
+        code = child.finish(Watch(run.manners.clock, run.manners.stop, None, run.doing).check)
     finally:
         # Never an end of file first: a program that is still fed must not take what it has for the whole.
         child.end()
@@ -270,19 +303,41 @@ def _restore(run: Run, chunks: Iterable[bytes]) -> None:
 
 
 def _restore_by_jobs(run: Run, chunks: Iterable[bytes], spool: Spool) -> None:
-    doing = f"restoring into {run.conninfo.place}"
-    reading = Watch(run.manners.clock, run.manners.stop, run.manners.patience, f"reading what is {doing}")
+    reading = Watch(run.manners.clock, run.manners.stop, run.manners.patience, f"reading what is {run.doing}")
     with spooled(chunks, spool, reading) as path:
         child = Child(run.argv(f"--jobs={spool.jobs}", str(path)), environment=run.address.environment)
-        try:
-            code = child.finish(Watch(run.manners.clock, run.manners.stop, None, doing).check)
+        with _in_part(run.conninfo):
+            try:
+                code = child.finish(Watch(run.manners.clock, run.manners.stop, None, run.doing).check)
+            finally:
+                child.end()
             _refuse_failure(code, child, run.conninfo)
-        except ReconcilerError as error:
-            cure = f"{error.cure}; " if error.cure else ""
-            error.cure = f"{cure}part of it was restored: drop {run.conninfo.place} before trying again"
-            raise
+
+
+def _restore_from_pipes(run: Run, folder: Piped) -> None:
+    argv = run.argv(f"--jobs={folder.jobs}", str(folder.path))
+    child = Child(argv, environment=run.address.environment, keeps=folder.keeps)
+    with _in_part(run.conninfo):
+        try:
+            code = child.finish(folder.look, look_seconds=LOOK_SECONDS)
         finally:
             child.end()
+        if code:
+            folder.raise_failure()
+        _refuse_failure(code, child, run.conninfo)
+        folder.check_all_read()
+
+
+@contextmanager
+def _in_part(conninfo: Conninfo) -> Iterator[None]:
+    """Says of what goes wrong in the body that it left something behind."""
+    try:
+        yield
+    except ReconcilerError as error:
+        cure = f"{error.cure}; " if error.cure else ""
+        error.cure = f"{cure}part of it was restored: drop {conninfo.place} before trying again"
+        error.left_a_part = True
+        raise
 
 
 def _refuse_failure(code: int, child: Child, conninfo: Conninfo) -> None:

@@ -26,7 +26,7 @@ from reconciler.world.staging import FolderStaging
 
 CUSTOM = b"PGDMP"
 TOC = "toc.dat"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
 
 class Spool(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +103,7 @@ def _unpack(chunks: Iterator[bytes], folder: Path) -> None:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as archive:
             for member in archive:
                 content = archive.extractfile(member)
-                if not _NAME.fullmatch(member.name) or content is None:
+                if not NAME.fullmatch(member.name) or content is None:
                     raise Corrupt(f"the archive has a file {member.name!r}, which pg_dump does not write")
                 with (folder / member.name).open("xb") as file:
                     shutil.copyfileobj(content, file, 1 << 20)

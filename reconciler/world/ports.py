@@ -237,6 +237,23 @@ class DumpFile(Protocol):
         """All its bytes, once; it is gone afterwards. Raises Unreachable when the dump has failed meanwhile."""
 
 
+class ArchiveFiles(Protocol):
+    """A directory archive that is read back, file by file; several of them at a time, each by a thread of its own."""
+
+    def toc(self) -> bytes:
+        """Its table of contents. Raises Corrupt."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All other files that are read: those that pg_restore asks for, in about that order. Raises Corrupt where one lacks."""
+
+    def raw_bytes(self, name: str) -> int:
+        """How long it is."""
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """All its bytes; each part was checked before, the whole before the last chunk comes. Raises Corrupt, NoKey."""
+
+
 class Dump(Protocol):
     """A dump in progress, on one exported snapshot."""
 

@@ -74,6 +74,19 @@ def test_a_copy_that_is_gone(fetching: Fetching) -> None:
     assert ["primary: Absent"] == fetching.told
 
 
+def test_something_was_left_behind(fetching: Fetching) -> None:
+    """Another copy would only stumble over it, and what was wrong would not be said last."""
+
+    def use(_target: Target) -> None:
+        error = Corrupt("half of it is there")
+        error.left_a_part = True
+        raise error
+
+    with pytest.raises(Corrupt, match="half of it is there"):
+        from_first_good(fetching.world.targets, ("primary", "offsite"), use, lambda name, _: fetching.told.append(name))
+    assert [] == fetching.told
+
+
 def test_no_copy_holds(fetching: Fetching) -> None:
     """The last failure goes through, both were told of."""
     fetching.spoil("primary")

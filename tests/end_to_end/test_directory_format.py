@@ -61,13 +61,13 @@ def _empty(stand: Stand, name: str) -> str:
     return stand.admin_url.rpartition("/")[0] + f"/{name}"
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_restored(directory: Stand, jobs: str) -> None:
-    """In one transaction from a stream, or by several sessions from a folder that is gone afterwards."""
+@pytest.mark.parametrize("how", ["--jobs 1", "--jobs 2", "--jobs 2 --spool staging"])
+def test_restored(directory: Stand, how: str) -> None:
+    """In one transaction from a stream; by several sessions as the files come, or from a folder that is gone afterwards."""
     directory.run("apply", "--yes")
     (backup,) = directory.backups()
 
-    directory.run("backups", "restore", backup["id"], "--into", _empty(directory, "restored"), "--jobs", jobs)
+    directory.run("backups", "restore", backup["id"], "--into", _empty(directory, "restored"), *how.split())
 
     for table in ("guests", "rooms", "reservations"):
         assert _count(directory, "hotel", table) == _count(directory, "restored", table) > 0

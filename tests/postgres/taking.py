@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from reconciler.backups.tarred import as_tar
 from reconciler.postgres.dump import Manners
+from reconciler.postgres.piped import Pipes
 from reconciler.postgres.restore import Restored, restore_into
 from reconciler.postgres.source import PostgresSource
 from reconciler.postgres.spool import Spool
@@ -36,7 +37,9 @@ def take(source: PostgresSource) -> Taken:
         return Taken(list(dump.chunks()), dump.facts, dump.globals)
 
 
-def put(url: str, taken: Taken, manners: Manners, *, sources: tuple[Identity, ...] = (), spool: Spool | None = None) -> Restored:
+def put(
+    url: str, taken: Taken, manners: Manners, *, sources: tuple[Identity, ...] = (), by_jobs: Spool | Pipes | None = None
+) -> Restored:
     return restore_into(
         parse(url, field="url"),
         taken.chunks,
@@ -44,5 +47,5 @@ def put(url: str, taken: Taken, manners: Manners, *, sources: tuple[Identity, ..
         globals=taken.globals,
         sources=sources,
         manners=manners,
-        spool=spool,
+        by_jobs=by_jobs,
     )

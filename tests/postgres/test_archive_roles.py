@@ -153,7 +153,7 @@ def test_a_whole_database_under_other_roles(
         globals=taken.globals,
         sources=(),
         manners=manners,
-        spool=Spool(jobs=jobs, folder=tmp_path, raw_bytes=1, cure="") if jobs > 1 else None,
+        by_jobs=Spool(jobs=jobs, folder=tmp_path, raw_bytes=1, cure="") if jobs > 1 else None,
         choices=Choices(roles=roles),
     )
 
@@ -188,7 +188,7 @@ def test_an_archive_that_tells_where_its_data_lie(
         globals=taken.globals,
         sources=(),
         manners=manners,
-        spool=Spool(jobs=jobs, folder=tmp_path, raw_bytes=1, cure="") if jobs > 1 else None,
+        by_jobs=Spool(jobs=jobs, folder=tmp_path, raw_bytes=1, cure="") if jobs > 1 else None,
         choices=Choices(roles={role: longer}),
     )
 

@@ -73,7 +73,7 @@ def test_they_are_left_out_of_a_restore(hosted: Taken, postgres18: Server, targe
     folder = Path(tempfile.gettempdir())
     spool = Spool(jobs=jobs, folder=folder, raw_bytes=sum(map(len, hosted.chunks)), cure="") if jobs > 1 else None
 
-    restored = put(postgres18.url(target), hosted, manners, spool=spool)
+    restored = put(postgres18.url(target), hosted, manners, by_jobs=spool)
 
     assert 3 == sum("Neon's own role" in says for says in restored.left_out)
     assert "cloud_admin" not in restored.roles_created

@@ -35,7 +35,7 @@ def test_a_database_with_everything_comes_back(postgres: Server, open_source: Op
     """What several jobs restore has the very pg_dump text of the original."""
     original, copy = odd_database(postgres), postgres.new_database(options="TEMPLATE template0")
 
-    put(postgres.url(copy), take(open_source(postgres.url(original))), manners, spool=spool(tmp_path))
+    put(postgres.url(copy), take(open_source(postgres.url(original))), manners, by_jobs=spool(tmp_path))
 
     assert postgres.schema_text(original) == postgres.schema_text(copy)
     assert not list(tmp_path.iterdir())
@@ -52,7 +52,7 @@ def test_the_archive_has_no_name(postgres: Server, open_source: Open, manners: M
             yield chunk
             seen.extend(tmp_path.iterdir())
 
-    put(postgres.url(copy), with_chunks(taken, chunks()), manners, spool=spool(tmp_path))
+    put(postgres.url(copy), with_chunks(taken, chunks()), manners, by_jobs=spool(tmp_path))
 
     assert ["t"] == tables(postgres, copy)
     assert seen == []
@@ -64,7 +64,7 @@ def test_no_room(postgres: Server, open_source: Open, manners: Manners, tmp_path
     copy = postgres.new_database(options="TEMPLATE template0")
 
     with pytest.raises(Refused, match="has room for"):
-        put(postgres.url(copy), with_chunks(taken, _never()), manners, spool=spool(tmp_path, raw_bytes=1 << 60))
+        put(postgres.url(copy), with_chunks(taken, _never()), manners, by_jobs=spool(tmp_path, raw_bytes=1 << 60))
     assert tables(postgres, copy) == []
 
 
@@ -74,7 +74,7 @@ def test_no_such_folder(postgres: Server, open_source: Open, manners: Manners, t
     copy = postgres.new_database(options="TEMPLATE template0")
 
     with pytest.raises(Refused, match="cannot keep the archive in") as refusal:
-        put(postgres.url(copy), taken, manners, spool=spool(tmp_path / "nowhere"))
+        put(postgres.url(copy), taken, manners, by_jobs=spool(tmp_path / "nowhere"))
     assert refusal.value.cure == "name another folder"
 
 
@@ -113,7 +113,7 @@ def test_a_bad_archive_restores_nothing(postgres: Server, open_source: Open, man
         raise Corrupt("its last part is not what was written")
 
     with pytest.raises(Corrupt, match="its last part"):
-        put(postgres.url(copy), with_chunks(taken, spoilt()), manners, spool=spool(tmp_path))
+        put(postgres.url(copy), with_chunks(taken, spoilt()), manners, by_jobs=spool(tmp_path))
     assert tables(postgres, copy) == []
     assert not list(tmp_path.iterdir())
 
@@ -128,7 +128,7 @@ def test_a_failure_on_the_way_says_what_it_left(postgres: Server, open_source: O
     postgres.execute(f"GRANT CREATE ON SCHEMA public TO {role}; REVOKE USAGE ON LANGUAGE sql FROM PUBLIC", copy)
 
     with pytest.raises(ReconcilerError) as failure:
-        put(postgres.url(copy, user=role), taken, manners, spool=spool(tmp_path))
+        put(postgres.url(copy, user=role), taken, manners, by_jobs=spool(tmp_path))
     assert "part of it was restored: drop" in failure.value.cure
     assert not list(tmp_path.iterdir())
 
