@@ -7,6 +7,7 @@ may have gets nothing. Data is passed on as it is. PostgreSQL's src/bin/pg_dump/
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from tarfile import BLOCKSIZE, GNU_FORMAT, HeaderError, TarInfo
+from types import MappingProxyType
 
 from reconciler.errors import Corrupt, Refused
 
@@ -50,7 +51,7 @@ def toc_with_roles(toc: bytes, names: Mapping[str, str]) -> bytes:
     if not names:
         return toc
     try:
-        return _Contents(toc, names, TAR).changed()
+        return Contents(toc, names, TAR).changed()
     except IndexError as error:
         raise Corrupt("the archive ends within its table of contents", cure="check the backup") from error
 
@@ -59,7 +60,7 @@ def _changed(start: bytearray, names: Mapping[str, str]) -> tuple[bytes, bytes] 
     """The table of contents under other names, and what followed it; None where more bytes are needed."""
     try:
         if b"PGDMP".startswith(start[:5]):
-            contents = _Contents(bytes(start), names, CUSTOM)
+            contents = Contents(bytes(start), names, CUSTOM)
             return contents.changed(), bytes(start[contents.at :])
         return _changed_tar(bytes(start), names)
     except IndexError as error:
@@ -82,7 +83,7 @@ def _changed_tar(start: bytes, names: Mapping[str, str]) -> tuple[bytes, bytes]:
     padded = end + -info.size % BLOCKSIZE
     if len(start) < padded:
         raise IndexError
-    made = _Contents(start[BLOCKSIZE:end], names, TAR).changed()
+    made = Contents(start[BLOCKSIZE:end], names, TAR).changed()
     info.size = len(made)
     return info.tobuf(GNU_FORMAT) + made + bytes(-len(made) % BLOCKSIZE), start[padded:]
 
@@ -117,16 +118,21 @@ def _mapped(token: str, names: Mapping[str, str]) -> str:
     return '"' + names[bare].replace('"', '""') + '"'
 
 
-class _Contents:
+class Contents:
     """A header and a table of contents, read entry by entry. IndexError: more bytes are needed."""
 
-    def __init__(self, data: bytes, names: Mapping[str, str], kind: int) -> None:
-        self._data, self.at, self._names, self._kind = data, 0, names, kind
+    def __init__(
+        self, data: bytes, names: Mapping[str, str], kind: int, numbers: Mapping[int, int] = MappingProxyType({})
+    ) -> None:
+        """`numbers`: what entries are called that are called by another number from now on."""
+        self._data, self.at, self._names, self._kind, self._numbers = data, 0, names, kind, numbers
+        self.data_files: dict[int, str] = {}
+        """Each table's rows: number → file, of a directory archive."""
         self._made = bytearray()
         self._copied = 0
 
     def changed(self) -> bytes:
-        """All of it, with other names."""
+        """All of it, with other names and numbers."""
         if self._take(5) != b"PGDMP":
             raise Corrupt("this is no archive that pg_dump wrote with --format=custom", cure="check the backup")
         major, minor, _, self._int_size, self._offset_size, kind = self._take(6)
@@ -146,7 +152,10 @@ class _Contents:
         return bytes(self._made) + self._data[self._copied : self.at]
 
     def _entry(self) -> None:
-        self._integer()
+        begin = self.at
+        number = self._integer()
+        if number in self._numbers:
+            self._replace(begin, self.at, b"\0" + self._numbers[number].to_bytes(self._int_size, "little"))
         self._integer()
         self._text()
         self._text()
@@ -160,15 +169,26 @@ class _Contents:
             self._integer()
         self._replaced(lambda owner: self._names.get(owner, owner))
         self._text()
-        while self._text() is not None:
+        while self._dependency():
             pass
         if self._kind == TAR:
-            self._text()  # the file that its data are in
+            file = (self._text() or b"").decode("utf-8", "replace")
+            if file and desc == "TABLE DATA":
+                self.data_files[number] = file
             return
         flag = self.at
         if self._take(1 + self._offset_size)[0] == OFFSET_IS_SET:
             # Written to a file, not to a pipe as ours are: what moves now would be looked for where it was.
             self._replace(flag, flag + 1, bytes([OFFSET_IS_NOT_SET]))
+
+    def _dependency(self) -> bool:
+        """False where there are no more."""
+        begin = self.at
+        text = self._text()
+        if text and text.isdigit() and int(text) in self._numbers:
+            new = str(self._numbers[int(text)]).encode()
+            self._replace(begin, self.at, b"\0" + len(new).to_bytes(self._int_size, "little") + new)
+        return text is not None
 
     def _replaced(self, change: Callable[[str], str]) -> None:
         begin = self.at

@@ -59,8 +59,8 @@ def piped(pipes: Pipes, toc: bytes, manners: Manners, doing: str) -> "Iterator[P
         holds = [held.enter_context(_hold()) for _ in range(pipes.jobs)]
         made = Piped(path, pipes.files, holds, manners, doing)
         held.callback(made.close)
-        names = pipes.files.names
-        _refuse_strange(names)
+        _refuse_strange(pipes.files.names)
+        names = sorted(pipes.files.names, key=lambda name: _turn(name, pipes.files))
         lists = [name for name in names if name.endswith(".toc")]
         for name, content in ((TOC, toc), *((name, b"".join(pipes.files.read(name))) for name in lists)):
             with on_disk(f"cannot keep the archive's lists in {pipes.folder}", cure=pipes.cure):
@@ -71,6 +71,11 @@ def piped(pipes: Pipes, toc: bytes, manners: Manners, doing: str) -> "Iterator[P
                     os.mkfifo(path / name, 0o600)
                     made.expect(name)
         yield made
+
+
+def _turn(name: str, files: ArchiveFiles) -> tuple[int, int]:
+    """When it is opened, about: large objects as their lists have them; tables by their size, the largest first."""
+    return (0, 0) if name.startswith("blob") else (1, -files.raw_bytes(name))
 
 
 def _refuse_strange(names: Sequence[str]) -> None:

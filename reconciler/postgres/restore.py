@@ -8,6 +8,7 @@ import msgspec
 
 from reconciler.errors import Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.postgres import catalog, client
+from reconciler.postgres.archive_order import largest_first
 from reconciler.postgres.archive_roles import toc_with_roles, with_roles
 from reconciler.postgres.child import Child
 from reconciler.postgres.conninfo import ChildAddress, Conninfo
@@ -118,8 +119,9 @@ def restore_into(
     with ExitStack() as held:
         pipes = None
         if isinstance(by_jobs, Pipes):
-            toc = toc_with_roles(by_jobs.files.toc(), choices.roles)
-            pipes = held.enter_context(piped(by_jobs, toc, manners, run.doing))
+            ordered = largest_first(toc_with_roles(by_jobs.files.toc(), choices.roles), by_jobs.files.raw_bytes)
+            pipes = held.enter_context(piped(by_jobs, ordered.toc, manners, run.doing))
+            entries = None if entries is None else [ordered.numbers.get(number, number) for number in entries]
         source = with_roles(chunks, choices.roles) if pipes is None else beginning(pipes.path)
         chosen = _chosen(run, source, entries, globals)
         left_out += chosen.left_out

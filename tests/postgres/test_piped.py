@@ -107,11 +107,28 @@ def test_a_database_with_everything_comes_back(
     assert [] == list(case.pipes.iterdir())
 
 
+def test_the_largest_table_comes_first(postgres: Server, open_source: Open, manners: Manners, tmp_path: Path) -> None:
+    """Of tables that were made in another order; what is left last is small."""
+    sizes = (2000, 50, 9000, 400, 100_000)
+    tables = [f"CREATE TABLE t{rows} AS SELECT i, repeat('x', 100) AS x FROM generate_series(1, {rows}) i" for rows in sizes]
+    case = Case(postgres, open_source, tmp_path, postgres.new_database("; ".join(tables)))
+    begun: list[int] = []
+    files = Folder(case.archive, lambda name, number: begun.append(files.raw_bytes(name)) if number == 0 else None)
+
+    case.put(files, manners)
+
+    # One session is at the largest for as long as the other takes for the rest.
+    assert max(begun) in begun[:2]
+    begun.remove(max(begun))
+    assert sorted(begun, reverse=True) == begun
+    assert [*sizes] == [case.rows(f"t{rows}") for rows in sizes]
+
+
 def test_files_that_are_opened_in_another_order(postgres: Server, open_source: Open, manners: Manners, tmp_path: Path) -> None:
     """Whichever are opened first, however many there are."""
     case = Case(postgres, open_source, tmp_path, postgres.new_database(MANY))
     files = Folder(case.archive)
-    files.names.reverse()
+    files.names.sort(key=lambda name: name[-5:])
 
     case.put(files, manners)
 
