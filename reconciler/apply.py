@@ -105,7 +105,7 @@ def _create(
         if not steps:
             break
         last = None
-        made = dict(_perform_all(world, want, steps, lambda: {step.action.id for step in agree_on(look()).steps}))
+        made = dict(_perform_all(world, want, steps, lambda: {step.action.id for step in agree_on(look()).steps}, lease))
         outcomes |= made
         if not any(outcome.result == "done" for several in made.values() for outcome in several):
             break
@@ -120,7 +120,11 @@ def _look(world: World, look: Callable[[], Plan]) -> Looked:
 
 
 def _perform_all(
-    world: World, want: DatabasePolicy, steps: Sequence[Step], still_planned: Callable[[], Collection[str]]
+    world: World,
+    want: DatabasePolicy,
+    steps: Sequence[Step],
+    still_planned: Callable[[], Collection[str]],
+    lease: Claim | Unreachable,
 ) -> Iterator[tuple[str, tuple[Outcome, ...]]]:
     """Those that still are planned when their turn comes: after a copy of hours, another slot may be due."""
     looked, planned = world.clock.now(), {step.action.id for step in steps}
@@ -128,7 +132,14 @@ def _perform_all(
         if world.clock.now() - looked > FRESH:
             looked, planned = world.clock.now(), set(still_planned())
         if step.action.id in planned:
-            yield step.action.id, _perform(world, want, step)
+            yield step.action.id, _perform(_behind(world, step, lease, looked), want, step)
+
+
+def _behind(world: World, step: Step, lease: Claim | Unreachable, looked: datetime) -> World:
+    """What changes something needs the lease when it is done, too; what only creates does not."""
+    if step.action.effect != "change" or isinstance(lease, Unreachable):
+        return world
+    return msgspec.structs.replace(world, fence=lambda: _check(world, lease, looked))
 
 
 def _delete(
@@ -159,7 +170,7 @@ def _delete(
     if not steps:
         return Applied(outcomes=(*before, *skipped), not_approved=agreed.not_approved, after=fresh)
     fenced = {name: Fenced(target, lease, lambda: _still_fresh(world, looked)) for name, target in world.targets.items()}
-    behind = msgspec.structs.replace(world, targets=fenced)
+    behind = msgspec.structs.replace(world, targets=fenced, fence=lambda: _check(world, lease, looked))
     outcomes = [outcome for step in steps for outcome in _perform(behind, want, step)]
     return Applied(outcomes=(*before, *outcomes, *skipped), not_approved=agreed.not_approved, after=look())
 
@@ -167,7 +178,13 @@ def _delete(
 def _still_fresh(world: World, looked: datetime) -> None:
     """A machine that was stopped meanwhile goes on with its lease renewed, and knows nothing of what happened since."""
     if world.clock.now() - looked > FRESH:
-        raise Conflict(f"this deletion rests on what was seen more than {age(FRESH)} ago", cure="run again")
+        raise Conflict(f"this rests on what was seen more than {age(FRESH)} ago", cure="run again")
+
+
+def _check(world: World, lease: Claim, looked: datetime) -> None:
+    """At a provider, an effect may have to wait for others' for long."""
+    lease.check()
+    _still_fresh(world, looked)
 
 
 def _deletes(step: Step) -> bool:

@@ -66,11 +66,11 @@ class ShortenWindow(_SetWindow, frozen=True, kw_only=True, tag="shorten_window")
 
 
 def history_of(world: World) -> History:
-    """Of the provider. Raises Refused where it keeps none."""
+    """Of the provider, behind the world's fence. Raises Refused where it keeps none."""
     history = world.provider.history()
     if history is None:
         raise Refused("the provider keeps no history")
-    return history
+    return history.fenced(world.fence)
 
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:

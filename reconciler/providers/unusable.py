@@ -1,6 +1,6 @@
 """A provider that could not be opened: there all the same, and saying why whenever it is asked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import NoReturn
@@ -25,6 +25,10 @@ class NoHistory:
     def facts(self) -> HistoryFacts:
         """Raises."""
         _again(self._error)
+
+    def fenced(self, check: Callable[[], None]) -> "NoHistory":
+        """The same: nothing is ever sent."""
+        return self
 
     def open(self, point: datetime, *, use: str, until: datetime) -> AbstractContextManager[Source]:
         """Raises."""

@@ -14,7 +14,7 @@ from reconciler.simulation.reach import Reach
 from reconciler.simulation.source import Database, SimulatedDump, SimulatedSource
 from reconciler.world.facts import Identity
 from reconciler.world.history import MARK, BranchFacts, HistoryFacts, SnapshotFacts, branch_name, use_of
-from reconciler.world.ports import AS_USUAL, DumpOptions, Source
+from reconciler.world.ports import AS_USUAL, DumpOptions, Source, no_fence
 
 T = TypeVar("T")
 
@@ -53,6 +53,13 @@ class SimulatedHistory:
     def __init__(self, name: str, project: Project, database: Database, reach: Reach) -> None:
         self.name = self._name = name
         self._project, self._database, self._reach = project, database, reach
+        self.fence: Callable[[], None] = no_fence
+
+    def fenced(self, check: Callable[[], None]) -> "SimulatedHistory":
+        """The same behind it."""
+        made = SimulatedHistory(self.name, self._project, self._database, self._reach)
+        made.fence = check
+        return made
 
     def facts(self) -> HistoryFacts:
         """Complete, or it raises."""
@@ -80,10 +87,12 @@ class SimulatedHistory:
 
     def set_window(self, window: timedelta, *, expect: timedelta) -> None:
         """Raises Conflict, Refused."""
+        self.fence()
         self._change("set window", "", partial(self._project.set_window, window, expect=expect, by=self._reach.process))
 
     def set_schedule(self, schedule: Sequence[Firing], *, expect: Sequence[Firing]) -> None:
         """Raises Conflict, Refused."""
+        self.fence()
         put = partial(self._project.set_schedule, tuple(schedule), expect=tuple(expect), by=self._reach.process)
         self._change("set schedule", "", put)
 
@@ -94,15 +103,18 @@ class SimulatedHistory:
 
     def delete_snapshot(self, snapshot: SnapshotFacts) -> None:
         """Raises Conflict."""
+        self.fence()
         gone = partial(self._project.delete_snapshot, snapshot, by=self._reach.process)
         self._change("delete snapshot", snapshot.name, gone)
 
     def delete_branch(self, branch: BranchFacts) -> None:
         """Raises Conflict."""
+        self.fence()
         self._change("delete branch", branch.name, partial(self._project.delete_branch, branch, by=self._reach.process))
 
     def protect(self, branch: BranchFacts) -> None:
         """Raises Conflict, Refused."""
+        self.fence()
         self._change("protect", branch.name, partial(self._project.protect, branch, by=self._reach.process))
 
     def _snapshot(self, name: str) -> SnapshotFacts | None:

@@ -315,6 +315,12 @@ class History(Protocol):
     def facts(self) -> HistoryFacts:
         """All of it, in few calls; raises rather than being short."""
 
+    def fenced(self, check: Callable[[], None]) -> "History":
+        """The same, whose changes of settings and deletions happen only where `check` raises nothing.
+
+        It is called when each is about to be sent, after all waiting; what it raises goes through, and nothing was changed.
+        """
+
     def open(self, point: datetime, *, use: str, until: datetime) -> AbstractContextManager["Source"]:
         """A branch of ours at that instant, named `branch_name(database, use)`, to read from and to write to.
 
@@ -421,6 +427,10 @@ def no_identities() -> Sequence[Revealed]:
     return ()
 
 
+def no_fence() -> None:
+    """Nothing holds it back."""
+
+
 class Occasion(msgspec.Struct, frozen=True, kw_only=True):
     """Beside what a hook runs."""
 
@@ -484,5 +494,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     run_hook: RunHook = no_hooks
     signatures: Signatures = Signatures()
     staging: Staging = NoStaging()
+    fence: Callable[[], None] = no_fence
+    """What a change at the provider must pass when it is sent. Raises Conflict where the lease or the look is too old."""
     identities: Identities = no_identities
     """The private keys that decrypt backups, looked up when reading back needs them and not before. Raises Refused."""

@@ -275,3 +275,31 @@ def test_protection(history: History) -> None:
     history.protect(history.facts().protected)
 
     assert history.facts().protected.is_protected
+
+
+def test_what_comes_too_late(subject: Subject) -> None:
+    """Whatever waited for too long is not sent: nothing is changed, and what holds it back is told."""
+
+    def late() -> None:
+        raise Conflict("too late")
+
+    subject.foreign("preview", None)
+    history, fenced = subject.history, subject.history.fenced(late)
+    taken = history.take_snapshot("reconciler-hotel-5f0c1d2e-20251025T030000Z")
+    before = history.facts()
+    (preview,) = named(history, "preview")
+    daily = (Firing(frequency="daily", hour=3, retention=7 * DAY),)
+    changes: list[Callable[[], None]] = [
+        lambda: fenced.set_window(before.window + HOUR, expect=before.window),
+        lambda: fenced.set_schedule(daily, expect=()),
+        lambda: fenced.delete_snapshot(taken),
+        lambda: fenced.delete_branch(preview),
+        lambda: fenced.protect(before.protected),
+    ]
+    for change in changes:
+        with pytest.raises(Conflict, match="too late"):
+            change()
+
+    after = history.facts()
+    assert (before.window, (), before.branches) == (after.window, after.schedule, after.branches)
+    assert [taken.id] == [snapshot.id for snapshot in after.snapshots]

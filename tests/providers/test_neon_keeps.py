@@ -10,11 +10,12 @@ import pytest
 
 from reconciler.errors import Conflict, Refused, Unreachable
 from reconciler.policy.firing import Firing
+from reconciler.policy.secret import Revealed
 from reconciler.providers.neon import api
 from reconciler.providers.neon import history as neon_history
 from reconciler.providers.neon.api import Api
 from reconciler.providers.neon.history import NeonHistory
-from reconciler.providers.neon.pace import gate_of
+from reconciler.providers.neon.pace import gate_of, pace_of
 from reconciler.sandbox.neon.asking import order_fault
 from reconciler.sandbox.neon.faults import Fault
 from reconciler.sandbox.patience import wait_for
@@ -57,13 +58,13 @@ class Hasty(SystemClock):
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """All that are sent."""
     sent: list[str] = []
-    once = Api._once
+    once = Api._send
 
     def noted(self: Api, method: str, path: str, *args: Any, **more: Any) -> Any:
         sent.append(f"{method} {path}")
         return once(self, method, path, *args, **more)
 
-    monkeypatch.setattr(Api, "_once", noted)
+    monkeypatch.setattr(Api, "_send", noted)
     return sent
 
 
@@ -184,6 +185,24 @@ class TestChangedByOthersWhileTheProjectWasBusy:
                 neon.patch("", {"project": {"history_retention_seconds": 7 * 86400}})
             with pytest.raises(Conflict, match="expected was"):
                 change.result()
+
+        assert 7 * DAY == history.facts().window
+
+    def test_a_window_while_the_key_had_to_rest(self, neon: NeonServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neon asked for patience between the look and the change: what was seen before is old."""
+        enlarge, change = {"project": {"history_retention_seconds": 7 * 86400}}, Api.change
+        clock = Meddler(lambda: neon.patch("", enlarge))
+
+        def rested(self: Api, *args: Any, **more: Any) -> None:
+            pace_of(Revealed(neon.api_key)).close(clock, api.LOOK_SECONDS + 1)
+            change(self, *args, **more)
+
+        monkeypatch.setattr(api, "LOOK_SECONDS", 2.0)
+        monkeypatch.setattr(Api, "change", rested)
+        history = neon_provider(neon, clock=clock).history()
+
+        with pytest.raises(Conflict, match="expected was"):
+            history.set_window(timedelta(hours=12), expect=DAY)
 
         assert 7 * DAY == history.facts().window
 

@@ -1,6 +1,7 @@
 """Applying: rounds, the lease, what is skipped, and what one failure does to the rest."""
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ from reconciler.duties.copies import CopyBackup
 from reconciler.duties.leftovers import FinishDeletion, SweepDebris
 from reconciler.duties.retention import PruneBackup
 from reconciler.errors import Conflict, Refused, Unreachable
-from reconciler.planning.plan import Consent, Outcome
+from reconciler.planning.plan import Action, Consent, Due, Duty, Outcome, Shown, Step
+from reconciler.policy.model import DatabasePolicy
 from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.telling import Telling
 from reconciler.turn import survey, turn
 from reconciler.world.clock import token
 from reconciler.world.events import Effect, Ended, Event, Moved, Waiting
-from reconciler.world.facts import Owner, Tombstone
+from reconciler.world.facts import Observation, Owner, Tombstone
 from reconciler.world.ports import Blob, Target, World
 from tests.backups.faking import (
     ROWS,
@@ -488,3 +490,38 @@ def known(world: World, target: str) -> tuple[Tombstone, ...]:
 
 def repository_of(world: World, backup: str) -> bytes:
     return manifest_of(world, backup).repository.encode()
+
+
+class Waits(Action, frozen=True, kw_only=True, tag="waits"):
+    """Something at a provider that others keep busy for long."""
+
+    minutes: int
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        world.clock.wait(self.minutes * 60, world.stop)
+        world.fence()
+        return "sent"
+
+
+class Destroys(Waits, frozen=True, kw_only=True, tag="destroys"):
+    effect = "delete"
+
+
+class Changes(Waits, frozen=True, kw_only=True, tag="changes"):
+    effect = "change"
+
+
+class TestWaitingForAProvider:
+    @pytest.mark.parametrize("kind", [Destroys, Changes])
+    @pytest.mark.parametrize(("minutes", "result"), [(0, "done"), (20, "failed")])
+    def test_what_waited_for_long(self, world: World, kind: type[Waits], minutes: int, result: str) -> None:
+        """It rests on a look of before: it is not sent any more, and the next turn looks again."""
+        step = Step(action=kind(database="hotel", minutes=minutes), shown=Shown(does="wait"))
+
+        def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
+            return Due(steps=(step,))
+
+        duty = Duty(name="waits", lane="keep", due=due, actions=(kind,))
+        outcomes = turn(world, WANT, (duty,), Consent()).outcomes
+
+        assert [result] == [outcome.result for outcome in outcomes]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from datetime import datetime, timedelta
 from threading import Event, Lock
 from typing import Any, Final, TypeVar
@@ -35,6 +36,8 @@ WITHOUT_A_WORD: Final = timedelta(seconds=1)
 """How long a key rests that asked too often, where Neon doesn't say."""
 GATE_SECONDS: Final = 0.5
 """How often a thread that waits for its turn looks whether it is to stop."""
+LOOK_SECONDS: Final = 30.0
+"""A change goes out on no older look than that."""
 RECENT: Final = 100
 _BUSY: Final = {423, 503}
 """Statuses that say for certain that nothing was done."""
@@ -74,6 +77,8 @@ class Api:
         self, host: str, key: Revealed, project: str, *, clock: Clock, stop: Event, patience: float = BUSY_SECONDS
     ) -> None:
         """`patience`: how many seconds a project that is busy with something else is waited for."""
+        self.fence: Callable[[], object] = lambda: None
+        """Raises where a change may not go out any more."""
         self.project: Final = project
         self.clock: Final = clock
         self._stop = stop
@@ -81,6 +86,12 @@ class Api:
         self._pace = pace_of(key)
         self._gate = gate_of(host, project)
         self._wire = _wire_of(host, key)
+
+    def fenced(self, check: Callable[[], object]) -> "Api":
+        """The same, whose changes go out only where `check`, called just before each, raises nothing."""
+        made = copy(self)
+        made.fence = check
+        return made
 
     def get(self, path: str, what: str, **query: str) -> httpx.Response:
         """Asked again as often as is worth it. `path`: below the project. `what`: for messages.
@@ -110,14 +121,20 @@ class Api:
     ) -> None:
         """Once, after whatever keeps the project busy; returns when all that Neon does for it has been done.
 
-        `still`: looks again whether it is to be done, and raises if not. Called after each wait, for others change things then.
+        `still`: looks again whether it is to be done, and raises if not. Called after each wait, for others change things then,
+        also after one for the rate limit.
         Raises Unreachable where the answer was lost: it may have happened, and whoever asks again must look first.
         """
         with self._turn() as waited:
             if waited:
                 still()
             full = f"/projects/{self.project}{path}"
-            answer = self._when_free(lambda: self._once(method, full, what, body=body, query=query or {}), what, still)
+
+            def ask() -> httpx.Response:
+                self._wait_until_sent(still, what)
+                return self._send(method, full, what, body=body, query=query or {})
+
+            answer = self._when_free(ask, what, still)
             if answer.content:
                 self._settle(read(answer, OperationsAnswer, f"neon {self.project}: cannot {what}").operations, what)
 
@@ -149,6 +166,16 @@ class Api:
     def time_of(self, response: httpx.Response) -> datetime:
         """Neon's own clock, in whole seconds."""
         return self._wire.time_of(response, "neon")
+
+    def _wait_until_sent(self, still: Callable[[], object], what: str) -> None:
+        """A request may be sent, and what it rests on was looked at just now."""
+        ends = self.clock.monotonic() + self._patience + LOOK_SECONDS
+        while self._pace.take(self.clock, self._stop) > LOOK_SECONDS:
+            if self.clock.monotonic() > ends:
+                cure = "wait: this key asks too often, here or elsewhere"
+                raise Unreachable(f"neon {self.project}: cannot {what}: its rate limit leaves no room", cure=cure)
+            still()
+        self.fence()
 
     @contextmanager
     def _turn(self) -> Iterator[bool]:
@@ -223,6 +250,9 @@ class Api:
 
     def _once(self, method: str, path: str, what: str, *, body: Json | None = None, query: Mapping[str, str]) -> httpx.Response:
         self._pace.take(self.clock, self._stop)
+        return self._send(method, path, what, body=body, query=query)
+
+    def _send(self, method: str, path: str, what: str, *, body: Json | None = None, query: Mapping[str, str]) -> httpx.Response:
         doing = Doing(target=f"neon {self.project}".rstrip(), what=what, right="the API key of a member of this project")
         url = f"{self._wire.endpoint}{path}" + (f"?{urlencode(query)}" if query else "")
         content = msgspec.json.encode(body) if body is not None else b""

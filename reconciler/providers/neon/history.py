@@ -1,6 +1,6 @@
 """What Neon keeps of a project by itself: looked at, opened at an instant, and its settings changed. All through the API."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Final
@@ -54,11 +54,20 @@ class BranchSource:
 class NeonHistory:
     """Of one database of the policy. Looking wakes nothing."""
 
-    def __init__(self, source: NeonSource, project: NeonProject, database: str, manners: Manners) -> None:
+    def __init__(
+        self, source: NeonSource, project: NeonProject, database: str, manners: Manners, *, changing: NeonProject | None = None
+    ) -> None:
+        """`changing`: the same project, for what changes or destroys something there."""
         self._source = source
         self._project = project
+        self._changing = changing or project
         self._database = database
         self._manners = manners
+
+    def fenced(self, check: Callable[[], None]) -> "NeonHistory":
+        """Its changes wait for their turn, and for Neon: `check` is called when each is about to be sent."""
+        changing = self._project.fenced(check)
+        return NeonHistory(self._source, self._project, self._database, self._manners, changing=changing)
 
     def facts(self) -> HistoryFacts:
         """In five requests, whatever there is, if the key may ask for the plan; in four else."""
@@ -114,7 +123,7 @@ class NeonHistory:
         def attempt() -> None:
             body = {"project": {"history_retention_seconds": wanted}}
             if is_due():
-                self._project.api.change("PATCH", "", "set the history window", body=body, still=is_due)
+                self._changing.api.change("PATCH", "", "set the history window", body=body, still=is_due)
 
         with _cured("ask for a window that Neon's plan has, or choose a larger plan"):
             self._project.api.persist(attempt)
@@ -133,7 +142,7 @@ class NeonHistory:
         def attempt() -> None:
             path = f"/branches/{branch.id}/backup_schedule"
             if is_due():
-                self._project.api.change("PUT", path, "set the snapshot schedule", body=body, still=is_due)
+                self._changing.api.change("PUT", path, "set the snapshot schedule", body=body, still=is_due)
 
         with _cured("ask for what Neon's schedule can express and its plan has; only root branches have one"):
             self._project.api.persist(attempt)
@@ -185,7 +194,7 @@ class NeonHistory:
             path, doing = f"/snapshots/{snapshot.id}", f"delete snapshot {snapshot.name}"
             with suppress(Absent):
                 if is_due():
-                    self._project.api.change("DELETE", path, doing, still=is_due)
+                    self._changing.api.change("DELETE", path, doing, still=is_due)
 
         self._project.api.persist(attempt)
 
@@ -207,7 +216,7 @@ class NeonHistory:
                 raise Conflict(f"neon {project}: branch {branch.name} has children")
             return found
 
-        self._project.delete(look)
+        self._changing.delete(look)
 
     def protect(self, branch: BranchFacts) -> None:
         """Raises Conflict where the id has another name by now, and Refused where the plan has no protected branch more."""
@@ -221,7 +230,7 @@ class NeonHistory:
         def attempt() -> None:
             path, body = f"/branches/{branch.id}", {"branch": {"protected": True}}
             if is_due():
-                self._project.api.change("PATCH", path, f"protect {branch.name}", body=body, still=is_due)
+                self._changing.api.change("PATCH", path, f"protect {branch.name}", body=body, still=is_due)
 
         self._project.api.persist(attempt)
 

@@ -23,15 +23,22 @@ class Pace:
         self._at: float | None = None
         self._closed_until = 0.0
 
-    def take(self, clock: Clock, stop: Event) -> None:
-        """Return when a request may be sent. Raises Stopped."""
+    def take(self, clock: Clock, stop: Event) -> float:
+        """Return when a request may be sent; for how many seconds that was waited for. Raises Stopped."""
         with self._lock:
             now = clock.monotonic()
             since = now - self._at if self._at is not None else 0.0
             self._left, self._at = min(AT_ONCE, self._left + since * A_SECOND) - 1, now
             seconds = max(-self._left / A_SECOND, self._closed_until - now, 0.0)
-        if seconds and clock.wait(seconds, stop):
-            raise Stopped("asked to stop while waiting for Neon's rate limit")
+        waited = 0.0
+        while seconds > 0:
+            if clock.wait(seconds, stop):
+                raise Stopped("asked to stop while waiting for Neon's rate limit")
+            waited += seconds
+            with self._lock:
+                # Another request may have been told to wait meanwhile.
+                seconds = self._closed_until - clock.monotonic()
+        return waited
 
     def close(self, clock: Clock, seconds: float) -> None:
         """Neon asked for patience: nobody with this key asks before that."""

@@ -70,6 +70,10 @@ class NeonProject:
         self.api: Final = api
         self._learn = learn
 
+    def fenced(self, check: Callable[[], object]) -> "NeonProject":
+        """The same, whose changes go out only where `check` raises nothing."""
+        return NeonProject(self.api.fenced(check), learn=self._learn)
+
     def look(self) -> tuple[Project, datetime]:
         """The project, and Neon's own clock. Raises Refused where the key knows no such project."""
         try:
