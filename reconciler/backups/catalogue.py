@@ -209,18 +209,20 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
         return None
     objects = seen.held.objects
     # Most are as they were when they were looked at last.
-    if state == "whole" and seen.text and not seen.hold and layout.INTENT not in objects and len(objects) <= FEW:
-        return _whole(seen.text, seen.held.id, tuple(objects.values()))
+    if seen.text and not (seen.hold or seen.distrusted) and layout.INTENT not in objects and len(objects) <= FEW:
+        return _settled(seen.text, seen.held.id, tuple(objects.values()), seen.tombstones, state, why)
     return _described(seen, state, why)
 
 
 @lru_cache(maxsize=1024)
-def _whole(text: bytes, backup: str, objects: tuple[Stored, ...]) -> Copy:
-    """Of a manifest and of what lies beside it. Nothing but these is in it."""
+def _settled(
+    text: bytes, backup: str, objects: tuple[Stored, ...], tombstones: tuple[Tombstone, ...], state: State, why: str
+) -> Copy:
+    """Of a manifest, of what lies beside it, and of what follows from both. Nothing but these is in it."""
     manifest = _checked(text, backup)
     root = layout.backup_root(manifest.database, backup)
     held = Held(id=backup, objects={stored.key.removeprefix(root): stored for stored in objects})
-    return _described(Seen(held=held, manifest=manifest), "whole", "")
+    return _described(Seen(held=held, manifest=manifest, tombstones=tombstones), state, why)
 
 
 def _described(seen: Seen, state: State, why: str) -> Copy:
