@@ -14,9 +14,11 @@ import boto3
 import msgspec
 import psycopg
 import pytest
+from psycopg import sql
 
 from reconciler.backups.layout import REGISTER
 from reconciler.sandbox.down import down
+from reconciler.sandbox.postgres import FAST
 from reconciler.sandbox.status import Status
 from reconciler.sandbox.up import up
 from tests.servers.neon import own_neon
@@ -162,9 +164,20 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Status
     """One sandbox a worker: leave it up and whole."""
     folder = tmp_path_factory.mktemp("box") / ".sandbox"
     try:
-        yield folder, up(folder, tell=lambda _: None, with_neon=False)
+        status = up(folder, tell=lambda _: None, with_neon=False)
+        _hasten(status)
+        yield folder, status
     finally:
         down(folder, purge=True)
+
+
+def _hasten(status: Status) -> None:
+    """A sandbox syncs what it writes, as a server should; here nobody needs to wait for that."""
+    assert status.postgres.admin_url is not None
+    with psycopg.connect(status.postgres.admin_url, autocommit=True) as admin:
+        for name, value in FAST.items():
+            admin.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+        admin.execute("SELECT pg_reload_conf()")
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from typing import Any, Final, NoReturn
 
 import pytest
 
+from reconciler.world import persist
+
 READ: Final = (
     "boto3", "jsonschema", "psycopg", "reconciler.cli.apply", "reconciler.cli.backups", "reconciler.cli.backups_read",
     "reconciler.cli.backups_keep", "reconciler.cli.plan", "reconciler.cli.session", "reconciler.cli.status", "reconciler.connect",
@@ -93,6 +95,8 @@ def serve(line: socket.socket) -> None:
     """Until the other end is closed."""
     for name in READ:
         import_module(name)
+    # Between two tries nobody needs to wait as long as for a store of this world; how often is tried stays as it is.
+    vars(persist)["FIRST_WAIT_SECONDS"] = 0.05
     assert threading.active_count() == 1, "a fork has one thread only"
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
