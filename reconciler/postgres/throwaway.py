@@ -217,7 +217,7 @@ def _running(
 
 
 def _wait_until_ready(server: Child, admin: Conninfo, manners: Manners) -> None:
-    ends = manners.clock.monotonic() + READY_SECONDS
+    ends, pause = manners.clock.monotonic() + READY_SECONDS, 0.01
     while True:
         with suppress(psycopg.OperationalError):
             psycopg.connect(**admin.for_session("reconciler/scratch")).close()  # type: ignore[arg-type]  # libpq's names
@@ -227,7 +227,8 @@ def _wait_until_ready(server: Child, admin: Conninfo, manners: Manners) -> None:
                 f"the scratch server did not start: {_last(server.complaints)}",
                 cure="look at memory, shared memory and disk of this machine",
             )
-        manners.clock.wait(0.05, manners.stop)
+        manners.clock.wait(pause, manners.stop)
+        pause = min(2 * pause, 0.05)
         Watch(manners.clock, manners.stop, None, "starting a scratch server").check()
 
 

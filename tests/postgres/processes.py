@@ -13,9 +13,10 @@ from tests.servers.postgres import Server
 def comes_true(look: Callable[[], bool], seconds: float = 15) -> bool:
     """Wait until it is so; False if it never is."""
     clock = SystemClock()
-    deadline = clock.monotonic() + seconds
+    deadline, pause = clock.monotonic() + seconds, 0.005
     while not (found := look()) and clock.monotonic() < deadline:
-        clock.wait(0.05, Event())
+        clock.wait(pause, Event())
+        pause = min(2 * pause, 0.05)
     return found
 
 
