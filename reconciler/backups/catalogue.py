@@ -210,19 +210,19 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
     objects = seen.held.objects
     # Most are as they were when they were looked at last.
     if seen.text and not (seen.hold or seen.distrusted) and layout.INTENT not in objects and len(objects) <= FEW:
-        return _settled(seen.text, seen.held.id, tuple(objects.values()), seen.tombstones, state, why)
+        return _settled(seen.text, seen.held.id, tuple(objects.values()), seen.tombstones, (state, why))
     return _described(seen, state, why)
 
 
 @lru_cache(maxsize=1024)
 def _settled(
-    text: bytes, backup: str, objects: tuple[Stored, ...], tombstones: tuple[Tombstone, ...], state: State, why: str
+    text: bytes, backup: str, objects: tuple[Stored, ...], tombstones: tuple[Tombstone, ...], is_so: tuple[State, str]
 ) -> Copy:
     """Of a manifest, of what lies beside it, and of what follows from both. Nothing but these is in it."""
     manifest = _checked(text, backup)
     root = layout.backup_root(manifest.database, backup)
     held = Held(id=backup, objects={stored.key.removeprefix(root): stored for stored in objects})
-    return _described(Seen(held=held, manifest=manifest, tombstones=tombstones), state, why)
+    return _described(Seen(held=held, manifest=manifest, tombstones=tombstones), *is_so)
 
 
 def _described(seen: Seen, state: State, why: str) -> Copy:

@@ -194,6 +194,14 @@ def windows_root(site: str) -> str:
 _KNOWN_FOLDERS = ("recoveries/", "scratch/")
 
 
+@lru_cache(maxsize=_MANY)
+def _of_backup(key: str, start: int) -> tuple[str, str]:
+    """The id and the name within it, where what follows `start` is of an object of a backup; else nothing."""
+    folder, _, below = key[start:].partition("/")
+    backup, _, name = below.partition("/")
+    return (backup, name) if folder == "backups" and name and is_backup_id(backup) else ("", "")
+
+
 def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
     """What a listing of `{database}/` shows. What the layout does not know is a stray: reported, never touched."""
     start = len(root(database))
@@ -206,21 +214,22 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
     hidden: dict[str, list[str]] = {}
     items = tuple(items)
     # A store's own rules may have removed what a marker hid: then it hides nothing.
-    stored = {item.key for item in items if not item.marker}
+    stored = {item.key for item in items if not item.marker} if any(item.marker for item in items) else set()
     for item in items:
         if not item.latest:
             continue
-        rest = item.key[start:]
-        folder, _, below = rest.partition("/")
-        backup, _, name = below.partition("/")
-        if folder == "backups" and name and is_backup_id(backup):
+        backup, name = _of_backup(item.key, start)
+        if name:
             if item.marker and item.key in stored:
                 hidden.setdefault(backup, []).append(name)
             elif not item.marker:
                 found.setdefault(backup, {})[name] = item
-        elif item.marker:
             continue
-        elif rest == "repository.json":
+        if item.marker:
+            continue
+        rest = item.key[start:]
+        folder = rest.partition("/")[0]
+        if rest == "repository.json":
             repository = item
         elif rest == "freeze.json":
             freeze = item
