@@ -1,6 +1,7 @@
 """Reading a backup back: from the first target whose copy holds, every part checked before it is used."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from reconciler.backups import layout
 from reconciler.backups.directory import Counted, file_of
@@ -86,11 +87,11 @@ class Files:
             self._toc = b"".join(self.read(TOC))
         return self._toc
 
-    def read(self, name: str) -> Iterator[bytes]:
-        """One of them. Raises Corrupt where there is none of that name."""
+    def read(self, name: str, beside: Path | None = None) -> Iterator[bytes]:
+        """One of them; `beside`: see `read_checked`. Raises Corrupt where there is none of that name."""
         stored, moved = self._named(name), self._counted.part()
         self._read.add(name)
-        return open_object(self._target, self._manifest, stored, identities=self._identities, moved=moved)
+        return open_object(self._target, self._manifest, stored, identities=self._identities, moved=moved, beside=beside)
 
     def _named(self, name: str) -> StoredObject:
         if name not in self._stored:
@@ -101,9 +102,12 @@ class Files:
 class ChosenFiles:
     """What a restore reads of a directory archive, file by file: all, or those that are named."""
 
-    def __init__(self, files: Files, only: Collection[str] | None = None) -> None:
-        """Raises Corrupt where one is missing; of all, where one is superfluous, too."""
-        self._files = files
+    def __init__(self, files: Files, only: Collection[str] | None = None, beside: Path | None = None) -> None:
+        """`beside`: where parts lie until they were checked, if not in memory: many files may be read at a time.
+
+        Raises Corrupt where one is missing; of all, where one is superfluous, too.
+        """
+        self._files, self._beside = files, beside
         self.names = files.check_complete() if only is None else tuple(only)
         files.raw_bytes(self.names)
 
@@ -117,7 +121,7 @@ class ChosenFiles:
 
     def read(self, name: str) -> Iterator[bytes]:
         """One of them, from its beginning."""
-        return self._files.read(name)
+        return self._files.read(name, self._beside)
 
 
 def read_globals(target: Target, manifest: Manifest, identities: Identities) -> Globals:

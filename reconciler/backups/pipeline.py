@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
+from pathlib import Path
 from threading import Event
 from typing import IO, cast
 
@@ -12,10 +13,9 @@ from reconciler.backups.encryption import decrypt, encrypt
 from reconciler.backups.frame import Frame
 from reconciler.backups.layout import AGE, object_key
 from reconciler.backups.manifest import PART_BYTES, Content, Manifest, Part, StoredObject
+from reconciler.backups.part import CHUNK_BYTES, Kept
 from reconciler.errors import Corrupt, Stopped
 from reconciler.world.ports import Identities, Target
-
-CHUNK_BYTES = 1024 * 1024
 
 Progress = Callable[[int], None]
 
@@ -127,26 +127,30 @@ def decompress(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
 
 
 def read_checked(
-    target: Target, manifest: Manifest, stored: StoredObject, *, moved: Progress = lambda _: None
+    target: Target,
+    manifest: Manifest,
+    stored: StoredObject,
+    *,
+    moved: Progress = lambda _: None,
+    beside: Path | None = None,
 ) -> Iterator[bytes]:
     """The object's bytes, each yielded only after the hash of its part was compared. Raises Corrupt, naming the part.
 
-    One part is in memory at a time, whoever reads: it is handed on in small pieces.
+    One part is in memory at a time, whoever reads: it is handed on in small pieces. With `beside`, it lies in a file without a
+    name in that folder instead, as it is stored. Raises Full or Refused where the folder can't take it.
     """
     key = object_key(manifest.database, manifest.id, stored.name)
     done = 0
     with target.read(key) as blob:
         source = _Exactly(iter(blob))
         for number, part in enumerate(stored.parts):
-            data = source.take(part.size)
-            if len(data) != part.size or sha256(data).hexdigest() != part.sha256:
-                where = f"{target.name}: {key}, part {number + 1} of {len(stored.parts)}"
-                raise Corrupt(f"{where}: the bytes are not those that were written", cure="use another copy of this backup")
-            for start in range(0, part.size, CHUNK_BYTES):
-                yield bytes(memoryview(data)[start : start + CHUNK_BYTES])
+            with Kept(beside) as kept:
+                if not kept.take(source.take, part):
+                    where = f"{target.name}: {key}, part {number + 1} of {len(stored.parts)}"
+                    raise Corrupt(f"{where}: the bytes are not those that were written", cure="use another copy of this backup")
+                yield from kept.pieces()
             done += part.size
             moved(done)
-            del data  # or it would stay while the next one is read
         if source.take(1):
             raise Corrupt(f"{target.name}: {key} is longer than its manifest says")
 
@@ -182,14 +186,15 @@ def open_object(
     *,
     identities: Identities,
     moved: Progress = lambda _: None,
+    beside: Path | None = None,
 ) -> Iterator[bytes]:
     """Read, checked, decrypted where it must be, and decompressed; the raw length compared at the end.
 
-    Raises Corrupt; NoKey where none of the identities opens it.
+    `beside`: see `read_checked`. Raises Corrupt; NoKey where none of the identities opens it.
     """
     what = f"{target.name}: {stored.name} of {manifest.id}"
     total = 0
-    checked = read_checked(target, manifest, stored, moved=moved)
+    checked = read_checked(target, manifest, stored, moved=moved, beside=beside)
     if stored.is_encrypted:
         checked = decrypt(checked, identities(), what)
     for chunk in decompress(checked, what):

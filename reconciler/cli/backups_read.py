@@ -37,6 +37,8 @@ FETCH_TAKES = ("--output", "--raw", "--force")
 RESTORE_TAKES = ("--into", "--jobs", "--spool", "--map-role", "--no-roles", "--no-tablespaces", "--table")
 MOST_JOBS = 64
 """Each is a session of the server."""
+IN_MEMORY = 2
+"""Of so many files that are read at a time, a part of up to 64 MiB is held in memory; of more, in files without a name."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -284,7 +286,8 @@ def _by_jobs(call: Call, taken: Taken) -> "Spool | Pipes | None":
         return None
     folder = (spool or Path(gettempdir())).absolute()
     if taken.files is not None and spool is None:
-        files = reading.ChosenFiles(taken.files, None if taken.chosen is None else taken.chosen.files)
+        only = None if taken.chosen is None else taken.chosen.files
+        files = reading.ChosenFiles(taken.files, only, folder if jobs > IN_MEMORY else None)
         return Pipes(
             jobs=jobs, files=files, folder=folder, cure="name a folder for the archive as --spool, or restore without --jobs"
         )

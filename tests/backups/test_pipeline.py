@@ -12,11 +12,13 @@ import pytest
 
 from reconciler.backups import pipeline
 from reconciler.backups.manifest import Manifest, StoredObject
-from reconciler.backups.pipeline import CHUNK_BYTES, Tally, compress, decompress, heed, open_object, read_checked
-from reconciler.errors import Corrupt, Stopped
+from reconciler.backups.part import CHUNK_BYTES
+from reconciler.backups.pipeline import Tally, compress, decompress, heed, open_object, read_checked
+from reconciler.errors import Corrupt, Full, Refused, Stopped
 from reconciler.targets.local_target import LocalTarget
 from reconciler.world.ports import Target, no_identities
 from tests.backups.faking import MovedClock, make_world, manifest_of, take
+from tests.faults.files import no_file_longer_than
 
 PART = 1000
 KEY = "hotel/backups/{}/dump.zst"
@@ -116,26 +118,66 @@ class TestMemory:
         assert (after - before) * 1024 < 50 * CHUNK_BYTES
 
 
+class TestKeptOnDisk:
+    @pytest.mark.usefixtures("small_parts")
+    @pytest.mark.parametrize("size", [0, 1, PART, 7 * PART + 500])
+    def test_every_byte_returns(self, target: Target, manifest: Manifest, size: int, tmp_path: Path) -> None:
+        """From files that have no name, and are gone."""
+        data = secrets.token_bytes(size)
+        stored, described = as_stored(data)
+        put(target, manifest, stored)
+        folder = tmp_path / "beside"
+        folder.mkdir()
+
+        out = b""
+        for piece in read_checked(target, manifest, described, beside=folder):
+            out += piece
+            assert [] == list(folder.iterdir())
+
+        assert data == out
+
+    def test_the_disk_is_full(self, target: Target, manifest: Manifest, tmp_path: Path) -> None:
+        """Said of the disk, and never of the backup."""
+        stored, described = as_stored(bytes(20_000))
+        put(target, manifest, stored)
+
+        with pytest.raises(Full, match="cannot keep a part of a backup in"), no_file_longer_than(4096):
+            list(read_checked(target, manifest, described, beside=tmp_path))
+
+    def test_no_such_folder(self, target: Target, manifest: Manifest, tmp_path: Path) -> None:
+        """A sentence."""
+        stored, described = as_stored(bytes(20_000))
+        put(target, manifest, stored)
+
+        with pytest.raises(Refused, match="cannot keep a part of a backup in"):
+            list(read_checked(target, manifest, described, beside=tmp_path / "nowhere"))
+
+
 @pytest.mark.usefixtures("small_parts")
 class TestDamage:
     DATA = bytes(number % 251 for number in range(3 * PART + 10))
+
+    @pytest.fixture(params=["memory", "disk"], autouse=True)
+    def place(self, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+        """Where parts lie until they were checked."""
+        self.beside = tmp_path if request.param == "disk" else None
 
     def read(self, target: Target, manifest: Manifest, described: StoredObject) -> tuple[bytes, str]:
         """What came out before it failed, and how it failed."""
         out: list[bytes] = []
         with pytest.raises(Corrupt) as caught:
-            out.extend(read_checked(target, manifest, described))
+            out.extend(read_checked(target, manifest, described, beside=self.beside))
         return b"".join(out), caught.value.what
 
-    @pytest.mark.parametrize("place", [0, 1, PART - 1, PART, 2 * PART + 500, 3 * PART, 3 * PART + 9])
-    def test_one_bit_anywhere(self, target: Target, manifest: Manifest, place: int) -> None:
+    @pytest.mark.parametrize("at", [0, 1, PART - 1, PART, 2 * PART + 500, 3 * PART, 3 * PART + 9])
+    def test_one_bit_anywhere(self, target: Target, manifest: Manifest, at: int) -> None:
         """Its part is named, and no byte of that part comes out."""
         stored, described = as_stored(self.DATA)
-        put(target, manifest, stored[:place] + bytes([stored[place] ^ 4]) + stored[place + 1 :])
+        put(target, manifest, stored[:at] + bytes([stored[at] ^ 4]) + stored[at + 1 :])
         out, what = self.read(target, manifest, described)
 
-        assert stored[: place // PART * PART] == out
-        assert f"dump.zst, part {place // PART + 1} of 4: the bytes are not those that were written" in what
+        assert stored[: at // PART * PART] == out
+        assert f"dump.zst, part {at // PART + 1} of 4: the bytes are not those that were written" in what
 
     @pytest.mark.parametrize("length", [0, 1, PART, 3 * PART, 3 * PART + 9])
     def test_cut_short(self, target: Target, manifest: Manifest, length: int) -> None:
