@@ -93,11 +93,18 @@ def _required(error: Miss) -> Iterator[Said]:
             yield Said(what="is missing", cure=_about(error.schema, name), key=name)
 
 
+OF_OTHERS = {
+    "object_lock": "only targets of type s3 lock; on gcs and azure, a policy of the bucket or container keeps what lies there"
+}
+"""Keys that are meant well, and mean nothing where they stand."""
+
+
 def _additional(error: Miss) -> Iterator[Said]:
     known = list(error.schema["properties"])
     for key in error.instance:
         if key not in known:
-            yield Said(what="unknown key", cure=nearest(key, known) or f"known here: {', '.join(known)}", key=key)
+            cure = nearest(key, known) or f"known here: {', '.join(known)}"
+            yield Said(what="unknown key", cure=f"{OF_OTHERS[key]}; {cure}" if key in OF_OTHERS else cure, key=key)
 
 
 def _names(error: Miss) -> Iterator[Said]:

@@ -147,7 +147,9 @@ class GcsTarget:
         what = f"{self.name}: {self.place}{key} is locked"
         if told.get("temporaryHold") or told.get("eventBasedHold"):
             return Locked(f"{what} by a hold", cure="release the hold")
-        if text := told.get("retentionExpirationTime"):
-            until = datetime.fromisoformat(text).astimezone(UTC)
+        # The bucket's policy and a retention of the object's own; Google goes by the later one.
+        told_until = (told.get("retentionExpirationTime"), told.get("retention", {}).get("retainUntilTime"))
+        if dates := [datetime.fromisoformat(text).astimezone(UTC) for text in told_until if text]:
+            until = max(dates)
             return Locked(f"{what} until {until:%Y-%m-%d %H:%MZ}", cure="wait until then", until=until)
         return None

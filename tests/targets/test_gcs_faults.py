@@ -241,6 +241,39 @@ class TestCustody:
         assert timedelta(hours=23) < caught.value.until - datetime.now(UTC) <= timedelta(days=1)
         assert timedelta(days=1) == target.custody.default_retention()
 
+    @pytest.mark.parametrize(
+        ("kept", "says", "until"),
+        [
+            (
+                {"retention": {"mode": "Locked", "retainUntilTime": "2025-11-01T12:00:00Z"}},
+                "is locked until 2025-11-01 12:00Z",
+                datetime(2025, 11, 1, 12, tzinfo=UTC),
+            ),
+            (
+                {
+                    "retention": {"mode": "Unlocked", "retainUntilTime": "2025-11-01T12:00:00Z"},
+                    "retentionExpirationTime": "2025-12-01T12:00:00Z",
+                },
+                "is locked until 2025-12-01 12:00Z",
+                datetime(2025, 12, 1, 12, tzinfo=UTC),
+            ),
+            ({"temporaryHold": True}, "is locked by a hold", None),
+        ],
+        ids=["its own retention", "and a longer one of the bucket", "a hold"],
+    )
+    def test_what_a_lock_of_its_own_keeps(
+        self, target: GcsTarget, proxy: FaultProxy, *, kept: dict[str, object], says: str, until: datetime | None
+    ) -> None:
+        """Whoever set it: the deletion is put off to the latest of the dates. (No fake knows it: Google's answers are played.)"""
+        target.write("hotel/x", [b"x"])
+        proxy.on("DELETE", "hotel", Answer(status=403, body=b'{"error": {"code": 403, "message": "subject to retention"}}'))
+        told = {"name": "hotel/x", "generation": "1", "size": "1", "updated": "2025-10-25T12:00:00Z"}
+        proxy.on("GET", "hotel", Answer(status=200, body=json.dumps(told | kept).encode()))
+
+        with pytest.raises(Locked, match=says) as caught:
+            target.delete("hotel/x")
+        assert until == caught.value.until
+
     def test_rules(self, strict_gcs: StrictGcs) -> None:
         """Those that delete living objects under our prefix are told of, by their place in the bucket's list."""
         rules = [
