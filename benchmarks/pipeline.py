@@ -206,6 +206,7 @@ RESTORES: dict[str, Case] = {
     "restore --jobs 2": restore("--jobs", "2"),
     "restore, directory": restore(kept="kept-files"),
     "restore --jobs 2, directory": restore("--jobs", "2", kept="kept-files"),
+    "restore --jobs 2 --spool, directory": restore("--jobs", "2", "--spool", ".", kept="kept-files"),
     "restore --table (a tenth), directory": restore("--table", "public.rooms", kept="kept-files"),
 }
 
