@@ -85,7 +85,7 @@ def sound(have: Observation) -> tuple[Backup, ...]:
 
 def sound_on(backup: Backup, bad: Mapping[tuple[str, str], Evidence]) -> tuple[str, ...]:
     """Targets with a whole copy that is not refuted."""
-    return tuple(target for target in backup.whole_on if (target, backup.id) not in bad)
+    return tuple(target for target in backup.whole_on if (target, backup.id) not in bad) if bad else backup.whole_on
 
 
 def last_verified(have: Observation, target: str, level: Level, now: datetime) -> Evidence | None:

@@ -28,7 +28,7 @@ def usual_duration(have: Observation) -> timedelta | None:
 def _durations(have: Observation) -> Iterator[timedelta]:
     for backup in have.backups():
         # The manifest is the same wherever the backup lies.
-        for copy in [copy for _, copy in sorted(backup.copies.items()) if copy.state == "whole"][:1]:
+        for copy in [backup.copies[name] for name in backup.whole_on[:1]]:
             if copy.started is not None and copy.finished is not None:
                 yield copy.finished - copy.started
 

@@ -414,7 +414,8 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @lazily
     def held(self) -> tuple[str, ...]:
         """What the holds on any of its copies say."""
-        return tuple(dict.fromkeys(copy.held for _, copy in sorted(self.copies.items()) if copy.held))
+        held = [name for name, copy in self.copies.items() if copy.held]
+        return tuple(dict.fromkeys(self.copies[name].held for name in sorted(held))) if held else ()
 
     @property
     def partial(self) -> bool:
