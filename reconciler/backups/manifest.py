@@ -12,6 +12,7 @@ from reconciler.backups.layout import AGE, DUMP, FOLDER, ZSTD
 from reconciler.errors import Corrupt, Refused
 from reconciler.world.facts import WHOLE, DumpFacts, Filters, Identity, Instant, SourceFacts
 from reconciler.world.fingerprint import Summary
+from reconciler.world.learning import learnt
 
 FORMAT = 1
 LARGEST = 16 * 1024 * 1024
@@ -187,6 +188,7 @@ def encode(value: msgspec.Struct) -> bytes:
 
 def decode(text: bytes, *, backup: str) -> Manifest:
     """Raises Corrupt for what is no manifest of that backup, and NewerFormat for one that this program does not read."""
+    learnt(_Version)
     try:
         version = msgspec.json.decode(text, type=_Version).format
     except _UNREADABLE as error:
@@ -203,6 +205,7 @@ def decode(text: bytes, *, backup: str) -> Manifest:
 
 def decode_record(text: bytes, kind: type[T], what: str) -> T:
     """Any of our JSON records; `what` names it in the sentence. Raises Corrupt. Unknown fields are let through."""
+    learnt(kind)
     try:
         return msgspec.json.decode(text, type=kind)
     except _UNREADABLE as error:

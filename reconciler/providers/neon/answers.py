@@ -8,6 +8,7 @@ import httpx
 import msgspec
 
 from reconciler.errors import Refused
+from reconciler.world.learning import learnt
 
 T = TypeVar("T")
 
@@ -224,6 +225,7 @@ def read(response: httpx.Response, kind: type[T], what: str) -> T:
 
     Raises Refused where it is something else: a router's page has the status of a success, too.
     """
+    learnt(kind)
     try:
         return msgspec.convert(_without_null(msgspec.json.decode(response.content or b"{}")), kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ from reconciler.sandbox.neon import lsn as log
 from reconciler.sandbox.neon.records import ScheduleItem
 from reconciler.sandbox.neon.refusals import Refusal, invalid
 from reconciler.sandbox.neon.work import Target
+from reconciler.world.learning import learnt
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Annotation = Annotated[dict[str, str], msgspec.Meta(max_length=50)]
@@ -184,6 +185,7 @@ class PutSchedule(msgspec.Struct, frozen=True, kw_only=True):
 
 def read(body: bytes, kind: type[T]) -> T:
     """The body as that. Raises Refusal."""
+    learnt(kind)
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:
