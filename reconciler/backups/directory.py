@@ -1,6 +1,5 @@
 """A directory archive as a backup: each of pg_dump's files an object of its own, stored while others are still written."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
@@ -16,20 +15,30 @@ from reconciler.world.ports import Dump, DumpFile, Staging
 
 MOST_FILES = 30_000
 """Of all together: each takes about 500 bytes of a manifest, which may have 16 MiB."""
+STREAMS = 4
+"""Files that are packed and stored at a time, however many sessions write them: each holds a part of 8 MiB,
+what zstd looks back at, and what waits for age."""
 Put = Callable[[str, Iterable[bytes], Progress], StoredObject]
 """Stores one file of it under the name that it has in the folder."""
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
-    """How many files are stored at a time, and how much may lie on this machine's disk."""
+    """How many sessions write files, and how much may lie on this machine's disk."""
 
     jobs: int
     most: int
 
+    @property
+    def streams(self) -> int:
+        """How many files are stored at a time."""
+        return min(self.jobs, STREAMS)
 
-def packing_of_each(packing: Packing, jobs: int) -> Packing:
-    """The cores are shared by so many streams."""
-    return msgspec.structs.replace(packing, threads=max(1, (packing.threads or os.cpu_count() or 1) // jobs))
+
+def packing_of_each(packing: Packing, streams: int) -> Packing:
+    """The streams share the threads of zstd, and are threads themselves: one with more of its own beside it holds more."""
+    if streams == 1:
+        return packing
+    return msgspec.structs.replace(packing, threads=max(1, packing.threads // streams))
 
 
 def store_folder(dump: Dump, room: Room, staging: Staging, put: Put, moved: Progress) -> tuple[StoredObject, ...]:
@@ -41,7 +50,7 @@ def store_folder(dump: Dump, room: Room, staging: Staging, put: Put, moved: Prog
     kept: dict[str, list[bytes]] = {}
     failed: list[BaseException] = []
     futures: list[Future[StoredObject]] = []
-    pool = ThreadPoolExecutor(room.jobs, thread_name_prefix="file")
+    pool = ThreadPoolExecutor(room.streams, thread_name_prefix="file")
 
     def store(file: DumpFile) -> StoredObject:
         try:

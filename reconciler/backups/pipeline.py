@@ -1,5 +1,6 @@
 """The stream between a dump and a target, both ways: compress, encrypt, tally; check each part before a byte of it is used."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +17,9 @@ from reconciler.backups.manifest import PART_BYTES, Content, Manifest, Part, Sto
 from reconciler.backups.part import CHUNK_BYTES, Kept
 from reconciler.errors import Corrupt, Stopped
 from reconciler.world.ports import Identities, Target
+
+MOST_THREADS = 4
+"""Of zstd where nobody says how many: they are more than a dump keeps busy, and each holds about 10 MiB."""
 
 Progress = Callable[[int], None]
 
@@ -101,12 +105,18 @@ def heed(stop: Event, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def compress(chunks: Iterable[bytes], *, level: int, threads: int) -> Iterator[bytes]:
-    """One zstd frame with its content checksum. `threads` 0: one a core. What the chunks raise goes through."""
-    compressor = zstandard.ZstdCompressor(level=level, threads={0: -1, 1: 0}.get(threads, threads), write_checksum=True)
+    """One zstd frame with its content checksum. What the chunks raise goes through."""
+    compressor = zstandard.ZstdCompressor(level=level, threads=_threads(threads), write_checksum=True)
     chunker = compressor.chunker(chunk_size=CHUNK_BYTES)
     for chunk in chunks:
         yield from chunker.compress(chunk)
     yield from chunker.finish()  # type: ignore[no-untyped-call]  # zstandard's stub forgot it
+
+
+def _threads(asked: int) -> int:
+    """As zstd counts them: 0 works in the caller's. Asked 0: one a core, up to a bound."""
+    count = asked or min(os.cpu_count() or 1, MOST_THREADS)
+    return 0 if count == 1 else count
 
 
 def decompress(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:

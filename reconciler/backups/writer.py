@@ -208,7 +208,7 @@ def _put_archive(draft: Draft, dump: Dump, order: Order, world: World, moved: Pr
     """One stream, or a file a table."""
     if order.room is None:
         return (put_packed(draft, layout.DUMP, "dump", dump.chunks(), packing=order.packing, moved=moved),)
-    packing = packing_of_each(order.packing, order.room.jobs)
+    packing = packing_of_each(order.packing, order.room.streams)
 
     def put(name: str, chunks: Iterable[bytes], moved: Progress) -> StoredObject:
         content: Content = "toc" if name == TOC else "data"

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock
@@ -93,7 +93,8 @@ class StagedFile:
 class Staged:
     """A folder that a pg_dump with workers writes to. `look` is called again and again by one thread; files are read by others.
 
-    At most about `most` bytes lie there unread: then pg_dump is stopped (SIGSTOP) until half of it is read.
+    At most about `most` bytes lie there unread: then pg_dump is stopped (SIGSTOP) until half of it is read, but for those of its
+    processes that write what a reader waits for.
     """
 
     def __init__(self, folder: Path, *, most: int, clock: Clock, group: int) -> None:
@@ -104,7 +105,7 @@ class Staged:
         self._gone: set[str] = set()
         self._gone_bytes = 0
         self._lock = Lock()
-        self._held = False
+        self._held: tuple[int, ...] = ()
 
     def look(self) -> list[StagedFile]:
         """Files that may be read from now on, in the order in which they became so."""
@@ -149,7 +150,7 @@ class Staged:
         """Whoever was stopped goes on: to end, a process must run."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._group, signal.SIGCONT)
-        self._held = False
+        self._held = ()
 
     def moved_bytes(self) -> int:
         """Changes whenever anything is written or read."""
@@ -158,8 +159,8 @@ class Staged:
 
     @property
     def is_held(self) -> bool:
-        """Whether pg_dump is stopped just now."""
-        return self._held
+        """Whether any of pg_dump is stopped just now."""
+        return bool(self._held)
 
     def _waiting(self) -> list[StagedFile]:
         return [file for file in list(self._files.values()) if not file.handed_over]
@@ -172,17 +173,25 @@ class Staged:
     def _balance(self) -> None:
         files = [file for file in list(self._files.values()) if file.handed_over]
         unread = sum(file.size - file.read_bytes for file in files)
-        # Where all readers wait for the rest of a file, nothing becomes less by holding pg_dump back: it has that rest.
-        reading = [file for file in files if file.is_begun]
-        may_hold = unread > 0 and not (reading and all(file.is_waited_for for file in reading))
         free = shutil.disk_usage(self._folder.parent).free
-        if not self._held and may_hold and (unread > self._most or free < LEAST_FREE_BYTES):
-            for process in _members(self._group):
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGSTOP)
-            self._held = True
-        elif self._held and (not may_hold or (unread < self._most // 2 and free >= LEAST_FREE_BYTES)):
+        bound = self._most // 2 if self._held else self._most
+        if unread and (unread > bound or free < LEAST_FREE_BYTES):
+            self._hold({str(file.path.resolve()) for file in files if file.is_begun and file.is_waited_for})
+        elif self._held:
             self.let_go()
+
+    def _hold(self, waited_for: set[str]) -> None:
+        """All but who writes one of these: nothing becomes less by stopping them, they have the rest that a reader waits for."""
+        processes = tuple(_in_group(self._group, self._held)) or tuple(_in_group(self._group, _all_processes()))
+        written = {process: _written_by(process) & waited_for for process in processes}
+        if waited_for - {path for paths in written.values() for path in paths}:
+            # Somebody writes it whom we don't see, or it was closed just now.
+            self.let_go()
+            return
+        for process, paths in written.items():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT if paths else signal.SIGSTOP)
+        self._held = processes
 
 
 def check_room(folder: Path, most: int) -> None:
@@ -247,11 +256,26 @@ def _punch(path: Path, start: int, end: int) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _members(group: int) -> Iterator[int]:
-    """The processes of a group but for its leader, our guardian."""
+def _all_processes() -> Iterator[int]:
     for entry in os.scandir("/proc"):
-        if entry.name.isdecimal() and int(entry.name) != group:
-            with suppress(OSError, IndexError, ValueError):
-                text = Path(f"/proc/{entry.name}/stat").read_text(encoding="utf-8", errors="replace")
-                if int(text.rpartition(")")[2].split()[2]) == group:
-                    yield int(entry.name)
+        if entry.name.isdecimal():
+            yield int(entry.name)
+
+
+def _in_group(group: int, processes: Iterable[int]) -> Iterator[int]:
+    """Those of them that belong to a group, but for its leader, our guardian."""
+    for process in processes:
+        with suppress(OSError, IndexError, ValueError):
+            text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+            if process != group and int(text.rpartition(")")[2].split()[2]) == group:
+                yield process
+
+
+def _written_by(process: int) -> set[str]:
+    """What it has open, as far as that has names."""
+    found = set[str]()
+    with suppress(OSError):
+        for entry in os.scandir(f"/proc/{process}/fd"):
+            with suppress(OSError):
+                found.add(str(Path(entry.path).readlink()))
+    return found

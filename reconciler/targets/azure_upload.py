@@ -17,7 +17,7 @@ import httpx
 
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused
 from reconciler.targets.azure_container import WRITE_ID, AzureContainer
-from reconciler.targets.parts import cut, take_effect
+from reconciler.targets.parts import AIR, cut, take_effect
 from reconciler.world.clock import token
 from reconciler.world.persist import persist
 from reconciler.world.pool import ThreadPool
@@ -119,7 +119,8 @@ class _Write:
                 settle(max(0, min(IN_FLIGHT, IN_FLIGHT_BYTES // len(part)) - 1))
                 # All names of a blob's blocks must have one length.
                 name = b64encode(f"{self._id}-{number:05d}".encode()).decode("ascii")
-                running.add(pool.submit(partial(self._send, name, part, over)))
+                AIR.enter(part)
+                running.add(pool.submit(partial(AIR.sent, part, partial(self._send, name, part, over))))
                 names.append(name)
                 size += len(part)
                 if number == 1:

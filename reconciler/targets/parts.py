@@ -1,12 +1,15 @@
-"""A stream cut into parts, and a write that is made once however often it is asked for."""
+"""A stream cut into parts, parts on their way, and a write that is made once however often it is asked for."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from threading import Event
+from threading import Condition, Event
+from typing import Final, TypeVar
 
 from reconciler.errors import Absent, Conflict, ReconcilerError, Unreachable
 from reconciler.world.persist import persist
 from reconciler.world.ports import Clock, Stored
+
+T = TypeVar("T")
 
 
 def cut(chunks: Iterable[bytes], size: Callable[[int], int]) -> Iterator[tuple[bytearray, bool]]:
@@ -23,6 +26,34 @@ def cut(chunks: Iterable[bytes], size: Callable[[int], int]) -> Iterator[tuple[b
             part += taken
             rest = rest[len(taken) :]
     yield part, True
+
+
+class Air:
+    """Parts on their way to stores, of all that is written at a time together: so many bytes at most, but one part always."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._changed = Condition()
+        self._bytes = 0
+
+    def enter(self, part: bytearray) -> None:
+        """Returns once there is room for it. Whoever entered sends it by `sent`, whose end makes room again."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._bytes == 0 or self._bytes + len(part) <= self._most)
+            self._bytes += len(part)
+
+    def sent(self, part: bytearray, send: Callable[[], T]) -> T:
+        """What `send` gives or raises."""
+        try:
+            return send()
+        finally:
+            with self._changed:
+                self._bytes -= len(part)
+                self._changed.notify_all()
+
+
+AIR: Final = Air(48 << 20)
+"""Of this process: six parts of 8 MiB, which is what two uploads use that know nothing of each other."""
 
 
 def take_effect(request: Callable[[], Stored], find: Callable[[], Stored | None], *, clock: Clock, stop: Event) -> Stored:

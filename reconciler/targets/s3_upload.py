@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from reconciler.errors import Absent, ReconcilerError, Refused
-from reconciler.targets.parts import cut, take_effect
+from reconciler.targets.parts import AIR, cut, take_effect
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_errors import Doing, translated
 from reconciler.world.clock import token
@@ -120,7 +120,8 @@ class _Write:
             for number, part in enumerate(parts, start=1):
                 self._refuse_too_long(number)
                 settle(max(0, min(IN_FLIGHT, IN_FLIGHT_BYTES // len(part)) - 1))
-                running.add(pool.submit(partial(self._send, upload, number, part, over)))
+                AIR.enter(part)
+                running.add(pool.submit(partial(AIR.sent, part, partial(self._send, upload, number, part, over))))
             settle(0)
         except BaseException:
             over.set()

@@ -1,6 +1,7 @@
 """A dump into a folder: handed over while it is written, bounded, and never a file that is not whole."""
 
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from reconciler.backups.manifest import StoredObject, encode
 from reconciler.errors import Corrupt, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.postgres.environment import child_environment
 from reconciler.postgres.source import PostgresSource
-from reconciler.postgres.staged import READY_BYTES, Staged, check_room
+from reconciler.postgres.staged import READY_BYTES, Staged, StagedFile, check_room
 from reconciler.world.clock import SystemClock
 from reconciler.world.ports import Dump, DumpFile, DumpOptions
 from reconciler.world.process import SystemProcess
@@ -265,6 +266,63 @@ def test_a_folder_without_room(tmp_path: Path) -> None:
         check_room(tmp_path, 1 << 60)
 
 
+class Writers:
+    """A group of processes, as pg_dump's are: a leader, and one that writes each file what it is given."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self._folder = folder
+        self._leader = subprocess.Popen(["/bin/sleep", "60"], process_group=0)
+        self.group = self._leader.pid
+        self._writers = {name: self._writer(folder / name) for name in names}
+
+    def _writer(self, path: Path) -> "subprocess.Popen[bytes]":
+        with path.open("wb") as file:
+            return subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=file, bufsize=0, process_group=self.group)
+
+    def __enter__(self) -> "Writers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self._leader.kill()
+        self._leader.wait(timeout=10)
+
+    def write(self, name: str, size: int) -> None:
+        path, pipe = self._folder / name, self._writers[name].stdin
+        assert pipe is not None
+        whole = path.stat().st_size + size
+        for start in range(0, size, MIB):
+            rest = memoryview(b"x" * min(MIB, size - start))
+            while rest:
+                rest = rest[pipe.write(rest) :]
+        assert comes_true(lambda: path.stat().st_size == whole)
+
+    def end(self) -> None:
+        for writer in self._writers.values():
+            writer.send_signal(signal.SIGCONT)
+            if writer.stdin is not None:
+                writer.stdin.close()
+            writer.wait(timeout=10)
+
+    def is_stopped(self, name: str) -> bool:
+        """What the kernel says of it, which does what it is signalled a moment later."""
+        return Path(f"/proc/{self._writers[name].pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    def come_to_be(self, stopped: dict[str, bool]) -> bool:
+        return comes_true(lambda: stopped == {name: self.is_stopped(name) for name in stopped})
+
+
+def handed_over(staged: Staged, name: str) -> StagedFile:
+    found: list[StagedFile] = []
+
+    def look() -> bool:
+        found.extend(file for file in staged.look() if file.name == name)
+        return bool(found)
+
+    assert comes_true(look)
+    return found[0]
+
+
 class TestStaged:
     """The folder alone, written to by a shell in the part of pg_dump."""
 
@@ -300,30 +358,54 @@ class TestStaged:
 
             assert READY_BYTES + 6 == reading.result(timeout=10)
 
-    def test_it_is_held_back_while_that_helps(self, staged: Staged, tmp_path: Path) -> None:
-        """Too much is unread: pg_dump waits. Where each reader waits for the rest of a file, it goes on: nobody else has that."""
-        with (tmp_path / "1.dat").open("wb", buffering=0) as file, ThreadPoolExecutor() as pool:
-            file.write(b"x" * (READY_BYTES + 1))
-            (growing,) = staged.look()
+    def test_it_is_held_back_while_that_helps(self, tmp_path: Path) -> None:
+        """Too much is unread: whoever writes that waits. Whoever writes what a reader waits for goes on: nobody else has it."""
+        with Writers(tmp_path, "1.dat", "2.dat") as writers, ThreadPoolExecutor() as pool:
+            staged = Staged(tmp_path, most=32 * MIB, clock=SystemClock(), group=writers.group)
+            writers.write("1.dat", READY_BYTES + 1)
+            growing = handed_over(staged, "1.dat")
             reading = pool.submit(lambda: sum(map(len, growing.chunks())))
             assert comes_true(lambda: growing.read_bytes == READY_BYTES + 1)
-            (tmp_path / "2.dat").write_bytes(b"y" * 40 * MIB)
-            (other,) = staged.look()
+
+            writers.write("2.dat", 40 * MIB)
+            other = handed_over(staged, "2.dat")
             staged.look()
-            held = [staged.is_held]
+            assert staged.is_held
+            assert writers.come_to_be({"1.dat": False, "2.dat": True})
+
+            writers.write("1.dat", 3)
+            assert comes_true(lambda: bool(staged.look() or growing.read_bytes == READY_BYTES + 4))
+            assert writers.come_to_be({"1.dat": False, "2.dat": True})
 
             chunks = other.chunks()
             next(chunks)
             staged.look()
-            held.append(staged.is_held)
-            for _ in chunks:
-                pass
+            assert writers.come_to_be({"2.dat": True})
+            # It waits for the rest by now, and most of it is read.
+            second = pool.submit(lambda: sum(map(len, chunks)))
+            assert comes_true(lambda: bool(staged.look()) or not staged.is_held)
+            assert writers.come_to_be({"1.dat": False, "2.dat": False})
+
+            writers.end()
+            assert comes_true(lambda: bool(staged.look()) or staged.is_empty())
+            assert (READY_BYTES + 4, 39 * MIB) == (reading.result(timeout=10), second.result(timeout=10))
+
+    def test_who_has_begun_nothing_is_not_waited_for(self, tmp_path: Path) -> None:
+        """All that is unread waits for a reader: both writers are stopped, and both go on when one of the files is read."""
+        with Writers(tmp_path, "1.dat", "2.dat") as writers:
+            staged = Staged(tmp_path, most=32 * MIB, clock=SystemClock(), group=writers.group)
+            writers.write("1.dat", 17 * MIB)
+            handed_over(staged, "1.dat")
+            writers.write("2.dat", 17 * MIB)
+            other = handed_over(staged, "2.dat")
             staged.look()
-            held.append(staged.is_held)
-            assert [False, True, False] == held
-            file.close()
+            assert writers.come_to_be({"1.dat": True, "2.dat": True})
+
+            chunks = other.chunks()
+            assert 17 * MIB == sum(len(next(chunks)) for _ in range(17))
             staged.look()
-            assert READY_BYTES + 1 == reading.result(timeout=10)
+            assert writers.come_to_be({"1.dat": True, "2.dat": False})
+            staged.let_go()
 
     def test_many_files_come_and_go_while_it_looks(self, staged: Staged, tmp_path: Path) -> None:
         """Readers end their files whenever they like; all are handed over once."""
