@@ -4,6 +4,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -18,6 +19,7 @@ from reconciler.postgres.dump import Manners
 from reconciler.postgres.environment import child_environment
 from reconciler.postgres.failures import first_error
 from reconciler.postgres.flow import Watch, feed
+from reconciler.postgres.nameless import nameless, write
 
 KINDS: Final = (
     "ACCESS METHOD", "ACL", "ACL LANGUAGE", "AGGREGATE", "BLOB", "BLOB COMMENTS", "BLOB METADATA", "BLOBS", "CAST",
@@ -108,18 +110,19 @@ def _extension_schemas(
     if not wanted:
         return {}
     with use_list(wanted) as chosen, _output() as output:
-        arguments = ["--schema-only", f"--use-list={chosen.name}", "--file=-"]
+        arguments = ["--schema-only", f"--use-list={chosen}", "--file=-"]
         _run(program, arguments, iter(head), output, manners, whole=False)
         return {_plain(name): _plain(schema) for name, schema in _EXTENSION.findall(_text(output))}
 
 
-def use_list(numbers: Iterable[int]) -> IO[bytes]:
-    """A file that tells pg_restore which entries to restore; it goes when closed. Raises Full, Refused."""
-    with on_disk(DOING, cure=CURE):
-        file = tempfile.NamedTemporaryFile(prefix="reconciler-list-")  # noqa: SIM115  the caller closes it
-        file.write("".join(f"{number};\n" for number in numbers).encode())
-        file.flush()
-    return file
+@contextmanager
+def use_list(numbers: Iterable[int]) -> Iterator[Path]:
+    """The path of a file that tells pg_restore which entries to restore, while we live. Raises Full, Refused."""
+    with ExitStack() as stack:
+        with on_disk(DOING, cure=CURE):
+            file, path = stack.enter_context(nameless())
+            write(file, "".join(f"{number};\n" for number in numbers).encode())
+        yield path
 
 
 def _output() -> IO[bytes]:

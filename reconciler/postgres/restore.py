@@ -126,7 +126,7 @@ def restore_into(
         chosen = _chosen(run, source, entries, globals)
         left_out += chosen.left_out
         if chosen.entries is not None:
-            run = run.told(f"--use-list={held.enter_context(use_list(chosen.entries)).name}")
+            run = run.told(f"--use-list={held.enter_context(use_list(chosen.entries))}")
         if pipes is not None:
             _restore_from_pipes(run, pipes)
         elif isinstance(by_jobs, Spool):

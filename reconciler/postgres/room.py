@@ -215,7 +215,7 @@ class PostgresRoom:
                 "--no-owner",
                 "--no-tablespaces",
                 "--no-password",
-                f"--use-list={chosen.name}",
+                f"--use-list={chosen}",
                 f"--dbname={address.conninfo}",
                 *(() if is_stream else (f"--jobs={jobs}", str(source))),
             ]

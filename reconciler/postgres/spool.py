@@ -3,7 +3,6 @@
 One file is in no folder, so that nothing stays however we end; a folder says whose it is, and the next turn finds it.
 """
 
-import os
 import re
 import shutil
 import tarfile
@@ -13,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import IO, cast
 
 import msgspec
@@ -21,6 +19,7 @@ import msgspec
 from reconciler.errors import Corrupt, Refused
 from reconciler.postgres.disk import on_disk
 from reconciler.postgres.flow import Watch
+from reconciler.postgres.nameless import nameless, write
 from reconciler.world.process import SystemProcess
 from reconciler.world.staging import FolderStaging
 
@@ -57,10 +56,10 @@ def spooled(chunks: Iterable[bytes], spool: Spool, watch: Watch) -> Iterator[Pat
     with ExitStack() as stack:
         if first.startswith(CUSTOM):
             with on_its_disk():
-                file, path = stack.enter_context(_opened(spool.folder))
+                file, path = stack.enter_context(nameless(spool.folder))
             for chunk in chain([first], watched):
                 with on_its_disk():
-                    _write(file, chunk)
+                    write(file, chunk)
         else:
             staging = FolderStaging(spool.folder, SystemProcess(), cure=spool.cure)
             staging.sweep()
@@ -68,13 +67,6 @@ def spooled(chunks: Iterable[bytes], spool: Spool, watch: Watch) -> Iterator[Pat
             with on_its_disk():
                 _unpack(chain([first], watched), path)
         yield path
-
-
-def _write(file: IO[bytes], chunk: bytes) -> None:
-    """Every byte; the kernel may take fewer at a time."""
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 def beginning(path: Path) -> Iterator[bytes]:
@@ -130,14 +122,3 @@ class _Stream:
             pieces.append(piece)
             count -= len(piece)
         return b"".join(pieces)
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """Where the system lets an open file be opened again through us, it never has a name. Nothing waits for its closing."""
-    if Path(f"/proc/{os.getpid()}/fd").is_dir():
-        with TemporaryFile(dir=folder, buffering=0) as file:
-            yield file, Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
-    else:
-        with NamedTemporaryFile(dir=folder, buffering=0, prefix=".reconcile-restore-") as named:
-            yield named, Path(named.name)
