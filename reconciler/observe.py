@@ -17,6 +17,7 @@ from reconciler.backups.register import registered
 from reconciler.errors import Finding, ReconcilerError
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.events import Waiting
+from reconciler.world.evidence import Chain, joined
 from reconciler.world.facts import Catalogue, Known, Observation, Observed, Unknown
 from reconciler.world.history import Change, HistoryFacts
 from reconciler.world.ports import Pool, Target, World
@@ -41,7 +42,6 @@ def observe(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
     seen_source = _gather(world, want, "the source", source, ends)
     seen_history = None if history is None else _gather(world, want, "the history", history, ends)
     seen = {name: _gather(world, want, name, future, ends) for name, future in catalogues.items()}
-    home = seen[want.home]
     return Observation(
         database=want.name,
         place=world.provider.place,
@@ -49,7 +49,7 @@ def observe(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
         source_domain=world.provider.domain,
         catalogues=seen,
         domains=world.domains,
-        evidence=home if isinstance(home, Unknown) else Known(home.value.evidence, home.at),
+        evidence=_evidence(want, seen),
         history=None if seen_history is None else _history_with_memory(world, want, seen_history),
         windows={name: _gather(world, want, name, future, ends) for name, future in noted.items()},
     )
@@ -62,6 +62,20 @@ def _noted(world: World, want: DatabasePolicy) -> Iterator[tuple[str, Callable[[
     if site is not None:
         for name, target in sorted(homes.items()):
             yield name, partial(_look, world, partial(read_windows, target, site, world.cache))
+
+
+def _evidence(want: DatabasePolicy, seen: Mapping[str, Observed[Catalogue]]) -> Observed[Chain]:
+    """As home holds it, with what it lost and another target of the same repository still has.
+
+    While home is Unknown so is evidence: nobody knows what it says last.
+    """
+    home = seen[want.home]
+    if isinstance(home, Unknown):
+        return home
+    ours = home.value.repository
+    others = (one.value for name, one in sorted(seen.items()) if name != want.home and isinstance(one, Known))
+    same = [one.evidence for one in others if one.repository is not None and (ours is None or one.repository.id == ours.id)]
+    return Known(joined(home.value.evidence, same), home.at)
 
 
 def left_behind(targets: Mapping[str, Target], databases: Collection[str], pool: Pool) -> tuple[Finding, ...]:

@@ -1,15 +1,17 @@
 """evidence/: the records of verifications and drills. Each names the one before it; none is ever written over."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from hashlib import sha256
 
 from reconciler.backups import layout
 from reconciler.backups.layout import Held
 from reconciler.backups.manifest import Manifest, decode_record
+from reconciler.backups.records import read_repository, read_whole
 from reconciler.backups.sequence import append_record, read_once
-from reconciler.errors import Absent, Corrupt
+from reconciler.errors import Absent, Conflict, Corrupt, Refused, Unreachable
 from reconciler.world.evidence import Chain, Evidence
-from reconciler.world.ports import Cache, Stored, Target, custody_of
+from reconciler.world.ports import ABSENT, Cache, Listing, Stored, Target, custody_of
 
 
 def content_of(manifest: Manifest, held: Held) -> str:
@@ -27,6 +29,7 @@ def read_chain(target: Target, items: Iterable[Stored], cache: Cache) -> Chain:
     """All records, by sequence. What can't be read, and a link that does not hold, is said, and takes nothing else away."""
     records: list[Evidence] = []
     faults: list[str] = []
+    links: list[str] = []
     before: str | None = None
     expected = 1
     for item in sorted(items, key=lambda item: item.key):
@@ -45,7 +48,8 @@ def read_chain(target: Target, items: Iterable[Stored], cache: Cache) -> Chain:
             if (sequence, record.sequence, record.before) != (expected, expected, before):
                 faults.append(f"{item.key} does not follow on the record before it: some may have been removed or changed")
         before, expected = sha256(text).hexdigest(), (sequence or 0) + 1
-    return Chain(records=tuple(records), faults=tuple(faults))
+        links.append(before)
+    return Chain(records=tuple(records), faults=tuple(faults), links=tuple(links))
 
 
 def append(target: Target, database: str, make: Callable[[int, str | None], Evidence]) -> Evidence:
@@ -55,3 +59,64 @@ def append(target: Target, database: str, make: Callable[[int, str | None], Evid
     """
     retain = custody_of(target).retain
     return append_record(target, layout.evidence_root(database), make, lambda one: one.finished + retain if retain else None)
+
+
+def share(origin: Target, target: Target, database: str, repository: str, *, even_bare: bool = False) -> int:
+    """Give `target` the records of `origin` that it lacks, byte for byte, under the same numbers; how many.
+
+    None where it has others than these: nothing is written over, and no chain is mended in its midst. Raises what targets raise.
+    `even_bare`: also to a target that holds nothing of the repository yet, or any more.
+    """
+    theirs = _numbers(origin.list(layout.evidence_root(database)))
+    if not theirs or not _belongs(target, database, repository, even_bare=even_bare):
+        return 0
+    listing = target.list(layout.evidence_root(database))
+    ours = _numbers(listing)
+    if ours != theirs[: len(ours)]:
+        return 0
+    before = _link(target, database, ours[-1]) if ours else None
+    if ours and before != _link(origin, database, ours[-1]):
+        return 0
+    retain = custody_of(target).retain
+    given = 0
+    for sequence in theirs[len(ours) :]:
+        key = layout.evidence_key(database, sequence)
+        text = read_whole(origin, key)[0]
+        record = decode_record(text, Evidence, f"{origin.name}: {key}")
+        if (record.sequence, record.before, record.repository) != (sequence, before, repository):
+            break
+        until = record.finished + retain if retain else None
+        try:
+            target.write(key, [text], expect=ABSENT, keep_until=until if until and until > listing.store_time else None)
+        except Conflict:
+            # Somebody else gives it the same, or verified meanwhile: the next copy tells.
+            break
+        before, given = sha256(text).hexdigest(), given + 1
+    return given
+
+
+def share_if_possible(origin: Target, target: Target, database: str, repository: str, *, even_bare: bool = False) -> None:
+    """The same; what can't be done now is done after the next copy or verification."""
+    with suppress(Unreachable, Refused, Conflict, Absent, Corrupt):
+        share(origin, target, database, repository, even_bare=even_bare)
+
+
+def bring_back(others: Iterable[Target], home: Target, database: str, repository: str) -> None:
+    """To a home that has lost records, or became home lately, from whoever has them: the next one would begin another chain."""
+    for other in others:
+        share_if_possible(other, home, database, repository, even_bare=True)
+
+
+def _belongs(target: Target, database: str, repository: str, *, even_bare: bool) -> bool:
+    try:
+        return read_repository(target, layout.repository_key(database)).id == repository
+    except Absent:
+        return even_bare
+
+
+def _numbers(listing: Listing) -> list[int]:
+    return sorted(sequence for item in listing.items if (sequence := layout.sequence_of(item.key)) is not None)
+
+
+def _link(target: Target, database: str, sequence: int) -> str:
+    return sha256(read_whole(target, layout.evidence_key(database, sequence))[0]).hexdigest()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from reconciler.backups import layout
+from reconciler.backups.evidence import share_if_possible
 from reconciler.backups.fetch import places_of, read_signed
 from reconciler.backups.pins import pinned
 from reconciler.backups.records import read_repository
@@ -64,6 +65,9 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
             ) as draft,
         ):
             self._copy(world, draft, origin, original)
+        # What home has lost comes back to it with its backups.
+        proofs, place = (origin, home) if self.target == want.home else (home, target)
+        share_if_possible(proofs, place, self.database, manifest.repository)
         return f"{self.backup} from {origin.name} to {self.target}: {size(manifest.stored_bytes)}"
 
     def _copy(self, world: World, draft: Draft, origin: Target, original: Signed) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 
 from reconciler.policy.model import Level
-from reconciler.world.evidence import LEVELS, Evidence
+from reconciler.world.evidence import LEVELS, Chain, Evidence, joined
 from reconciler.world.facts import Backup, Known, Observation
 
 
@@ -29,15 +29,23 @@ def standings(have: Observation) -> Mapping[tuple[str, str], Standing]:
 
 
 def _standings(have: Observation) -> Mapping[tuple[str, str], Standing]:
-    if not isinstance(have.evidence, Known) or not have.evidence.value.records:
+    is_known = isinstance(have.evidence, Known)
+    records = have.evidence.value.records if isinstance(have.evidence, Known) else _elsewhere(have)
+    if not records:
         return {}
     contents = {(target, copy.id): copy.content for target, seen in have.known().items() for copy in seen.copies}
     found: dict[tuple[str, str], Standing] = {}
-    for record in have.evidence.value.records:
+    for record in records:
         copy = (record.target, record.backup)
         if contents.get(copy) == record.content:
             found[copy] = _after(found.get(copy, UNTRIED), record)
-    return found
+    # Whether home says more of it, nobody knows: others may lack its last records.
+    return found if is_known else {copy: msgspec.structs.replace(one, proven=None) for copy, one in found.items()}
+
+
+def _elsewhere(have: Observation) -> tuple[Evidence, ...]:
+    """What the known targets say while home can't be seen: for what speaks against a copy."""
+    return joined(Chain(), (seen.evidence for seen in have.known().values())).records
 
 
 def _after(standing: Standing, record: Evidence) -> Standing:

@@ -7,7 +7,7 @@ from hashlib import sha256
 import msgspec
 
 from reconciler.backups import layout
-from reconciler.backups.evidence import append, content_of
+from reconciler.backups.evidence import append, bring_back, content_of, share_if_possible
 from reconciler.backups.fetch import archive, read_fingerprint, read_globals, read_manifest
 from reconciler.backups.manifest import Manifest, StoredObject
 from reconciler.backups.pins import pinned
@@ -38,7 +38,12 @@ def verify(
         copy = _Copy(manifest=manifest, target=target, content=content, level=level, started=started)
         done = _examine(world, want, copy, moved)
     done.seconds["all"] = round(world.clock.monotonic() - began, 3)
-    return append(home, want.name, _record(world, want, copy, done, world.clock.now()))
+    others = [place for name, place in sorted(world.targets.items()) if name != want.home]
+    bring_back(others, home, want.name, manifest.repository)
+    evidence = append(home, want.name, _record(world, want, copy, done, world.clock.now()))
+    for other in others:
+        share_if_possible(home, other, want.name, manifest.repository)
+    return evidence
 
 
 def _held(origin: Target, database: str, backup: str) -> layout.Held:

@@ -1,6 +1,7 @@
 """One change to a store, as the rules see it: who does it, what was there before, and what they believe meanwhile."""
 
 from datetime import datetime
+from hashlib import sha256
 from typing import Literal
 
 from reconciler.simulation.host import SimulatedProcess
@@ -54,6 +55,18 @@ class Change:
     def before(self) -> Held | None:
         """What a plain read of the key finds now."""
         return self.store.current(self.key)
+
+    @property
+    def is_written_elsewhere(self) -> bool:
+        """Another store has, or had, these very bytes under the same key."""
+        others = (store for store in self.truth.stores.values() if store is not self.store)
+        return any(held.content == self.content for store in others for held in store.objects.get(self.key, ()))
+
+    def follows(self, link: str) -> bool:
+        """Whether what lies there under the number before has this hash."""
+        head, _, number = self.key.rpartition("/")
+        before = self.store.current(f"{head}/{int(number.removesuffix('.json')) - 1:08d}.json")
+        return before is not None and sha256(before.content).hexdigest() == link
 
     @lazily
     def folder(self) -> Folder:

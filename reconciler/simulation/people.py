@@ -321,9 +321,9 @@ def heal(stage: Stage) -> None:
 def look_into_freezes(stage: Stage) -> None:
     """What froze by itself is looked at, found in order, and lifted: after all that happened, dumps may well have shrunk."""
     database = stage.want.name
+    records = max(sum(key.startswith(f"{database}/evidence/") for key in store.objects) for store in stage.stores.values())
     for store in stage.stores.values():
         if store.current(f"{database}/freeze.json"):
-            records = sum(key.startswith(f"{database}/evidence/") for key in stage.stores[stage.want.home].objects)
             seen = [*sorted(stage.truth.folders(store, database)), *(f"evidence {one + 1}" for one in range(records))]
             lifted = {"who": "people", "why": "", "lifted": True, "acknowledged": seen}
             store.put(f"{database}/freeze.json", msgspec.json.encode(lifted), expect=None, by=None)

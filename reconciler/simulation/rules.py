@@ -104,8 +104,20 @@ def verified_is_earned(change: Change) -> Iterator[str]:
     record = read(change.content, EvidenceBrief) if change.verb == "write" and "/evidence/" in change.key else None
     if record is None or record.result != "passed" or not change.is_calm or not change.in_time:
         return
+    if change.is_written_elsewhere:
+        return  # a copy of what was said once says nothing of today
     if not change.truth.holds(record, change.database):
         yield f"{change}: {record.backup} on {record.target} passed, and is spoilt"
+
+
+def evidence_is_copied_as_it_is(change: Change) -> Iterator[str]:
+    """Rule 9: records are made on home; what lies on another target is one of them, under its number, byte for byte."""
+    if change.verb == "write" and "/evidence/" in change.key and change.store.name != change.turn.want.home:
+        if not change.is_written_elsewhere:
+            yield f"{change}: no other target has this record"
+        before = read(change.content, EvidenceBrief)
+        if before is not None and before.before is not None and not change.follows(before.before):
+            yield f"{change}: the record that it names as the one before it is not there"
 
 
 def unknown_is_not_absent(change: Change) -> Iterator[str]:
@@ -391,6 +403,7 @@ RULES: tuple[Rule, ...] = (
     intent_before_the_first_byte,
     a_manifest_tells_the_truth,
     verified_is_earned,
+    evidence_is_copied_as_it_is,
     unknown_is_not_absent,
     clocks_agree,
     under_the_lease,

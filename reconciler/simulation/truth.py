@@ -101,6 +101,7 @@ class EvidenceBrief(msgspec.Struct, frozen=True):
     sha256: str
     level: str
     result: str
+    before: str | None = None
 
 
 class RepositoryBrief(msgspec.Struct, frozen=True):

@@ -90,6 +90,29 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True):
 
     records: tuple[Evidence, ...] = ()
     faults: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    """sha256 of each record's text, also of those that can't be read: chains that begin with the same ones are one chain."""
+
+    def goes_on(self, other: "Chain") -> bool:
+        """Whether it is that chain and more of it: copies of records lack only the last ones."""
+        return len(self.links) > len(other.links) and self.links[: len(other.links)] == other.links
+
+
+def joined(home: Chain, others: Iterable[Chain]) -> Chain:
+    """What home lost and another target has, in its place: so losing home loses no proof.
+
+    Of a chain that is another one, what failed counts and nothing else: no record that is missing lets a copy pass for proven.
+    """
+    chains = list(others)
+    longest = max((one for one in chains if one.goes_on(home)), key=lambda one: len(one.links), default=home)
+    strange = [one for one in chains if longest.links[: len(one.links)] != one.links]
+    records = list(longest.records)
+    for record in (record for one in strange for record in one.records):
+        if record.result == "failed" and record not in records:
+            records.append(record)
+    if strange:
+        records.sort(key=lambda record: record.finished)
+    return Chain(records=tuple(records), faults=home.faults, links=longest.links)
 
 
 def outcome(faults: Iterable[Fault]) -> Result:

@@ -311,7 +311,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     domains: Mapping[str, str]
     """Target → what fails together with it."""
     evidence: Observed[Chain]
-    """As the home target holds it."""
+    """As the home target holds it, with what it lost and others still have."""
     history: Observed[HistoryFacts] | None = None
     """What the provider keeps by itself; None where it keeps nothing."""
     windows: Mapping[str, Observed[tuple[Change, ...]]] = {}
