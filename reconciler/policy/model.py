@@ -114,7 +114,7 @@ class Compression(Section, frozen=True, kw_only=True):
 
     algorithm: Annotated[Literal["zstd"], Meta(description="The algorithm: zstd.", examples=["zstd"])] = "zstd"
     level: Annotated[int, Meta(description="1 is the fastest, 19 the smallest.", examples=[3], ge=1, le=19)] = 3
-    threads: Annotated[int, Meta(description="Threads that compress; 0 is one per core.", examples=[4], ge=0, le=64)] = 0
+    threads: Annotated[int, Meta(description="Threads that compress; 0: one a core, up to four.", examples=[4], ge=0, le=64)] = 0
 
 
 class Retention(Section, frozen=True, kw_only=True):
