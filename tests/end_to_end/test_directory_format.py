@@ -74,13 +74,15 @@ def test_restored(directory: Stand, how: str) -> None:
     assert [] == list((directory.folder / "staging").iterdir())
 
 
-def test_one_table(directory: Stand) -> None:
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_one_table(directory: Stand, jobs: str) -> None:
     """With its rows, and nothing of the others."""
     directory.run("apply", "--yes")
     (backup,) = directory.backups()
     into = _empty(directory, "one")
 
-    ran = directory.run("backups", "restore", backup["id"], "--into", into, "--table", "hotel.guests", "--from", "primary")
+    words = ("--table", "hotel.guests", "--from", "primary", "--jobs", jobs)
+    ran = directory.run("backups", "restore", backup["id"], "--into", into, *words)
 
     assert "restored" in ran.stdout
     assert [] == list((directory.folder / "staging").iterdir())

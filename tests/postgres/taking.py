@@ -1,6 +1,6 @@
 """A backup taken and put back, in two calls."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +38,13 @@ def take(source: PostgresSource) -> Taken:
 
 
 def put(
-    url: str, taken: Taken, manners: Manners, *, sources: tuple[Identity, ...] = (), by_jobs: Spool | Pipes | None = None
+    url: str,
+    taken: Taken,
+    manners: Manners,
+    *,
+    sources: tuple[Identity, ...] = (),
+    by_jobs: Spool | Pipes | None = None,
+    entries: Sequence[int] | None = None,
 ) -> Restored:
     return restore_into(
         parse(url, field="url"),
@@ -48,4 +54,5 @@ def put(
         sources=sources,
         manners=manners,
         by_jobs=by_jobs,
+        entries=entries,
     )

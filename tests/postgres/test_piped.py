@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from textwrap import dedent
 from threading import Event
 
 import pytest
 
+from reconciler.backups.toc import read_toc
 from reconciler.errors import Corrupt, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.piped import LIKELY, Pipes
@@ -27,6 +28,7 @@ TABLES = "; ".join(
     for number in range(3)
 )
 MANY = "; ".join(f"CREATE TABLE t{number} AS SELECT {number} AS v" for number in range(4 * LIKELY))
+ALL_TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND oid >= 16384"
 LARGE_OBJECTS = "SELECT lo_from_bytea(0, convert_to(repeat('lo' || n, 30000), 'UTF8')) FROM generate_series(1, 9) n"
 
 
@@ -63,9 +65,10 @@ class Case:
         server.run("pg_dump", "--format=directory", "--compress=0", f"--file={self.archive}", database=database)
         self._taken = take(open_source(server.url(database)))
 
-    def put(self, files: Folder, manners: Manners, *, jobs: int = 2, url: str = "") -> None:
+    def put(self, files: Folder, manners: Manners, *, jobs: int = 2, entries: Sequence[int] | None = None) -> None:
         pipes = Pipes(jobs=jobs, files=files, folder=self.pipes, cure="name a folder")
-        put(url or self.server.url(self.copy), Taken([], self._taken.facts, self._taken.globals), manners, by_jobs=pipes)
+        taken = Taken([], self._taken.facts, self._taken.globals)
+        put(self.server.url(self.copy), taken, manners, by_jobs=pipes, entries=entries)
 
     def copying(self) -> int:
         """How many sessions are loading rows."""
@@ -122,6 +125,19 @@ def test_the_largest_table_comes_first(postgres: Server, open_source: Open, mann
     begun.remove(max(begun))
     assert sorted(begun, reverse=True) == begun
     assert [*sizes] == [case.rows(f"t{rows}") for rows in sizes]
+
+
+def test_a_part_of_it(postgres18: Server, open_source: Open, manners: Manners, tmp_path: Path) -> None:
+    """Named by the numbers that its entries have in the archive, whatever they are called on the way."""
+    tables = [f"CREATE TABLE t{rows} AS SELECT i FROM generate_series(1, {rows}) i" for rows in (10, 200, 3000)]
+    case = Case(postgres18, open_source, tmp_path, postgres18.new_database("; ".join(tables)))
+    files = Folder(case.archive)
+    chosen = [entry for entry in read_toc(files.toc()) if entry.name == "t10"]
+    files.names = [entry.file for entry in chosen if entry.file]
+
+    case.put(files, manners, entries=[entry.number for entry in chosen])
+
+    assert ([("t10",)], 10) == (postgres18.execute(ALL_TABLES, case.copy), case.rows("t10"))
 
 
 def test_files_that_are_opened_in_another_order(postgres: Server, open_source: Open, manners: Manners, tmp_path: Path) -> None:
