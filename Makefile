@@ -43,6 +43,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/branching.py
+	$(BIN)/python benchmarks/neon.py
 
 # What CI and the container install: versions and hashes of all that pyproject.toml asks for.
 lock: $(VENV)/.ready

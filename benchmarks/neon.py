@@ -107,13 +107,16 @@ def measure(stand: Stand, rounds: int) -> None:
         "the main branch restored in place": restored_in_place,
         "the main branch restored from a snapshot": restored_from_snapshot,
     }
-    print(f"load at the start {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {rounds} rounds; medians, and the slowest")
+    print(f"load at the start {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {rounds} rounds; medians, fastest, slowest")
     for says, doing in doings.items():
         taken = [one_round(stand, doing, asked) for _ in range(rounds)]
         seconds = [one.seconds for one in taken]
         requests = sorted({one.requests for one in taken})
         told = str(requests[0]) if len(requests) == 1 else f"{requests[0]} to {requests[-1]}"
-        print(f"{says:42} {statistics.median(seconds):6.2f} s  {max(seconds):6.2f} s  {told} requests", flush=True)
+        print(
+            f"{says:42} {statistics.median(seconds):6.2f} s  {min(seconds):6.2f} s  {max(seconds):6.2f} s  {told} requests",
+            flush=True,
+        )
     print(f"load at the end {os.getloadavg()[0]:.1f}")
 
 
