@@ -60,7 +60,8 @@ class Judge:
         """A duty that asks for nothing, and sees what its reconciler sees."""
 
         def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
-            turn.have, turn.looked_at = have, self._ledger.meddled
+            lag = max(self._truth.stores[name].lag_seconds for name in turn.want.dumps.targets)
+            turn.have, turn.looked_at = have, self._ledger.shown(lag)
             turn.decided = self._ledger.timeline.now()
             self._compare(turn, have)
             return Due()

@@ -49,8 +49,8 @@ class Ledger:
         """Backups of which people changed an object behind the reconcilers' backs."""
         self.repositories: dict[tuple[str, str], bytes] = {}
         """What a reconciler wrote first, by store and key."""
-        self.meddled = 0
-        """How often people changed the world behind the reconcilers' backs."""
+        self._meddled = [timeline.seconds]
+        """When people changed the world behind the reconcilers' backs."""
         self.shortening = False
         """Whether a person approved just now of what shortens a window."""
         self.broken: list[str] = []
@@ -61,7 +61,15 @@ class Ledger:
 
     def is_calm(self, turn: Turn) -> bool:
         """Whether nobody meddled since it looked."""
-        return turn.looked_at == self.meddled
+        return turn.looked_at == len(self._meddled)
+
+    def meddle(self) -> None:
+        """People change something behind the reconcilers' backs."""
+        self._meddled.append(self.timeline.seconds)
+
+    def shown(self, lag_seconds: float) -> int:
+        """How often people had meddled, as far as listings that lag so much can show it by now."""
+        return sum(at + lag_seconds <= self.timeline.seconds for at in self._meddled)
 
     def record(self, store: Store, key: str, content: bytes, by: SimulatedProcess) -> None:
         """What a reconciler's write means for later: a birth, a loss, a draft, a repository."""

@@ -28,7 +28,7 @@ def meddle(stage: Stage) -> None:
     names = [*DEEDS, *(deed.__name__ for deed in more)]
     name = stage.chance.choice(names)
     if DEEDS[name](stage):
-        stage.ledger.meddled += 1
+        stage.ledger.meddle()
         stage.ledger.note(f"people: {name}")
         stage.faults.counted[name] += 1
 
@@ -36,7 +36,7 @@ def meddle(stage: Stage) -> None:
 def _meddle_with_project(stage: Stage, project: Project) -> None:
     name = stage.chance.choice(list(PROJECT_DEEDS))
     if PROJECT_DEEDS[name](project, stage.chance):
-        stage.ledger.meddled += 1
+        stage.ledger.meddle()
         stage.ledger.note(f"people: {name}")
         stage.faults.counted[name] += 1
 
@@ -296,7 +296,7 @@ def heal(stage: Stage) -> None:
     """Faults end, clocks are set, freezes and holds are lifted, the name is as it was, and what is not ours is taken away."""
     stage.mended = True
     stage.faults.end()
-    stage.ledger.meddled += 1
+    stage.ledger.meddle()
     stage.ledger.note("people: everything is mended")
     whole = msgspec.structs.replace(stage.want.dumps, exclude=())
     stage.want = msgspec.structs.replace(stage.want, name="hotel", dumps=whole)
