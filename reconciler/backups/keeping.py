@@ -95,6 +95,12 @@ def put_hold(target: Target, database: str, backup: str, hold: Hold) -> None:
     target.write(layout.object_key(database, backup, layout.HOLD), [encode(hold)])
 
 
+def refuse_frozen(home: Target, database: str, now: datetime) -> None:
+    """For whoever deletes, at the last moment: people freeze while a plan is carried out. Raises Conflict."""
+    if says := read_freeze(home, layout.freeze_key(database)).says(now):
+        raise Conflict(f"deletions of {database} are frozen by now: {says}", cure="look, then `reconcile unfreeze`")
+
+
 def change_freeze(target: Target, database: str, change: Callable[[Freeze], Freeze]) -> None:
     """Write what `change` makes of the record there, over that very content: what others said meanwhile is read again, not lost.
 
