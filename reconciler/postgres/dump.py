@@ -128,6 +128,9 @@ class PostgresDump:
                 self._pause(staged, watch, check)
         except BaseException:
             staged.fail()
+            # Whoever gave the folder takes it away now: nothing may write into it any more.
+            staged.let_go()
+            child.end()
             raise
         finally:
             staged.let_go()

@@ -56,8 +56,8 @@ def test_the_doctor_finds_all_in_order(clouds: Stand) -> None:
 
 def test_pruned_by_hand(clouds: Stand) -> None:
     """A deletion takes every copy, once it is due."""
-    clouds.run("backups", "take", "hotel")
-    clouds.run("backups", "take", "hotel")
+    clouds.run("backups", "take")
+    clouds.run("backups", "take")
     clouds.run("apply", "--yes")
     ids = [backup["id"] for backup in clouds.backups()]
     clouds.run("backups", "delete", ids[-1], "--grace", "0")

@@ -160,7 +160,7 @@ def test_a_protected_branch_with_a_schedule(stand: NeonStand) -> None:
     asked = '    snapshots: {schedule: "0 3 * * *", retain: 7d, via: neon}\n    branches: {protect: true}\n    encryption:'
     policy.write_text(policy.read_text().replace("    encryption:", asked))
     stand.run("apply", "--yes")
-    stand.run("backups", "take", "hotel")
+    stand.run("backups", "take")
 
     stand.neon.wait()
     main = stand.neon.get(f"/branches/{stand.neon.main}")["branch"]
