@@ -259,7 +259,7 @@ KILLED = """
 
     def before(name, number):
         if number == 3:
-            print(child.group, flush=True)
+            os.write(1, b"%d\\n" % child.group)  # in one piece, whoever else does the same
             os.kill(child.group, signal.SIGSTOP)
             os.kill(os.getpid(), signal.SIGKILL)
 
