@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psycopg
 
-from benchmarks.pipeline import AGAIN, DRAWN, ROW_BYTES, SETS, Ground, dump, empty, servers
+from benchmarks.pipeline import AGAIN, DRAWN, ROW_BYTES, SETS, Ground, dump, empty, is_new, servers
 
 STREAM = """
 import os, sys
@@ -37,10 +37,8 @@ print(round(held() - before))
 
 def fill(ground: Ground, gigabytes: float, tables: int) -> None:
     """So many tables, equally large."""
-    with psycopg.connect(ground.admin_url, autocommit=True) as admin:
-        if admin.execute("SELECT 1 FROM pg_database WHERE datname = 'big'").fetchone():
-            return
-        admin.execute("CREATE DATABASE big TEMPLATE template0")
+    if not is_new(ground):
+        return
     with psycopg.connect(ground.url, autocommit=True) as session:
         session.execute(DRAWN)
         each = int(gigabytes * 2**30 / ROW_BYTES / tables)

@@ -259,12 +259,19 @@ def servers(folder: Path, *, keep: bool) -> Iterator[Ground]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def fill(ground: Ground, gigabytes: float) -> None:
-    """One large table and three smaller ones, so that two jobs have something to do."""
+def is_new(ground: Ground) -> bool:
+    """Whether the database had to be made; else it was kept, with what is in it."""
     with psycopg.connect(ground.admin_url, autocommit=True) as admin:
         if admin.execute("SELECT 1 FROM pg_database WHERE datname = 'big'").fetchone():
-            return
+            return False
         admin.execute("CREATE DATABASE big TEMPLATE template0")
+        return True
+
+
+def fill(ground: Ground, gigabytes: float) -> None:
+    """One large table and three smaller ones, so that two jobs have something to do."""
+    if not is_new(ground):
+        return
     with psycopg.connect(ground.url, autocommit=True) as session:
         session.execute(DRAWN)
         rows = int(gigabytes * 2**30 / ROW_BYTES)
