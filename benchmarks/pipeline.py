@@ -202,6 +202,7 @@ PARALLEL = "pg_restore -j2, local file"
 RESTORES: dict[str, Case] = {
     PARALLEL: by_hand('pg_restore -j2 --dbname="$INTO" local.dump'),
     "pg_restore, local file": by_hand('pg_restore --dbname="$INTO" local.dump'),
+    "pg_restore -j2, local folder": by_hand('pg_restore -j2 --dbname="$INTO" local.files'),
     "restore": restore(),
     "restore --jobs 2": restore("--jobs", "2"),
     "restore, directory": restore(kept="kept-files"),
@@ -328,6 +329,7 @@ def main() -> int:
             table("dump", chosen(DUMPS, arguments.only, BARE), ground, arguments.rounds, BARE)
         if arguments.skip != "restores":
             shell('pg_dump -Fc --compress=0 "$SOURCE_URL" > local.dump')(ground)
+            shell('rm -rf local.files; pg_dump -Fd -j2 --compress=0 --file=local.files "$SOURCE_URL"')(ground)
             for kept, more in KEPT.items():
                 write_policy(ground, kept, 3, "none", "none", more=more)
                 timed(ground, reconcile("backups", "take"))

@@ -9,6 +9,7 @@ import msgspec
 from reconciler.backups import layout
 from reconciler.backups.claim import Claim, ClaimRecord, Watch, beating, take
 from reconciler.backups.fence import Fenced
+from reconciler.backups.keeping import refuse_frozen
 from reconciler.errors import Conflict, Corrupt, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.hooks import hooked
 from reconciler.planning.guard import FRESH
@@ -170,7 +171,13 @@ def _delete(
     if not steps:
         return Applied(outcomes=(*before, *skipped), not_approved=agreed.not_approved, after=fresh)
     fenced = {name: Fenced(target, lease, lambda: _still_fresh(world, looked)) for name, target in world.targets.items()}
-    behind = msgspec.structs.replace(world, targets=fenced, fence=lambda: _check(world, lease, looked))
+
+    def fence() -> None:
+        _check(world, lease, looked)
+        # People freeze while a plan is carried out.
+        refuse_frozen(world.targets[want.home], want.name, world.clock.now())
+
+    behind = msgspec.structs.replace(world, targets=fenced, fence=fence)
     outcomes = [outcome for step in steps for outcome in _perform(behind, want, step)]
     return Applied(outcomes=(*before, *outcomes, *skipped), not_approved=agreed.not_approved, after=look())
 
@@ -202,6 +209,7 @@ def _perform(world: World, want: DatabasePolicy, step: Step) -> tuple[Outcome, .
         if world.stop.is_set():
             raise Stopped("asked to stop")
         with hooked(world, want, action, failures):
+            world.fence()
             says = action.perform(world, want)
     except ReconcilerError as error:
         outcome = Outcome(action=action.id, database=want.name, does=does, result="failed", says=error.what, cure=error.cure)

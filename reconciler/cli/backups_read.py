@@ -37,8 +37,6 @@ FETCH_TAKES = ("--output", "--raw", "--force")
 RESTORE_TAKES = ("--into", "--jobs", "--spool", "--map-role", "--no-roles", "--no-tablespaces", "--table")
 MOST_JOBS = 64
 """Each is a session of the server."""
-IN_MEMORY = 2
-"""Of so many files that are read at a time, a part of up to 64 MiB is held in memory; of more, in files without a name."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -287,7 +285,7 @@ def _by_jobs(call: Call, taken: Taken) -> "Spool | Pipes | None":
     folder = (spool or Path(gettempdir())).absolute()
     if taken.files is not None and spool is None:
         only = None if taken.chosen is None else taken.chosen.files
-        files = reading.ChosenFiles(taken.files, only, folder if jobs > IN_MEMORY else None)
+        files = reading.ChosenFiles(taken.files, only, beside=folder)
         return Pipes(
             jobs=jobs, files=files, folder=folder, cure="name a folder for the archive as --spool, or restore without --jobs"
         )

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from reconciler.backups import layout
 from reconciler.backups.claim import ClaimRecord, describe, read_claim
 from reconciler.backups.erase import erase, erase_object, erase_tombstones, put_off
-from reconciler.backups.keeping import refuse_frozen
 from reconciler.backups.manifest import encode
 from reconciler.backups.pins import give_way_to_readers
 from reconciler.backups.records import read_tombstone
@@ -85,9 +84,7 @@ class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
         stones = [read_tombstone(target, key, backup=self.backup) for key in keys]
         if not stones or max(stone.due for stone in stones) > now:
             raise Refused(f"{self.target}: {self.backup} may not be removed yet")
-        home = world.targets[want.home]
-        refuse_frozen(home, self.database, now)
-        give_way_to_readers(world, home, database=self.database, backup=self.backup)
+        give_way_to_readers(world, world.targets[want.home], database=self.database, backup=self.backup)
         try:
             count = erase(target, self.database, self.backup, now=now)
         except Locked as locked:

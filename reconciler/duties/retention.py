@@ -8,7 +8,7 @@ import msgspec
 from reconciler.backups import layout
 from reconciler.backups.erase import erase_object
 from reconciler.backups.fetch import read_manifest
-from reconciler.backups.keeping import read_hold, refuse_frozen
+from reconciler.backups.keeping import read_hold
 from reconciler.backups.manifest import encode
 from reconciler.backups.pins import give_way_to_readers
 from reconciler.backups.records import read_repository, read_tombstone
@@ -58,9 +58,8 @@ class PruneBackup(Action, frozen=True, kw_only=True, tag="prune_backup"):
 def bury(world: World, want: DatabasePolicy, database: str, targets: Sequence[str], stone: Tombstone) -> None:
     """A tombstone on each target; none of them stays when somebody turns out to be reading the backup. Removes nothing else.
 
-    Each manifest is read afresh. Raises Refused for what is not ours or on hold, Conflict when a reader or a freeze is met.
+    Each manifest is read afresh. Raises Refused for what is not ours or on hold, Conflict when a reader is met.
     """
-    refuse_frozen(world.targets[want.home], database, stone.at)
     placed: list[tuple[Target, str]] = []
     for name in targets:
         target = world.targets[name]

@@ -1,6 +1,5 @@
 """Holds, freezes, pins, deletion by name and back, adoption: what stays, and what a person may let go."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from datetime import datetime, timedelta
@@ -425,19 +424,6 @@ class TestFreezes:
         with pytest.raises(Refused, match=r"for longer: real \(ana\)"):
             self.freeze(world, "other", until=HOUR)
         assert "real" in catalogue(world).frozen
-
-    def test_it_stops_what_is_under_way(self, world: World, clock: MovedClock) -> None:
-        """Somebody freezes after the look that a deletion rests on: neither is a tombstone written, nor are bytes removed."""
-        first, second = several(world, clock, 4)[:2]
-        bury(world, first, due=clock.now())
-        self.freeze(world)
-        prune = PruneBackup(database="hotel", backup=second, targets=("primary",))
-        finish = FinishDeletion(database="hotel", backup=first, target="primary")
-
-        for action in (prune, finish):
-            with pytest.raises(Conflict, match=r"frozen by now: audit \(ana\)"):
-                action.perform(world, WANT)
-        assert {"being_deleted": 1, "whole": 3} == Counter(states(world).values())
 
     def test_what_is_acknowledged_meanwhile_stays_so(self, world: World, clock: MovedClock) -> None:
         """Somebody lifts a freeze between the look at it and the write of another."""

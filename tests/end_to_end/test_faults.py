@@ -307,7 +307,7 @@ class TestStore:
         stand.rewrite("keep_last: 3", "keep_last: 1")
         for _ in range(2):
             stand.run("backups", "take", "--keep", "1s")
-        store.on("GET", "", Redate(by=timedelta(minutes=-7)), times=FOR_EVER)
+        store.on("GET", "", Redate(by=timedelta(minutes=-7, seconds=-30)), times=FOR_EVER)
         (plan,) = stand.json("apply", "--yes", expect=3)["after"]
 
         assert any("clock" in one["what"] and "7m" in one["what"] for one in plan["findings"])

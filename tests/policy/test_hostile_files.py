@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import BadPolicy
+from reconciler.errors import BadPolicy, Finding
 from reconciler.policy import read
 from tests.policy.kinds import GOOD, KINDS, faults, told
 
 MOST = 8.0
 """Times a plain piece of work that takes a quarter of a second or less: a machine that is busy slows both."""
+TRIES = 3
+"""More, where it was too long: what is slow is slow each time, and a neighbour is not."""
 BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (letter, letter, b",".join([b"*%c" % (letter - 1)] * 9)) for letter in range(ord("b"), ord("k"))
 )
@@ -77,17 +79,26 @@ HOSTILE = {
 }
 
 
+def timed(text: bytes) -> tuple[tuple[Finding, ...], float]:
+    """What is found, and the CPU time that took, in times the plain piece of work."""
+    began = time.process_time()
+    sum(hash(str(n)) for n in range(700_000))
+    before = time.process_time()
+    found = faults(text)
+    return found, (time.process_time() - before) / (before - began)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_text(name: str) -> None:
     """It is refused after little work, and the place is named."""
     text, where, what = HOSTILE[name]
     faults(GOOD)  # loads what is loaded once a process
 
-    began = time.process_time()
-    sum(hash(str(n)) for n in range(700_000))
-    before = time.process_time()
-    found = faults(text)
-    took = (time.process_time() - before) / (before - began)
+    found, took = timed(text)
+    for _ in range(TRIES):
+        if took < MOST:
+            break
+        found, took = timed(text)
 
     assert [one for one in found if one.where.startswith(f"backup-policy.yaml{where}") and what in one.what], found[:5]
     assert took < MOST

@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
+from threading import Event as StopEvent
 
+import msgspec
 import pytest
 
 from reconciler.backups.claim import read_claim
 from reconciler.backups.writer import drafting
 from reconciler.duties import DUTIES
 from reconciler.duties.copies import CopyBackup
+from reconciler.duties.keeping import FreezeDeletions
 from reconciler.duties.leftovers import FinishDeletion, SweepDebris
 from reconciler.duties.retention import PruneBackup
 from reconciler.errors import Conflict, Refused, Unreachable
@@ -268,6 +271,23 @@ class TestTheLease:
         assert all("another may have taken over" in outcome.says for outcome in outcomes)
         assert 1 == len(buried)
 
+    def test_a_freeze_that_comes_among_the_deletions(self, tmp_path: Path, clock: MovedClock) -> None:
+        """Somebody looks into something while a plan is carried out: what was begun is done, and nothing after it."""
+        self.several_to_prune(tmp_path, clock)
+        seen: list[Event] = []
+
+        def freeze(event: Event) -> None:
+            if "tombstone-" in getattr(event, "key", "") and not seen:
+                seen.append(event)
+                FreezeDeletions(database="hotel", why="audit", who="ana").perform(quiet, WANT)
+
+        quiet = make_world(tmp_path, clock)
+        outcomes = [outcome for outcome in run(make_world(tmp_path, clock, tell=freeze)) if outcome.does.startswith("prune")]
+
+        assert ["done", *["failed"] * (len(outcomes) - 1)] == [outcome.result for outcome in outcomes]
+        assert len(outcomes) > 2
+        assert all("frozen by now: audit (ana)" in outcome.says for outcome in outcomes[1:])
+
     def several_to_prune(self, tmp_path: Path, clock: MovedClock) -> None:
         """Five backups on two targets, of which two are kept: no slot is due before the next hour."""
         world = make_world(tmp_path, clock)
@@ -511,17 +531,34 @@ class Changes(Waits, frozen=True, kw_only=True, tag="changes"):
     effect = "change"
 
 
+def waiting(kind: type[Waits], minutes: int) -> Duty:
+    step = Step(action=kind(database="hotel", minutes=minutes), shown=Shown(does="wait"))
+
+    def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
+        return Due(steps=(step,))
+
+    return Duty(name="waits", lane="keep", due=due, actions=(kind,))
+
+
 class TestWaitingForAProvider:
     @pytest.mark.parametrize("kind", [Destroys, Changes])
     @pytest.mark.parametrize(("minutes", "result"), [(0, "done"), (20, "failed")])
     def test_what_waited_for_long(self, world: World, kind: type[Waits], minutes: int, result: str) -> None:
         """It rests on a look of before: it is not sent any more, and the next turn looks again."""
-        step = Step(action=kind(database="hotel", minutes=minutes), shown=Shown(does="wait"))
+        outcomes = turn(world, WANT, (waiting(kind, minutes),), Consent()).outcomes
 
-        def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
-            return Due(steps=(step,))
+        assert [result] == [outcome.result for outcome in outcomes]
 
-        duty = Duty(name="waits", lane="keep", due=due, actions=(kind,))
-        outcomes = turn(world, WANT, (duty,), Consent()).outcomes
+    @pytest.mark.parametrize(("kind", "result"), [(Destroys, "failed"), (Changes, "done")])
+    def test_a_freeze_that_comes_while_it_waits(self, world: World, kind: type[Waits], result: str) -> None:
+        """No deletion is sent any more; what deletes nothing is."""
+        take(world)
+
+        class Meanwhile(MovedClock):
+            def wait(self, seconds: float, stop: StopEvent) -> bool:
+                FreezeDeletions(database="hotel", why="audit", who="ana").perform(world, WANT)
+                return False
+
+        outcomes = turn(msgspec.structs.replace(world, clock=Meanwhile()), WANT, (waiting(kind, 0),), Consent()).outcomes
 
         assert [result] == [outcome.result for outcome in outcomes]
