@@ -176,6 +176,19 @@ def test_what_an_earlier_request_began_is_waited_for(neon: NeonServer) -> None:
     neon.discard(answer.json()["branch"]["id"])
 
 
+def test_a_database_of_any_name(neon: NeonServer) -> None:
+    """What means something in an address means nothing in a name."""
+    name, branch = "a/b?c=d#e%20f é", neon.branch(name="odd / place?")["branch"]["id"]
+    neon.post(f"/branches/{branch}/databases", {"database": {"name": name, "owner_name": "hotel_owner"}})
+
+    with opened(neon, branch="odd / place?", database=name).dump(ID, expect=None) as dump:
+        archive = b"".join(dump.chunks())
+
+    assert archive.startswith(b"PGDMP")
+    assert name == dump.facts.source.identity.database
+    neon.discard(branch)
+
+
 def test_another_identity_makes_no_branch(neon: NeonServer) -> None:
     before = names(neon)
     other = Identity(provider="neon", cluster="other/br-x", database="hotel")

@@ -8,14 +8,14 @@ from typing import Final
 
 import msgspec
 
-from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Stopped
+from reconciler.errors import Conflict, ReconcilerError, Refused, Stopped
 from reconciler.postgres.conninfo import Conninfo
 from reconciler.postgres.dump import Manners, open_dump
 from reconciler.postgres.examination import Examination
 from reconciler.postgres.failures import translated
 from reconciler.postgres.session import session, time_limit
 from reconciler.postgres.source import PostgresSource
-from reconciler.providers.neon.answers import Branch
+from reconciler.providers.neon.answers import Branch, DatabasesAnswer
 from reconciler.providers.neon.dumping import BranchDump, Point, Renamed
 from reconciler.providers.neon.project import Listed, Login, NeonProject, Wanted
 from reconciler.world.clock import token
@@ -60,11 +60,12 @@ class NeonSource:
     def _look(self) -> tuple[SourceFacts, Branch]:
         project, clock = self._project.look()
         branch, database = self.branch(), self._where.login.database
-        try:
-            self._project.api.get(f"/branches/{branch.id}/databases/{database}", f"look at database {database}")
-        except Absent as error:
-            what = f"neon {project.id}/{self._where.branch}: there is no database {database}"
-            raise Refused(what, cure="correct source.database") from error
+        # Listed, and not asked for by name: a name is no part of an address.
+        listed = self._project.api.read(f"/branches/{branch.id}/databases", DatabasesAnswer, f"list databases of {branch.name}")
+        if database not in {one.name for one in listed.databases}:
+            raise Refused(
+                f"neon {project.id}/{self._where.branch}: there is no database {database}", cure="correct source.database"
+            )
         identity = Identity(provider="neon", cluster=f"{project.id}/{branch.id}", database=database)
         major = project.pg_version
         return SourceFacts(identity=identity, server_version=str(major), major=major, clock=clock), branch
