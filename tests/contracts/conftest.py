@@ -26,10 +26,10 @@ from reconciler.world.ports import Target
 from tests.servers.azure import AzureServer, azure_server
 from tests.servers.gcs import FakeGcs, StrictGcs, fake_gcs, strict_gcs
 from tests.servers.git import git_lfs_target
-from tests.servers.neon import own_neon
+from tests.servers.neon import as_published, own_neon
 from tests.servers.s3 import S3Server, s3_server
 
-__all__ = ["azure_server", "fake_gcs", "own_neon", "s3_server", "strict_gcs"]
+__all__ = ["as_published", "azure_server", "fake_gcs", "own_neon", "s3_server", "strict_gcs"]
 
 
 def _local(request: pytest.FixtureRequest) -> Target:

@@ -1,5 +1,5 @@
 """A Neon to protect."""
 
-from tests.servers.neon import neon
+from tests.servers.neon import as_published, neon
 
-__all__ = ["neon"]
+__all__ = ["as_published", "neon"]

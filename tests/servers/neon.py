@@ -3,72 +3,23 @@
 Each answer is held against the published description on its way to the test.
 """
 
-import json
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import httpx
-import jsonschema
 import msgspec
 import psycopg
 import pytest
 
 from reconciler.sandbox.neon.service import remove_neon, start_neon
 from reconciler.sandbox.patience import wait_for
+from reconciler.world.wire import Doing, Wire
+from tests.servers.neon_published import must_be_answered_as_published, must_be_asked_as_published
 
-DESCRIPTION = json.loads((Path(__file__).parents[1] / "sandbox" / "neon" / "neon-openapi.json").read_text())
-"""Neon's own, as published, less prose and less what the sandbox does not serve."""
-FORMATS = jsonschema.FormatChecker(formats=["uuid"])
 Json = dict[str, Any]
-
-
-@FORMATS.checks("date-time", raises=ValueError)
-def _is_instant(value: object) -> bool:
-    return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
-
-
-def _nullable(schema: Any) -> Any:
-    """OpenAPI's own word for "or null" in JSON Schema's."""
-    if isinstance(schema, list):
-        return [_nullable(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    changed = {name: _nullable(value) for name, value in schema.items()}
-    return {"anyOf": [changed, {"type": "null"}]} if changed.pop("nullable", False) is True else changed
-
-
-COMPONENTS = _nullable(DESCRIPTION["components"])
-
-
-def described(method: str, path: str) -> Json:
-    """The published operation. Fails where there is none."""
-    for template, operations in DESCRIPTION["paths"].items():
-        if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", template), path) and method.lower() in operations:
-            found: Json = operations[method.lower()]
-            return found
-    raise AssertionError(f"{method} {path} is not published")
-
-
-def must_be_as_published(answer: httpx.Response, path: str) -> None:
-    """The body is what the description promises for this status; errors are Neon's general one."""
-    if answer.status_code == 204:
-        assert answer.content == b""
-        return
-    responses = described(answer.request.method, path)["responses"]
-    if answer.status_code >= 400:
-        schema: Json = {"$ref": "#/components/schemas/GeneralError"}
-    else:
-        found = responses[str(answer.status_code)]
-        if "responses" in found.get("$ref", ""):
-            found = DESCRIPTION["components"]["responses"][found["$ref"].rpartition("/")[2]]
-        schema = found["content"]["application/json"]["schema"]
-    shape = {"components": COMPONENTS, **_nullable(schema)}
-    jsonschema.Draft202012Validator(shape, format_checker=FORMATS).validate(answer.json())
 
 
 class NeonServer(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -87,7 +38,7 @@ class NeonServer(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """One request below the project, held against the description."""
         full = f"/projects/{self.project_id}{path}"
         answer = self.http.request(method, full, json=body, params=query)
-        must_be_as_published(answer, full)
+        must_be_answered_as_published(answer, full)
         return answer
 
     def get(self, path: str, **query: str) -> Json:
@@ -201,3 +152,20 @@ def own_neon() -> Iterator[Callable[..., NeonServer]]:
             yield opened
         finally:
             remove_neon(Path(folder) / "neon")
+
+
+@pytest.fixture(autouse=True)
+def as_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the provider asks of Neon is held against the description, and so is what it is answered."""
+    ask = Wire.ask
+
+    def held(self: Wire, doing: Doing, method: str, url: str, **more: Any) -> httpx.Response:
+        path = url.partition("/api/v2")[2]
+        if path:
+            must_be_asked_as_published(method, path, more.get("content", b""))
+        answer = ask(self, doing, method, url, **more)
+        if path:
+            must_be_answered_as_published(answer, path.partition("?")[0])
+        return answer
+
+    monkeypatch.setattr(Wire, "ask", held)
