@@ -11,8 +11,9 @@ import pytest
 from reconciler.errors import Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.policy.secret import Revealed
 from reconciler.providers.neon import api
+from reconciler.providers.neon.answers import Branch
 from reconciler.providers.neon.finding import Asked, find
-from reconciler.providers.neon.project import Listed, NeonProject
+from reconciler.providers.neon.project import Listed, NeonProject, Wanted
 from reconciler.providers.neon.source import NeonSource
 from reconciler.sandbox.neon.asking import order_fault
 from reconciler.sandbox.neon.faults import Fault
@@ -113,6 +114,24 @@ def test_short_troubles_are_borne(neon: NeonServer, fault: dict[str, Any]) -> No
     neon.wait()
     assert archive.startswith(b"PGDMP")
     assert before == names(neon)
+
+
+@pytest.mark.parametrize("path", ["/endpoints", "/connection_uri"])
+def test_what_was_just_made_need_not_be_found_yet(neon: NeonServer, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Neon says for a moment that it is not there."""
+    make = NeonProject.make
+
+    def made(self: NeonProject, wanted: Wanted) -> Branch:
+        branch = make(self, wanted)
+        order_fault(neon.folder, Fault(kind="broken", status=404, method="GET", path=path, times=2))
+        return branch
+
+    monkeypatch.setattr(NeonProject, "make", made)
+
+    with opened(neon).dump(ID, expect=None) as dump:
+        archive = b"".join(dump.chunks())
+
+    assert archive.startswith(b"PGDMP")
 
 
 FAULTS: tuple[Fault, ...] = (

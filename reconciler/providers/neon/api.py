@@ -36,6 +36,8 @@ WITHOUT_A_WORD: Final = timedelta(seconds=1)
 """How long a key rests that asked too often, where Neon doesn't say."""
 GATE_SECONDS: Final = 0.5
 """How often a thread that waits for its turn looks whether it is to stop."""
+NEW_SECONDS: Final = 5.0
+"""So long, what was just made need not be found yet."""
 LOOK_SECONDS: Final = 30.0
 """A change goes out on no older look than that."""
 RECENT: Final = 100
@@ -153,6 +155,20 @@ class Api:
         raise Unreachable(
             f"neon {self.project}: {what} is not through after {self._patience:.0f} s", cure="the next turn looks again"
         )
+
+    def soon(self, look: Callable[[], T]) -> T:
+        """What it finds of something that may just have been made. Raises Absent where it is not there a while later either."""
+
+        def found() -> T | Absent:
+            try:
+                return look()
+            except Absent as absent:
+                return absent
+
+        for at_last in self._looks(found, NEW_SECONDS):
+            if not isinstance(at_last, Absent):
+                return at_last
+        return look()
 
     def wait(self, seconds: float) -> None:
         """Raises Stopped."""

@@ -190,7 +190,7 @@ class NeonProject:
         """Its compute, once it is there; connecting wakes it."""
 
         def look() -> Endpoint | None:
-            found, _ = self.endpoint(branch)
+            found, _ = self.api.soon(lambda: self.endpoint(branch))
             return found if found is not None and found.current_state != "init" and not found.pending_state else None
 
         return self.api.until(look, f"start the compute of {branch.name}")
@@ -211,8 +211,9 @@ class NeonProject:
     def _given(self, branch: Branch, endpoint: Endpoint, login: Login) -> Conninfo:
         """As Neon gives it, with the password that it stores."""
         asked = {"branch_id": branch.id, "endpoint_id": endpoint.id, "database_name": login.database, "role_name": login.role}
+        doing = f"ask how {login.role} connects"
         try:
-            uri = self.api.read("/connection_uri", UriAnswer, f"ask how {login.role} connects", pooled="false", **asked).uri
+            uri = self.api.soon(lambda: self.api.read("/connection_uri", UriAnswer, doing, pooled="false", **asked)).uri
         except Absent as error:
             cure = "correct source.role and source.database: both must be there at Neon"
             raise Refused(f"neon {self.api.project}/{branch.name}: {login.role} can't be looked up", cure=cure) from error
