@@ -203,11 +203,11 @@ def instant(text: str, *, field: str) -> datetime:
     """An instant of RFC 3339. Raises Refusal."""
     try:
         found = datetime.fromisoformat(text)
-    except ValueError as error:
+        if found.tzinfo is None:
+            raise invalid(f"{field}: {text!r} has no time zone")
+        return found.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise invalid(f"{field}: {text!r} is no RFC 3339 timestamp") from error
-    if found.tzinfo is None:
-        raise invalid(f"{field}: {text!r} has no time zone")
-    return found.astimezone(UTC)
 
 
 def target(*, lsn: str | None, timestamp: str | None) -> Target:

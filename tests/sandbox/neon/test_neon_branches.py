@@ -57,6 +57,7 @@ def test_operations_stand_in_the_way(neon: NeonServer) -> None:
         ({"parent_id": "br-no-such-branch"}, 404, "not found"),
         ({"parent_timestamp": "yesterday"}, 422, "no RFC 3339"),
         ({"parent_timestamp": "2025-01-01T00:00:00"}, 422, "no time zone"),
+        ({"parent_timestamp": "9999-12-31T23:59:59-14:00"}, 422, "no RFC 3339"),
         ({"parent_timestamp": "2025-01-01T00:00:00Z"}, 422, "outside the history retention window"),
         ({"parent_lsn": "0/10"}, 406, "less than latest GC cutoff"),
         ({"parent_lsn": "far"}, 422, "no LSN"),
