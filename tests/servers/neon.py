@@ -156,15 +156,14 @@ def own_neon() -> Iterator[Callable[..., NeonServer]]:
 
 @pytest.fixture(autouse=True)
 def as_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the provider asks of Neon is held against the description, and so is what it is answered."""
+    """Whatever the provider asks of Neon and gets is held against the description, and so is the answer."""
     ask = Wire.ask
 
     def held(self: Wire, doing: Doing, method: str, url: str, **more: Any) -> httpx.Response:
+        answer = ask(self, doing, method, url, **more)
         path = url.partition("/api/v2")[2]
         if path:
             must_be_asked_as_published(method, path, more.get("content", b""))
-        answer = ask(self, doing, method, url, **more)
-        if path:
             must_be_answered_as_published(answer, path.partition("?")[0])
         return answer
 
