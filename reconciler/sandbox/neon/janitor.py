@@ -76,8 +76,10 @@ class Janitor:
         self._attempt(partial(trim, engine))
 
     def _attempt(self, work: Callable[[], object]) -> None:
-        """Whatever is in the way now may not be in the next round."""
-        with suppress(ReconcilerError, Refusal, OSError):
+        """Whatever is in the way now may not be in the next round: a compute may die while it is looked at."""
+        import psycopg
+
+        with suppress(ReconcilerError, Refusal, OSError, psycopg.Error):
             work()
 
     def _keep_schedule(self, branch: Branch) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,18 +133,25 @@ def test_snapshot_takes_its_words_from_the_query_string(neon: NeonServer) -> Non
     neon.wait()
 
 
-def test_scheduled_snapshot_is_taken_once(tmp_path: Path) -> None:
-    """When its hour has come since the last look, and kept as long as the schedule says; again only when it comes again."""
+def janitor_of(folder: Path, **wanted: Any) -> Janitor:
+    """Of a project with one branch, which has that besides."""
     hour = now().replace(minute=0, second=0, microsecond=0)
-    item = ScheduleItem(frequency="daily", hour=hour.hour, retention_seconds=90000)
     born: dict[str, Any] = {"created_at": hour - timedelta(days=2), "updated_at": hour}
-    branch = Branch(id="br-a", name="main", timeline="tl-a", state_changed_at=hour, state="ready", schedule=(item,), **born)
+    branch = Branch(id="br-a", name="main", timeline="tl-a", state_changed_at=hour, state="ready", **born, **wanted)
     timeline = Timeline(id="tl-a", parent=None, start=0, born=hour)
     project = Project(id="p", name="p", history_retention_seconds=0, default_branch="br-a", reaches_back_to=hour, **born)
     state = State(project=project, timelines={"tl-a": timeline}, branches={"br-a": branch})
-    book = opened(tmp_path / "state.json", lambda: state)
-    clusters = Clusters(home=tmp_path, programs=tmp_path, account=None)
-    janitor = Janitor(Engine(clusters=clusters, book=book, doors=NoDoors(), faults=Faults()))
+    book = opened(folder / "state.json", lambda: state)
+    clusters = Clusters(home=folder, programs=folder, account=None)
+    return Janitor(Engine(clusters=clusters, book=book, doors=NoDoors(), faults=Faults()))
+
+
+def test_scheduled_snapshot_is_taken_once(tmp_path: Path) -> None:
+    """When its hour has come since the last look, and kept as long as the schedule says; again only when it comes again."""
+    hour = now().replace(minute=0, second=0, microsecond=0)
+    janitor = janitor_of(tmp_path, schedule=(ScheduleItem(frequency="daily", hour=hour.hour, retention_seconds=90000),))
+    book = janitor._engine.book
+    (branch,) = book.branches()
 
     for looked_at in (hour - timedelta(minutes=1), hour, hour + timedelta(minutes=1)):
         janitor._looked_at = looked_at
@@ -151,6 +159,24 @@ def test_scheduled_snapshot_is_taken_once(tmp_path: Path) -> None:
 
     (snapshot,) = book.state.snapshots.values()
     assert (False, hour + timedelta(seconds=90000), "br-a") == (snapshot.manual, snapshot.expires_at, snapshot.branch_id)
+
+
+def test_a_compute_dies_while_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The round goes on, and so do those that come after it."""
+    looked: list[str] = []
+
+    def look(_: Clusters, timeline: str) -> None:
+        looked.append(timeline)
+        raise psycopg.errors.AdminShutdown
+
+    monkeypatch.setattr(Clusters, "port", lambda *_: 1)
+    monkeypatch.setattr(Clusters, "now", look)
+    janitor = janitor_of(tmp_path)
+
+    janitor._round()
+    janitor._round()
+
+    assert ["tl-a"] * 2 == looked
 
 
 class NoDoors:
