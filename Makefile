@@ -17,7 +17,7 @@ demo: $(VENV)/.ready
 	@examples/demo.sh
 
 test: $(VENV)/.ready lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 25
 
 # As long as wished: simulated worlds for SECONDS, real runs killed KILLS times, three rivals for MINUTES, every rule broken on purpose.
 SECONDS ?= 600
