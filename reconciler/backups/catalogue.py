@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
+from functools import partial
+from itertools import islice
 from typing import Literal, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ from reconciler.backups import layout
 from reconciler.backups.changes import read_changes
 from reconciler.backups.claim import ClaimRecord, Watch, describe, read_claim
 from reconciler.backups.evidence import content_of, read_chain
+from reconciler.backups.gists import Gist, Gists, gist_of
 from reconciler.backups.keeping import NO_FREEZE, read_freeze, read_hold
 from reconciler.backups.layout import Held
 from reconciler.backups.manifest import Manifest, NewerFormat, check_inside, decode
@@ -19,14 +21,15 @@ from reconciler.backups.records import read_repository, read_whole, tombstone_of
 from reconciler.backups.signing import check_signature
 from reconciler.errors import Absent, Corrupt, ReconcilerError
 from reconciler.world.facts import Catalogue, Copy, LifecycleRule, Pin, Repository, State, Tombstone
+from reconciler.world.fingerprint import Summary
 from reconciler.world.ports import Cache, Pool, Signatures, Stored, Target, custody_of
 
 T = TypeVar("T")
 
 MARKED = 3
 """Backups whose marks are kept: targets differ in which is their newest."""
-FEW = 16
-"""Objects of a backup whose description is kept: a directory archive has thousands, and those would fill the memory."""
+BATCH = 1000
+"""Backups that are read before what was found out is kept: whoever is stopped on a first look goes on there."""
 AHEAD = timedelta(minutes=5)
 """Clocks differ a little; an instant later than this is impossible."""
 
@@ -35,9 +38,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """One backup's objects, read as far as its state needs."""
 
     held: Held
-    manifest: Manifest | None = None
-    text: bytes = b""
-    """That the manifest was read from."""
+    gist: Gist | None = None
+    """Of its manifest."""
     unreadable: str = ""
     """Why the manifest can't be used."""
     newer: bool = False
@@ -73,12 +75,12 @@ class Reader:
         order = layout.put_in_order(self._database, listing.items)
         repository = read_repository(self._target, order.repository.key) if order.repository else None
         freeze = read_freeze(self._target, order.freeze.key) if order.freeze else NO_FREEZE
-        seen = self._pool.map(lambda held: self._look(held, now), order.backups)
-        copies = [copy for item in seen if (copy := copy_of(item, repository, now))]
+        seen = self._look_at_all(order.backups, now)
+        copies = [copy for item in seen.values() if (copy := copy_of(item, repository, now))]
         return Catalogue(
             repository=repository,
-            copies=_marked(sorted(copies, key=lambda copy: (copy.instant, copy.id), reverse=True)),
-            tombstones=tuple(stone for item in seen for stone in item.tombstones),
+            copies=self._marked(sorted(copies, key=lambda copy: (copy.instant, copy.id), reverse=True), seen),
+            tombstones=tuple(stone for held in order.backups for stone in seen[held.id].tombstones),
             store_time=listing.store_time,
             strays=order.strays,
             pins=tuple(pin for pin in map(self._pin, order.pins) if pin is not None),
@@ -97,18 +99,39 @@ class Reader:
         except ReconcilerError:
             return ()
 
-    def _look(self, held: Held, now: datetime) -> Seen:
+    def _look_at_all(self, backups: Sequence[Held], now: datetime) -> Mapping[str, Seen]:
+        """By id. Nothing is read of those of which the listing and the cache tell all."""
+        gists = Gists(self._cache, f"{self._target.place}\n{self._database}", backups)
+        seen = {
+            held.id: Seen(held=held, gist=gist) for held in backups if _is_settled(held) and (gist := self._known(held, gists))
+        }
+        others = [held for held in backups if held.id not in seen]
+        for start in range(0, len(others), BATCH):
+            looked = self._pool.map(lambda held: self._look(held, gists, now), others[start : start + BATCH])
+            seen.update((one.held.id, one) for one in looked)
+            gists.keep()
+        return seen
+
+    def _known(self, held: Held, gists: Gists) -> Gist | None:
+        """A gist has no signature: where keys are pinned, each manifest is checked anew."""
         manifest = held.objects.get(layout.MANIFEST)
-        seen = self._with_manifest(held, manifest) if manifest is not None else Seen(held=held)
+        return None if manifest is None or self._signatures.public_keys else gists.get(held.id, manifest)
+
+    def _look(self, held: Held, gists: Gists, now: datetime) -> Seen:
+        known = self._known(held, gists)
+        seen = Seen(held=held, gist=known) if known else self._with_manifest(held, gists)
         if layout.INTENT in held.objects:
             seen = self._with_intent(seen, held.objects[layout.INTENT])
         if layout.HOLD in held.objects:
             seen = msgspec.structs.replace(seen, hold=read_hold(self._target, held.objects[layout.HOLD].key, now))
         return self._with_tombstones(seen)
 
-    def _with_manifest(self, held: Held, stored: Stored) -> Seen:
+    def _with_manifest(self, held: Held, gists: Gists) -> Seen:
+        stored = held.objects.get(layout.MANIFEST)
+        if stored is None:
+            return Seen(held=held)
         try:
-            text, manifest = self._remembered(stored, partial(self._decode, backup=held.id))
+            manifest, text, as_listed = self._remembered(stored, partial(self._decode, backup=held.id))
         except NewerFormat as error:
             return Seen(held=held, unreadable=error.what, newer=True)
         except Corrupt as error:
@@ -116,37 +139,43 @@ class Reader:
         except Absent:
             # Deleted between listing and reading: the next look tells what became of it.
             return Seen(held=held, unreadable="the manifest went away while we looked")
-        return Seen(held=held, manifest=manifest, text=text, distrusted=self._distrust(held, text))
+        gist = gist_of(manifest, stored)
+        if as_listed and not self._signatures.public_keys:
+            gists.put(gist)
+        return Seen(held=held, gist=gist, distrusted=self._distrust(held, text))
 
     def _distrust(self, held: Held, manifest: bytes) -> str:
         if not self._signatures.public_keys:
             return ""
         stored = held.objects.get(layout.SIGNATURE)
         try:
-            signature = self._remembered(stored, bytes)[0] if stored else None
+            signature = self._remembered(stored, bytes)[1] if stored else None
             check_signature(manifest, signature, self._signatures, "its manifest")
         except (Corrupt, Absent) as error:
             return error.what
         return ""
 
-    def _remembered(self, stored: Stored, read_as: Callable[[bytes], T]) -> tuple[bytes, T]:
-        """Manifests, signatures and tombstones never change, so a content once read under an ETag is read no more.
+    def _remembered(self, stored: Stored, read_as: Callable[[bytes], T]) -> tuple[T, bytes, bool]:
+        """What it says, its bytes, and whether they are those that were listed.
 
-        What the cache spoilt is read afresh.
+        Manifests, signatures and tombstones never change, so a content once read under an ETag is read no more. What the cache
+        spoilt is read afresh.
         """
         name = f"{self._target.place}\n{stored.key}\n{stored.etag}\n{stored.version}"
         text = self._cache.get(name)
         if text is not None:
             with suppress(Corrupt, NewerFormat):
-                return text, read_as(text)
+                return read_as(text), text, True
         text, read = read_whole(self._target, stored.key)
         value = read_as(text)
-        if read.etag == stored.etag:
+        as_listed = read.etag == stored.etag
+        if as_listed:
             self._cache.put(name, text)
-        return text, value
+        return value, text, as_listed
 
     def _decode(self, text: bytes, backup: str) -> Manifest:
-        manifest = _checked(text, backup)
+        manifest = decode(text, backup=backup)
+        check_inside(manifest)
         if manifest.database != self._database:
             raise Corrupt(f"the manifest of {backup} says that it is of database {manifest.database}")
         return manifest
@@ -166,12 +195,24 @@ class Reader:
         for stored in seen.held.tombstones:
             try:
                 read_as = partial(tombstone_of, what=f"{self._target.name}: {stored.key}", backup=seen.held.id)
-                stones.append(self._remembered(stored, read_as)[1])
+                stones.append(self._remembered(stored, read_as)[0])
             except Corrupt as error:
                 torn = error.what
             except Absent:
                 continue
         return msgspec.structs.replace(seen, tombstones=tuple(stones), torn_tombstone=torn)
+
+    def _marked(self, copies: Sequence[Copy], seen: Mapping[str, Seen]) -> tuple[Copy, ...]:
+        """With the marks of the newest few alone: those of ten thousand backups would fill the memory."""
+        with_marks = (copy for copy in copies if copy.state == "whole" and (gist := seen[copy.id].gist) and gist.has_marks)
+        marks = {copy.id: self._marks(seen[copy.id].held) for copy in islice(with_marks, MARKED)}
+        return tuple(msgspec.structs.replace(copy, marks=marks[copy.id]) if copy.id in marks else copy for copy in copies)
+
+    def _marks(self, held: Held) -> Summary | None:
+        try:
+            return self._remembered(held.objects[layout.MANIFEST], partial(self._decode, backup=held.id))[0].fingerprint
+        except (Absent, Corrupt, NewerFormat):
+            return None  # it was sound a moment ago: the next look tells what became of it
 
     def _pin(self, stored: Stored) -> Pin | None:
         try:
@@ -183,20 +224,9 @@ class Reader:
         return Pin(backup=layout.pinned_by(stored.key) or "", key=stored.key, writer=_WRITER[gone], says=says)
 
 
-@lru_cache(maxsize=1024)
-def _checked(text: bytes, backup: str) -> Manifest:
-    """The same few are looked at again and again."""
-    manifest = decode(text, backup=backup)
-    check_inside(manifest)
-    return manifest
-
-
-def _marked(copies: Sequence[Copy]) -> tuple[Copy, ...]:
-    """Newest first, with the marks of the newest few alone: those of ten thousand backups would fill the memory."""
-    marked = [copy.id for copy in copies if copy.marks is not None and copy.state == "whole"][:MARKED]
-    return tuple(
-        copy if copy.marks is None or copy.id in marked else msgspec.structs.replace(copy, marks=None) for copy in copies
-    )
+def _is_settled(held: Held) -> bool:
+    """Whether nothing lies beside it that has to be asked each time."""
+    return layout.INTENT not in held.objects and layout.HOLD not in held.objects and not held.tombstones
 
 
 _WRITER: Mapping[bool | None, Literal["alive", "gone", "undecided"]] = {True: "gone", False: "alive", None: "undecided"}
@@ -207,67 +237,46 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
     state, why = _state(seen, repository, now)
     if state is None:
         return None
-    objects = seen.held.objects
-    # Most are as they were when they were looked at last.
-    if seen.text and not (seen.hold or seen.distrusted) and layout.INTENT not in objects and len(objects) <= FEW:
-        return _settled(seen.text, seen.held.id, tuple(objects.values()), seen.tombstones, (state, why))
-    return _described(seen, state, why)
-
-
-@lru_cache(maxsize=1024)
-def _settled(
-    text: bytes, backup: str, objects: tuple[Stored, ...], tombstones: tuple[Tombstone, ...], is_so: tuple[State, str]
-) -> Copy:
-    """Of a manifest, of what lies beside it, and of what follows from both. Nothing but these is in it."""
-    manifest = _checked(text, backup)
-    root = layout.backup_root(manifest.database, backup)
-    held = Held(id=backup, objects={stored.key.removeprefix(root): stored for stored in objects})
-    return _described(Seen(held=held, manifest=manifest, tombstones=tombstones), *is_so)
-
-
-def _described(seen: Seen, state: State, why: str) -> Copy:
-    manifest, intent = seen.manifest, seen.intent
-    slots = [record.slot for record in (manifest, intent, *seen.tombstones) if record is not None and record.slot is not None]
-    return Copy(
-        id=seen.held.id,
+    objects, gist, intent = seen.held.objects, seen.gist, seen.intent
+    told = gist.copy if gist else _without_gist(seen)
+    slots = [record.slot for record in (told, intent, *seen.tombstones) if record is not None and record.slot is not None]
+    return msgspec.structs.replace(
+        told,
         state=state,
         why=why,
-        instant=manifest.instant if manifest else layout.instant_of(seen.held.id),
-        kind=manifest.kind if manifest else (intent.kind if intent and intent.kind else "unknown"),
         slot=slots[0] if slots else None,
-        stored_bytes=manifest.stored_bytes if manifest else sum(stored.size for stored in seen.held.data.values()),
-        raw_bytes=(manifest.archive_raw_bytes or None) if manifest else None,
-        started=manifest.started if manifest else None,
-        finished=manifest.finished if manifest else None,
-        keep_until=manifest.keep_until if manifest else None,
-        partial=manifest.filters.partial if manifest else False,
-        marks=manifest.fingerprint if manifest else None,
-        recipients=manifest.recipients if manifest else (),
-        labels=manifest.labels if manifest else {},
         due=max((stone.due for stone in seen.tombstones), default=None),
-        repository=manifest.repository if manifest else None,
-        identity=manifest.source.identity if manifest else None,
-        place=manifest.source.place if manifest else "",
         has_tombstone=bool(seen.held.tombstones),
-        writer=_WRITER[seen.writer_gone] if layout.INTENT in seen.held.objects else "none",
+        writer=_WRITER[seen.writer_gone] if layout.INTENT in objects else "none",
         held=seen.hold,
-        is_unsigned=why == seen.distrusted != "" and layout.SIGNATURE not in seen.held.objects,
-        content=content_of(manifest, seen.held) if manifest else "",
+        is_unsigned=why == seen.distrusted != "" and layout.SIGNATURE not in objects,
+        content=content_of(gist.objects, seen.held) if gist else "",
         archived=next((stored.archive for stored in seen.held.data.values() if stored.archive), ""),
+    )
+
+
+def _without_gist(seen: Seen) -> Copy:
+    """What there is to tell of one whose manifest can't be used."""
+    return Copy(
+        id=seen.held.id,
+        state="orphan",
+        instant=layout.instant_of(seen.held.id),
+        kind=seen.intent.kind if seen.intent and seen.intent.kind else "unknown",
+        stored_bytes=sum(stored.size for stored in seen.held.data.values()),
     )
 
 
 def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[State | None, str]:
     held = seen.held
-    if seen.manifest is not None and repository is not None and seen.manifest.repository != repository.id:
+    if seen.gist is not None and repository is not None and seen.gist.copy.repository != repository.id:
         # Before any tombstone: whoever put that one there, it is not for us to carry out.
-        return "foreign", f"it belongs to repository {seen.manifest.repository}"
+        return "foreign", f"it belongs to repository {seen.gist.copy.repository}"
     if seen.distrusted:
         return "foreign", seen.distrusted
     if held.tombstones:
         return _dying(seen, now)
-    if seen.manifest is not None:
-        return _with_valid_manifest(seen.manifest, held, now)
+    if seen.gist is not None:
+        return _with_valid_manifest(seen.gist, held, now)
     if seen.newer:
         return "foreign", seen.unreadable
     if layout.MANIFEST in held.objects:
@@ -294,18 +303,18 @@ def _dying(seen: Seen, now: datetime) -> tuple[State | None, str]:
     return "being_deleted", reason
 
 
-def _with_valid_manifest(manifest: Manifest, held: Held, now: datetime) -> tuple[State, str]:
-    if manifest.instant > now + AHEAD:
-        return "impossible", f"its instant {manifest.instant:%Y-%m-%d %H:%MZ} lies in the future"
-    for stored in manifest.objects:
-        if stored.name in held.hidden and stored.name not in held.data:
-            return "hidden", f"a delete marker that no tombstone explains hides {stored.name}"
-    for stored in manifest.objects:
-        seen = held.data.get(stored.name)
+def _with_valid_manifest(gist: Gist, held: Held, now: datetime) -> tuple[State, str]:
+    if gist.copy.instant > now + AHEAD:
+        return "impossible", f"its instant {gist.copy.instant:%Y-%m-%d %H:%MZ} lies in the future"
+    for name in held.hidden:
+        if name in gist.objects and name not in held.data:
+            return "hidden", f"a delete marker that no tombstone explains hides {name}"
+    for name, stored_bytes in gist.objects.items():
+        seen = held.data.get(name)
         if seen is None:
-            return "damaged", f"{stored.name} is missing"
-        if seen.size != stored.stored_bytes:
-            return "damaged", f"{stored.name} has {seen.size} bytes instead of {stored.stored_bytes}"
+            return "damaged", f"{name} is missing"
+        if seen.size != stored_bytes:
+            return "damaged", f"{name} has {seen.size} bytes instead of {stored_bytes}"
     return "whole", ""
 
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from reconciler.backups import layout
 from reconciler.backups.layout import Held
-from reconciler.backups.manifest import Manifest, decode_record
+from reconciler.backups.manifest import decode_record
 from reconciler.backups.records import read_repository, read_whole
 from reconciler.backups.sequence import append_record, read_once
 from reconciler.errors import Absent, Conflict, Corrupt, Refused, Unreachable
@@ -14,13 +14,12 @@ from reconciler.world.evidence import Chain, Evidence
 from reconciler.world.ports import ABSENT, Cache, Listing, Stored, Target, custody_of
 
 
-def content_of(manifest: Manifest, held: Held) -> str:
-    """Which bytes lie there, by what the target says of the manifest and of each object that it names.
+def content_of(names: Iterable[str], held: Held) -> str:
+    """Which bytes lie there, by what the target says of the manifest and of each object that it names, in its order.
 
     Whatever is written over, or uploaded anew, is another content, of which no evidence speaks.
     """
-    names = (layout.MANIFEST, *(stored.name for stored in manifest.objects))
-    seen = (held.objects.get(name) for name in names)
+    seen = (held.objects.get(name) for name in (layout.MANIFEST, *names))
     lines = (f"{one.key.rpartition('/')[2]} {one.size} {one.etag} {one.version or ''}" for one in seen if one is not None)
     return sha256("\n".join(lines).encode()).hexdigest()[:32]
 

@@ -34,7 +34,7 @@ def verify(
     started, began = world.clock.now(), world.clock.monotonic()
     with pinned(world, home, origin, database=want.name, backup=backup, for_what=f"verify ({level})"):
         manifest = read_manifest(origin, want.name, backup, world.signatures)
-        content = content_of(manifest, _held(origin, want.name, backup))
+        content = content_of((stored.name for stored in manifest.objects), _held(origin, want.name, backup))
         copy = _Copy(manifest=manifest, target=target, content=content, level=level, started=started)
         done = _examine(world, want, copy, moved)
     done.seconds["all"] = round(world.clock.monotonic() - began, 3)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from threading import BoundedSemaphore, Thread
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ class ThreadPool:
     """At most `size` pieces of work at a time. Its threads are daemons: one that hangs never keeps the program from ending."""
 
     def __init__(self, size: int) -> None:
+        self._size = size
         self._free = BoundedSemaphore(size)
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
@@ -27,23 +29,28 @@ class ThreadPool:
         return future
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Sequence[R]:
-        """All of them, in order. What finds no free thread is done in the caller's: work of the pool may map over the pool."""
-        return [future.result() for future in [self._soon(work, item) for item in items]]
+        """All of them, in order. The caller's thread works too: work of the pool may map over the pool."""
+        futures: list[tuple[T, Future[R]]] = [(item, Future()) for item in items]
+        left = iter([partial(_settle, partial(work, item), future) for item, future in futures])
 
-    def _soon(self, work: Callable[[T], R], item: T) -> "Future[R]":
-        future: Future[R] = Future()
-        if not self._free.acquire(blocking=False):
-            _settle(lambda: work(item), future)
-            return future
+        def go_on() -> bool:
+            task = next(left, None)
+            if task is not None:
+                task()
+            return task is not None
 
-        def run() -> None:
-            try:
-                _settle(lambda: work(item), future)
-            finally:
-                self._free.release()
+        def help_out() -> None:
+            more = True
+            while more:
+                # A free thread first, then work: else others could wait for work that waits for a thread.
+                with self._free:
+                    more = go_on()
 
-        Thread(target=run, name="reconciler", daemon=True).start()
-        return future
+        for _ in futures[1 : self._size + 1]:
+            Thread(target=help_out, name="reconciler", daemon=True).start()
+        while go_on():
+            pass
+        return [future.result() for _, future in futures]
 
 
 class InlinePool:
