@@ -28,8 +28,6 @@ T = TypeVar("T")
 
 MARKED = 3
 """Backups whose marks are kept: targets differ in which is their newest."""
-BATCH = 1000
-"""Backups that are read before what was found out is kept: whoever is stopped on a first look goes on there."""
 AHEAD = timedelta(minutes=5)
 """Clocks differ a little; an instant later than this is impossible."""
 
@@ -106,10 +104,8 @@ class Reader:
             held.id: Seen(held=held, gist=gist) for held in backups if _is_settled(held) and (gist := self._known(held, gists))
         }
         others = [held for held in backups if held.id not in seen]
-        for start in range(0, len(others), BATCH):
-            looked = self._pool.map(lambda held: self._look(held, gists, now), others[start : start + BATCH])
-            seen.update((one.held.id, one) for one in looked)
-            gists.keep()
+        seen.update((one.held.id, one) for one in self._pool.map(lambda held: self._look(held, gists, now), others))
+        gists.keep()
         return seen
 
     def _known(self, held: Held, gists: Gists) -> Gist | None:

@@ -194,7 +194,6 @@ def windows_root(site: str) -> str:
 _KNOWN_FOLDERS = ("recoveries/", "scratch/")
 
 
-@lru_cache(maxsize=_MANY)
 def _of_backup(key: str, start: int) -> tuple[str, str]:
     """The id and the name within it, where what follows `start` is of an object of a backup; else nothing."""
     folder, _, below = key[start:].partition("/")

@@ -1,7 +1,5 @@
 """The small records beside the manifests: repository, tombstone; and reading any small object whole."""
 
-from functools import lru_cache
-
 from reconciler.backups.manifest import LARGEST, decode_record
 from reconciler.errors import Corrupt
 from reconciler.world.facts import Repository, Tombstone
@@ -35,7 +33,6 @@ def read_tombstone(target: Target, key: str, *, backup: str) -> Tombstone:
     return tombstone_of(read_whole(target, key)[0], f"{target.name}: {key}", backup=backup)
 
 
-@lru_cache(maxsize=1024)
 def tombstone_of(text: bytes, what: str, *, backup: str) -> Tombstone:
     """The same, of what was read already."""
     found = decode_record(text, Tombstone, what)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 CURE = "reconcile keys new --signing makes a pair: name the private part as signatures.signing_key, pin the public one"
 
+SMALL_BYTES = 1 << 14
+"""Of a manifest and its signature: the same few are looked at again and again, and of most dumps they are no larger."""
+
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
     """What is in the file."""
@@ -86,8 +89,14 @@ def check_signature(manifest: bytes, signature: bytes | None, signatures: Signat
         raise Corrupt(f"{what} is not what was signed")
 
 
-@lru_cache(maxsize=1024)
 def _holds(manifest: bytes, found: Signature) -> bool:
+    # What is remembered stays in memory with its bytes.
+    is_small = len(manifest) + len(found.signature) <= SMALL_BYTES
+    return (_verified if is_small else _verified.__wrapped__)(manifest, found)
+
+
+@lru_cache(maxsize=1024)
+def _verified(manifest: bytes, found: Signature) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 

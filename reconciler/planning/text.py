@@ -41,4 +41,6 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 
 def plain(text: str) -> str:
     """Text that came from outside, for a terminal: no control or direction-changing character of it gets through."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)

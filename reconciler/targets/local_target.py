@@ -198,7 +198,7 @@ class LocalTarget:
         while folders:
             here = folders.pop()
             try:
-                entries = list(os.scandir(self._root / here))
+                entries = list(os.scandir(f"{self._root}/{here}"))
             except (FileNotFoundError, NotADirectoryError):
                 continue  # removed meanwhile, or never there
             for entry in entries:
@@ -266,7 +266,7 @@ def _check(key: str) -> None:
 
 def _stored(key: str, status: os.stat_result) -> Stored:
     # A name that is no UTF-8 can't be a key of ours; it is shown so that it can be reported.
-    shown = os.fsencode(key).decode("utf-8", "backslashreplace")
+    shown = key if key.isascii() else os.fsencode(key).decode("utf-8", "backslashreplace")
     return Stored(
         key=shown,
         size=status.st_size,

@@ -57,14 +57,17 @@ class S3Target:
     def list(self, prefix: str, *, versions: bool = False) -> Listing:
         """Of versions, the newest of a key comes first. What a plain listing shows has no `version`."""
         if versions and self.versioned:
-            pages = list(self._pages("list_object_versions", prefix, right="ListBucketVersions"))
-            found = [self._listed(each) for page in pages for each in page.get("Versions", ())]
-            found += [self._listed(each, marker=True) for page in pages for each in page.get("DeleteMarkers", ())]
+            pages = self._pages("list_object_versions", prefix, right="ListBucketVersions")
         else:
-            pages = list(self._pages("list_objects_v2", prefix, right="ListBucket"))
-            found = [self._listed(each) for page in pages for each in page.get("Contents", ())]
+            pages = self._pages("list_objects_v2", prefix, right="ListBucket")
+        found: list[Stored] = []
+        times: list[datetime] = []
+        for page in pages:
+            times.append(self.bucket.time_of(page))
+            found += [self._listed(each) for kind in ("Contents", "Versions") for each in page.get(kind, ())]
+            found += [self._listed(each, marker=True) for each in page.get("DeleteMarkers", ())]
         found.sort(key=lambda item: (item.key, not item.latest, -item.modified.timestamp()))
-        return Listing(items=tuple(found), store_time=self.bucket.time_of(pages[0]))
+        return Listing(items=tuple(found), store_time=times[0])
 
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
         check_key(key)

@@ -4,16 +4,19 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from reconciler.backups.catalogue import MARKED
 from reconciler.backups.layout import object_key
 from reconciler.errors import Corrupt, Unreachable
+from reconciler.simulation.signing import public
 from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.telling import Telling
 from reconciler.world.cache import FileCache
 from reconciler.world.pool import ThreadPool
-from reconciler.world.ports import Blob, Listing, World
-from tests.backups.faking import Counting, MovedClock, catalogue, make_world, manifest_of, silent, states, take
-from tests.building import HOUR
+from reconciler.world.ports import Blob, Listing, Signatures, World
+from tests.backups.faking import Counting, MemoryCache, MovedClock, catalogue, make_world, manifest_of, silent, states, take
+from tests.building import HOUR, MINUTE
 
 
 class Seen:
@@ -109,6 +112,80 @@ def test_a_cache_that_can_be_neither_read_nor_written_hurts_nobody(seen: Seen) -
     )
 
     assert {"whole"} == set(states(world).values())
+
+
+class Asked(MemoryCache):
+    """Knows how often it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = 0
+
+    def get(self, key: str) -> bytes | None:
+        self.times += 1
+        return super().get(key)
+
+
+def test_many_backups_that_are_as_they_were(tmp_path: Path) -> None:
+    """Another look costs a listing and a few texts of the cache, however many there are."""
+    cache, clock = Asked(), MovedClock()
+    world = make_world(tmp_path, clock, cache=cache)
+    taken = [take(world)]
+    for _ in range(30):
+        clock.move(MINUTE)
+        taken.append(take(world, repository=manifest_of(world, taken[0]).repository))
+    before = states(world)
+
+    cache.times = 0
+    assert before == states(world) == dict.fromkeys(taken, "whole")
+    assert 1 + MARKED >= cache.times
+
+
+def test_what_is_no_longer_listed_is_forgotten(seen: Seen) -> None:
+    """With the next backup of its month, and what is listed still is known."""
+    (month,) = [file for file in seen.cached() if b"gists" in file.read_bytes()]
+    one, other = sorted(seen.ids)
+    assert one in month.read_text()
+    for name in ("manifest.json", "dump.zst", "globals.json.zst", "fingerprint.json.zst"):
+        seen.target.delete(object_key("hotel", one, name))
+    seen.clock.move(HOUR)
+    take(seen.world, repository=manifest_of(seen.world, other).repository)
+
+    assert [False, True] == [backup in month.read_text() for backup in (one, other)]
+
+
+def test_the_gists_of_another_target(seen: Seen) -> None:
+    """One file of the cache in the place of another, under its right hash: what it tells is of other backups."""
+    cache = MemoryCache()
+    world = make_world(seen.folder, seen.clock, targets={"primary": seen.target}, cache=cache)
+    states(world)
+    (name,) = [key for key in cache.texts if key.startswith("gists")]
+    lying = cache.texts[name].replace(b"primary", b"another").replace(b'"kind":"scheduled"', b'"kind":"manual"')
+    cache.texts[name] = lying
+
+    assert {manifest_of(world, backup).kind for backup in seen.ids} == {copy.kind for copy in catalogue(world).copies}
+    assert lying != cache.texts[name]
+
+
+def test_a_gist_under_the_id_of_another(seen: Seen) -> None:
+    """It is not believed."""
+    cache = MemoryCache()
+    world = make_world(seen.folder, seen.clock, targets={"primary": seen.target}, cache=cache)
+    expected = catalogue(world).copies
+    (name,) = [key for key in cache.texts if key.startswith("gists")]
+    one, other = (backup.encode() for backup in sorted(seen.ids))
+    cache.texts[name] = cache.texts[name].replace(one, b"...").replace(other, one).replace(b"...", other)
+
+    assert expected == catalogue(world).copies
+
+
+def test_keys_that_are_pinned_later(seen: Seen) -> None:
+    """What the cache knows of a manifest vouches for nothing: nobody signed it."""
+    pinned = structs.replace(seen.world, signatures=Signatures(public_keys=(public(),)))
+
+    for world in (seen.world, pinned):
+        states(world)
+    assert {"foreign"} == set(states(pinned).values())
 
 
 def test_one_object_out_of_reach_makes_the_whole_unknown(seen: Seen) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.backups import layout
 from reconciler.backups.fetch import read_manifest
-from reconciler.backups.signing import Signature, check_signature, new_pair, sign
+from reconciler.backups.signing import SMALL_BYTES, Signature, _verified, check_signature, new_pair, sign
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.dumps import TakeDump
 from reconciler.duties.retention import PruneBackup
@@ -81,6 +81,17 @@ class TestTheSignature:
 
         for key in (KEY, OTHER_KEY):
             check_signature(b"manifest", sign(b"manifest", Revealed(key)), both, "it")
+
+    def test_of_a_large_manifest(self) -> None:
+        """It is checked each time: thousands that are remembered with their bytes would fill the memory."""
+        text = b"m" * SMALL_BYTES
+        signature = sign(text, Revealed(KEY))
+        before = _verified.cache_info().currsize
+
+        check_signature(text, signature, signatures(), "it")
+        with pytest.raises(Corrupt, match="it is not what was signed"):
+            check_signature(text + b"m", signature, signatures(), "it")
+        assert before == _verified.cache_info().currsize
 
     @pytest.mark.parametrize(
         "torn", [b"", b"{", b"[]", b'{"format": 2}', sign(b"m", Revealed(KEY)).replace(b'"signature": "', b'"signature": "!')]

@@ -1,7 +1,7 @@
 """Work that may overlap."""
 
 from collections.abc import Callable
-from threading import Event
+from threading import Event, current_thread
 
 import pytest
 
@@ -39,6 +39,23 @@ def test_work_of_the_pool_may_map_over_the_pool(pool: Pool) -> None:
         return sum(pool.map(lambda number: number, range(10)))
 
     assert [45] * 5 == [future.result(10) for future in [pool.submit(outer) for _ in range(5)]]
+
+
+def test_many_small_pieces() -> None:
+    """They are done by a few threads: to start one takes longer than most of them."""
+    threads = set(ThreadPool(4).map(lambda _: current_thread(), range(1000)))
+
+    assert 5 >= len(threads)
+
+
+def test_two_maps_share_the_threads() -> None:
+    """While the work of one hangs, the other's goes on in the thread that asks for it."""
+    pool, gate = ThreadPool(2), Event()
+    hanging = [pool.submit(lambda: pool.map(lambda _: gate.wait(20), range(5)))]
+
+    assert [1, 2, 3] == list(pool.map(lambda number: number + 1, range(3)))
+    gate.set()
+    assert [[True] * 5] == [future.result(10) for future in hanging]
 
 
 def test_no_more_at_a_time_than_it_has_threads() -> None:
