@@ -9,7 +9,8 @@ listing    a bare listing of all objects, in a program that does nothing else
 first      a catalogue that was never seen: every manifest is read
 again      the same, unchanged: the cache knows the manifests by what the listing says of them
 ratio      to the listing of the same round
-MiB        the peak memory of the process
+cpu        seconds of CPU that the process used
+MiB        its peak memory
 """
 
 import argparse
@@ -53,9 +54,9 @@ LISTINGS = {
 }
 
 
-PEAK = (
+USED = (
     "import os, sys; pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ); _, status, used = os.wait4(pid, 0); "
-    "os.write(2, b'peak %d' % used.ru_maxrss); sys.exit(status != 0)"
+    "os.write(2, b'used %d %f' % (used.ru_maxrss, used.ru_utime + used.ru_stime)); sys.exit(status != 0)"
 )
 """Runs a program from a small one: what the system counts for a child begins with its parent's peak."""
 
@@ -64,6 +65,7 @@ class Taken(NamedTuple):
     """What one run of a command took."""
 
     seconds: float
+    cpu: float
     mebibytes: float
 
 
@@ -71,7 +73,7 @@ def timed(ground: Ground, argv: list[str]) -> Taken:
     """A whole process."""
     began = perf_counter()
     done = subprocess.run(
-        [sys.executable, "-S", "-c", PEAK, *argv],
+        [sys.executable, "-S", "-c", USED, *argv],
         cwd=ground.folder,
         env=ground.environment,
         stdout=subprocess.DEVNULL,
@@ -81,7 +83,8 @@ def timed(ground: Ground, argv: list[str]) -> Taken:
     seconds = perf_counter() - began
     if done.returncode:
         raise SystemExit(f"{' '.join(argv)} failed: {done.stderr.decode()}")
-    return Taken(seconds, int(done.stderr.rpartition(b"peak ")[2]) / 1024)
+    kibibytes, cpu = map(float, done.stderr.rpartition(b"used ")[2].split())
+    return Taken(seconds, cpu, kibibytes / 1024)
 
 
 def backed_up(ground: Ground, target: str) -> None:
@@ -162,8 +165,9 @@ def main() -> int:
                 rounds.append(tuple(timed(ground, command) for command in commands))
             for name, column in zip(("listing", "first", "again"), zip(*rounds, strict=True), strict=True):
                 ratio = median(one.seconds / others[0].seconds for one, others in zip(column, rounds, strict=True))
-                seconds, rss = median(one.seconds for one in column), max(one.mebibytes for one in column)
-                print(f"{target:<8} {name:<8} {seconds:7.2f} s  {ratio:5.1f} x  {rss:5.0f} MiB", flush=True)
+                seconds, cpu = median(one.seconds for one in column), median(one.cpu for one in column)
+                rss = max(one.mebibytes for one in column)
+                print(f"{target:<8} {name:<8} {seconds:7.2f} s  {ratio:5.1f} x  {cpu:6.2f} cpu  {rss:5.0f} MiB", flush=True)
     return 0
 
 
