@@ -18,7 +18,7 @@ LOOK_AGAIN = timedelta(days=1)
 
 
 def erase(target: Target, database: str, backup: str, *, now: datetime) -> int:
-    """All but tombstones, every version, unfinished writes too; how many objects went. Met twice, it is the same.
+    """All of it but tombstones, every version, unfinished writes too; how many objects went. Met twice, it is the same.
 
     Raises Refused on a hold that is not over, and Locked where the store keeps an object: what comes after it is untouched then,
     and the manifest comes first. Versions that our key may not delete are hidden, and the store's own rules must do the rest.
@@ -28,15 +28,20 @@ def erase(target: Target, database: str, backup: str, *, now: datetime) -> int:
     listed = any(item.key == root + layout.HOLD and item.latest and not item.marker for item in items)
     if listed and (held := read_hold(target, root + layout.HOLD, now)):
         raise Refused(f"{target.name}: {backup} is {held}", cure="release it first")
-    if uploads := target.unfinished(root):
+    if uploads := [upload for upload in target.unfinished(root) if layout.is_of_backup(upload.key.removeprefix(root))]:
         for upload in uploads:
             target.abort(upload)
         # What aborting left, or what was completed meanwhile, must go before the intent that it is found by.
         items = target.list(root, versions=target.versioned).items
-    doomed = [item for item in sorted(items, key=_rank) if not layout.is_tombstone(item.key)]
+    doomed = [item for item in sorted(items, key=_rank) if _is_doomed(item.key.removeprefix(root))]
     _remove(target, (item for item in doomed if _name(item) != layout.INTENT), hide_locked=False)
     _remove(target, (item for item in doomed if _name(item) == layout.INTENT), hide_locked=True)
     return len(doomed)
+
+
+def _is_doomed(name: str) -> bool:
+    """What people laid beside it is theirs."""
+    return layout.is_of_backup(name) and not layout.is_tombstone(name)
 
 
 def erase_object(target: Target, key: str) -> None:

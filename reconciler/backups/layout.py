@@ -31,6 +31,7 @@ GLOBALS = "globals.json.zst"
 FINGERPRINT = "fingerprint.json.zst"
 AGE = ".age"
 """Behind the names of objects that are encrypted. An orphan has no manifest to ask."""
+_DATA = re.compile(r"(dump|dump/[^/]+|globals\.json|fingerprint\.json)\.zst(\.age)?")
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -198,7 +199,12 @@ def _of_backup(key: str, start: int) -> tuple[str, str]:
     """The id and the name within it, where what follows `start` is of an object of a backup; else nothing."""
     folder, _, below = key[start:].partition("/")
     backup, _, name = below.partition("/")
-    return (backup, name) if folder == "backups" and name and is_backup_id(backup) else ("", "")
+    return (backup, name) if folder == "backups" and is_backup_id(backup) and is_of_backup(name) else ("", "")
+
+
+def is_of_backup(name: str) -> bool:
+    """Whether an object of that name within a backup's folder is of the backup. What else lies there is somebody's own."""
+    return name in _RECORDS or _DATA.fullmatch(name) is not None or _is_tombstone_name(name)
 
 
 def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:

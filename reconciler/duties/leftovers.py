@@ -121,10 +121,11 @@ class ForgetTombstone(Action, frozen=True, kw_only=True, tag="forget_tombstone")
     target: str
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
-        """Only where nothing else is left under the id."""
+        """Only where nothing else of it is left."""
         target = world.targets[self.target]
         root = layout.backup_root(self.database, self.backup)
-        if any(not layout.is_tombstone(item.key) for item in target.list(root).items):
+        names = (item.key.removeprefix(root) for item in target.list(root).items)
+        if any(layout.is_of_backup(name) and not layout.is_tombstone(name) for name in names):
             raise Conflict(f"{self.target}: something lies under {self.backup} again")
         erase_tombstones(target, self.database, self.backup)
         return f"{self.backup} on {self.target}: forgotten"

@@ -180,10 +180,12 @@ def a_backup_by_hand(stage: Stage) -> bool:
 
 
 def a_stray(stage: Stage) -> bool:
-    """Something that no layout knows."""
+    """Something that no layout knows, beside a backup's own too."""
     store = stage.chance.choice(list(stage.stores.values()))
     key = stage.chance.choice(("hotel/readme.txt", "hotel/backups/notes.txt", "reservas/backups/x/manifest.json", "elsewhere"))
     store.put(key, b"mine", expect=None, by=None)
+    for backup in stage.truth.folders(store, "hotel"):
+        store.put(f"hotel/backups/{backup}/notes.txt", b"mine", expect=None, by=None)
     return True
 
 

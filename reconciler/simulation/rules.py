@@ -14,6 +14,7 @@ from reconciler.simulation.truth import (
     FreezeBrief,
     Marked,
     Stone,
+    is_of_backup,
     read,
     what_is_wrong,
 )
@@ -40,6 +41,8 @@ def only_its_own(change: Change) -> Iterator[str]:
     passing = change.is_claim and (change.is_history or "/pins/" in change.key)
     if change.verb == "remove" and not change.backup and not passing:
         yield f"{change}: records are never removed"
+    if change.verb == "remove" and change.backup and not is_of_backup(change.name):
+        yield f"{change}: it is somebody's own"
 
 
 def nothing_is_overwritten(change: Change) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What is true of a simulated world: the table of states once more, written from the page, not from the code that it judges."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -136,11 +137,22 @@ def is_archive(content: bytes, identity: Identity) -> bool:
     return commits.isdigit() and raw == b"".join(archive_of(identity, int(commits)))
 
 
+_OF_BACKUP = re.compile(
+    r"manifest\.(json|sig)|(intent|hold|tombstone-[0-9TZ]+)\.json|(dump|globals\.json|fingerprint\.json)\.zst"
+)
+
+
+@lru_cache(maxsize=1024)
+def is_of_backup(name: str) -> bool:
+    """Whether the page names such an object of a backup. (This world's archives are streams, and not encrypted.)"""
+    return _OF_BACKUP.fullmatch(name) is not None
+
+
 NOTHING: Mapping[str, tuple[Held, ...]] = {}
 
 
 class Folder(msgspec.Struct, frozen=True, dict=True):
-    """What lies under one backup's id in one store, by name: what a plain read finds, and what is hidden from it."""
+    """What of a backup lies under its id in one store, by name: what a plain read finds, and what is hidden from it."""
 
     store: Store
     id: str
@@ -187,7 +199,7 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
 
 
 def _folder(store: Store, backup: str, contents: Mapping[str, tuple[Held, ...]]) -> Folder:
-    found = {name: versions[-1] for name, versions in contents.items()}
+    found = {name: versions[-1] for name, versions in contents.items() if is_of_backup(name)}
     return Folder(
         store=store,
         id=backup,

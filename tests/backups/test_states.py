@@ -334,6 +334,10 @@ class TestListings:
             "backups/readme",
             "backups/20251399T020000Z-3f9c2a/dump.zst",
             "backups/20251025T020000Z-XYZ/a",
+            "backups/20251025T020000Z-3f9c2a/notes.txt",
+            "backups/20251025T020000Z-3f9c2a/dump.zst.bak",
+            "backups/20251025T020000Z-3f9c2a/extra/dump.zst",
+            "backups/20251025T020000Z-3f9c2a/dump/below/1.dat.zst",
         ]
         order = put_in_order("hotel", [self.stored(name) for name in [*known, *strays]])
 

@@ -94,6 +94,14 @@ def the(world: World, backup: str) -> Backup:
     return next(one for one in look(world).backups() if one.id == backup)
 
 
+def drop_manifest(world: World, backup: str) -> None:
+    """As a writer leaves it that died before the manifest."""
+    owner = world.process.begin()
+    world.process.end(owner)
+    world.targets["primary"].write(layout.object_key("hotel", backup, layout.INTENT), [claim_text(owner)])
+    world.targets["primary"].delete(layout.object_key("hotel", backup, layout.MANIFEST))
+
+
 class TestHolds:
     def hold(self, world: World, backup: str, *, until: timedelta | None = None) -> None:
         end = world.clock.now() + until if until else None
@@ -280,6 +288,26 @@ class TestByName:
         with pytest.raises(Refused, match="partly gone"):
             plan_undelete(the(world, oldest), look(world)).action.perform(world, WANT)
         assert "being_deleted" == states(world)[oldest]
+
+    @pytest.mark.parametrize("ends", ["deleted", "swept"])
+    def test_what_people_laid_beside_it_outlives_it(self, world: World, clock: MovedClock, ends: str) -> None:
+        """It is reported as theirs, the folder counts for nothing, and the tombstone is forgotten all the same."""
+        oldest, *_ = several(world, clock, 4)
+        theirs = [layout.object_key("hotel", oldest, name) for name in ("notes.txt", "old/dump.zst")]
+        for key in theirs:
+            world.targets["primary"].write(key, [b"mine"])
+        if ends == "deleted":
+            bury(world, oldest, clock.now())
+        else:
+            drop_manifest(world, oldest)
+        for _ in range(2):
+            turn(world, WANT, DUTIES, Consent())
+            clock.move(timedelta(days=31))
+
+        root = layout.backup_root("hotel", oldest)
+        assert theirs == [item.key for item in world.targets["primary"].list(root).items]
+        assert tuple(theirs) == catalogue(world).strays
+        assert oldest not in states(world)
 
     def test_what_was_not_deleted_can_not_come_back(self, world: World, clock: MovedClock) -> None:
         """A sentence, and nothing done."""

@@ -12,7 +12,7 @@ from reconciler import apply, observe
 from reconciler.backups import catalogue, claim, erase, fence, signing, writer
 from reconciler.backups.claim import Claim
 from reconciler.backups.keeping import Freeze, change_freeze
-from reconciler.backups.layout import object_key
+from reconciler.backups.layout import is_tombstone, object_key
 from reconciler.backups.manifest import Manifest, encode
 from reconciler.backups.pipeline import read_checked
 from reconciler.backups.signing import Signed, check_signature
@@ -328,6 +328,11 @@ def a_seal_without_an_answer_is_withdrawn(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Draft, "sealing", property(lambda self: False, lambda self, value: None), raising=False)
 
 
+def what_lies_beside_goes_too(patch: pytest.MonkeyPatch) -> None:
+    """Rule 4: a backup's folder is emptied, whoever's the things in it are."""
+    patch.setattr(erase, "_is_doomed", lambda name: not is_tombstone(name))
+
+
 def debris_is_swept_unseen(patch: pytest.MonkeyPatch) -> None:
     """§2: everything that is being written counts as debris."""
     patch.setattr(catalogue, "_without_manifest", lambda seen: ("debris", "it has no manifest"))
@@ -432,6 +437,7 @@ MUTATIONS: Mapping[str, Patch] = {
         copies_are_not_checked,
         the_manifest_goes_last,
         a_seal_without_an_answer_is_withdrawn,
+        what_lies_beside_goes_too,
         debris_is_swept_unseen,
         the_foreign_is_ours,
         whose_folder_does_not_matter,
