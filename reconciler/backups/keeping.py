@@ -10,7 +10,7 @@ from reconciler.backups.manifest import decode_record, encode
 from reconciler.backups.records import read_whole
 from reconciler.errors import Absent, Conflict, Corrupt
 from reconciler.world.facts import Instant
-from reconciler.world.ports import ABSENT, Target
+from reconciler.world.ports import ABSENT, Target, custody_of
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +93,16 @@ def _read_freeze(target: Target, key: str) -> tuple[Freeze, str | None]:
 def put_hold(target: Target, database: str, backup: str, hold: Hold) -> None:
     """Over whatever held it before."""
     target.write(layout.object_key(database, backup, layout.HOLD), [encode(hold)])
+
+
+def hold_in_store(target: Target, database: str, backup: str, *, held: bool) -> None:
+    """What the backup is made of, where the store itself can keep it from everybody's deletion."""
+    custody, root = custody_of(target), layout.backup_root(database, backup)
+    if not custody.holds:
+        return
+    for item in target.list(root, versions=target.versioned).items:
+        if not item.marker and (item.latest or not held) and layout.is_lasting(item.key.removeprefix(root)):
+            custody.hold(item.key, item.version, held=held)
 
 
 def refuse_frozen(home: Target, database: str, now: datetime) -> None:

@@ -112,6 +112,11 @@ def _is_tombstone_name(name: str) -> bool:
     return _TOMBSTONE.fullmatch(name) is not None
 
 
+def is_lasting(name: str) -> bool:
+    """Whether it is what a backup is made of, and not said of it for a while."""
+    return name in (MANIFEST, SIGNATURE) or _DATA.fullmatch(name) is not None
+
+
 def root(database: str) -> str:
     """Everything of one database lies below it."""
     return f"{database}/"

@@ -7,7 +7,7 @@ from reconciler.backups import layout
 from reconciler.backups.claim import read_claim
 from reconciler.backups.erase import erase_object, erase_tombstones
 from reconciler.backups.fetch import read_manifest
-from reconciler.backups.keeping import NO_FREEZE, Freeze, Hold, change_freeze, hold_at, put_hold, read_freeze
+from reconciler.backups.keeping import NO_FREEZE, Freeze, Hold, change_freeze, hold_at, hold_in_store, put_hold, read_freeze
 from reconciler.duties.retention import FLOOR, bury, deleted, removable_on
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.planning.alarms import alarm
@@ -108,7 +108,16 @@ class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
             _refuse_shortening(held.says(now), held.until, self.until, cure="`reconcile backups release` first")
         for name in self.targets:
             put_hold(world.targets[name], self.database, self.backup, hold)
-        return f"{self.backup} on {', '.join(self.targets)}: {hold.says(now)}"
+        # What ends by itself here would not end there.
+        alone = [] if self.until else [says for name in self.targets if (says := self._hold_in_store(world.targets[name]))]
+        return "; ".join((f"{self.backup} on {', '.join(self.targets)}: {hold.says(now)}", *alone))
+
+    def _hold_in_store(self, target: Target) -> str:
+        try:
+            hold_in_store(target, self.database, self.backup, held=True)
+        except (Unreachable, Refused) as error:
+            return f"{target.name} does not keep it by itself: {error.what}; {error.cure}"
+        return ""
 
 
 class _Shortened(Refused):
@@ -136,6 +145,8 @@ class ReleaseBackup(Action, frozen=True, kw_only=True, tag="release_backup"):
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """Where there is none, nothing happens."""
+        for name in self.targets:
+            hold_in_store(world.targets[name], self.database, self.backup, held=False)
         for name in self.targets:
             erase_object(world.targets[name], layout.object_key(self.database, self.backup, layout.HOLD))
         return f"{self.backup} on {', '.join(self.targets)}: released"

@@ -19,6 +19,10 @@ class _NothingGoes(Custody):
         self.single_writer = inside.single_writer
         self.retain = inside.retain
         self.shows_unfinished = inside.shows_unfinished
+        self.holds = inside.holds
+
+    def hold(self, key: str, version: str | None, *, held: bool) -> None:
+        self._inside.hold(key, version, held=held)
 
     def default_retention(self) -> timedelta | None:
         return self._inside.default_retention()

@@ -45,6 +45,7 @@ class S3Custody(Custody):
         self._lock = lock
         self.single_writer = single_writer
         self.retain = lock.retain if lock else None
+        self.holds = lock is not None
         self._rules: tuple[LifecycleRule, ...] = ()
         self._fresh_until = float("-inf")
 
@@ -53,6 +54,18 @@ class S3Custody(Custody):
         if until is None or self._lock is None:
             return {}
         return {"ObjectLockMode": self._lock.mode.upper(), "ObjectLockRetainUntilDate": until}
+
+    def hold(self, key: str, version: str | None, *, held: bool) -> None:
+        """A legal hold. Only one that is seen there is let go: who may not set one must be able to do without."""
+        at = self._bucket.at(key) | ({"VersionId": version} if version else {})
+        client, right = self._bucket.client, "PutObjectLegalHold"
+
+        def attempt() -> None:
+            with translated(self._bucket.doing("hold" if held else "release", key, right)):
+                if held or client.head_object(**at).get("ObjectLockLegalHoldStatus") == "ON":
+                    client.put_object_legal_hold(**at, LegalHold={"Status": "ON" if held else "OFF"})
+
+        persist(attempt, clock=self._bucket.clock, stop=self._bucket.stop, within=PATIENT_SECONDS)
 
     def default_retention(self) -> timedelta | None:
         """Asked once."""

@@ -142,6 +142,12 @@ class Custody:
     shows_unfinished = True
     """Whether writes that were begun and not completed can be found and aborted. Where not, the store drops them by itself."""
 
+    holds = False
+    """Whether the store itself keeps from everybody's deletion what `hold` names, until it is let go."""
+
+    def hold(self, key: str, version: str | None, *, held: bool) -> None:
+        """Keep that version, or let it go. Met twice, it is the same. Raises Refused, Unreachable."""
+
     def default_retention(self) -> timedelta | None:
         """For how long the store locks whatever is written there, leases too. Raises Refused where it may not be asked."""
         return None

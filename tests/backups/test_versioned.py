@@ -13,6 +13,7 @@ from reconciler.backups.erase import erase
 from reconciler.backups.layout import INTENT, MANIFEST, backup_root, object_key
 from reconciler.backups.writer import drafting
 from reconciler.duties import DUTIES
+from reconciler.duties.keeping import HoldBackup, ReleaseBackup
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, SweepDebris
 from reconciler.errors import Locked, Refused, Unreachable
 from reconciler.planning.plan import Consent, Plan
@@ -210,6 +211,36 @@ class TestLocks:
         assert copy.due is not None
         assert timedelta(0) <= copy.due - (clock.now() + timedelta(days=1)) < timedelta(seconds=2)
 
+    def test_a_hold_is_the_stores_own_too(self, make: Make, s3_server: S3Server) -> None:
+        """Whoever else has the rights can't delete it either, until it is released; one that ends by itself is ours alone."""
+        world = make(retain=LONG)
+        backup, other = take_two(world)
+        for _ in range(2):
+            hold(backup).perform(world, WANT)
+        hold(other, until=world.clock.now() + HOUR).perform(world, WANT)
+
+        made_of = {"manifest.json", "dump.zst", "globals.json.zst", "fingerprint.json.zst"}
+        assert made_of == held_by_store(world, s3_server, backup)
+        assert set() == held_by_store(world, s3_server, other)
+        release(backup).perform(world, WANT)
+        assert set() == held_by_store(world, s3_server, backup)
+        assert not {copy.id: copy.held for copy in catalogue(world).copies}[backup]
+
+    def test_a_hold_that_the_store_refuses(self, make: Make, proxy: FaultProxy) -> None:
+        """It holds for us, and says what is missing; what can't be released there stays held, and what isn't held there can."""
+        world = make(retain=LONG)
+        backup, other = take_two(world)
+        hold(other).perform(world, WANT)
+        proxy.on("PUT", "legal-hold", DENIED, times=-1)
+
+        said = hold(backup).perform(world, WANT)
+        assert "primary does not keep it by itself" in said
+        assert "s3:PutObjectLegalHold" in said
+        with pytest.raises(Refused, match="cannot release"):
+            release(other).perform(world, WANT)
+        release(backup).perform(world, WANT)
+        assert {backup: False, other: True} == {copy.id: bool(copy.held) for copy in catalogue(world).copies}
+
     def test_debris_that_is_locked(self, make: Make) -> None:
         """Its writer is seen to be gone at once; sweeping it is put off, and its slot is free."""
         world = make(retain=LONG)
@@ -220,6 +251,26 @@ class TestLocks:
         assert "is locked until" in SweepDebris(database="hotel", backup=DEBRIS, target="primary").perform(world, WANT)
         assert {"take_dump"} == {step.action.kind for step in plan(world).steps}
         assert catalogue(world).copies[0].slot is None
+
+
+def take_two(world: World) -> tuple[str, str]:
+    first, found = take_backup(world), catalogue(world).repository
+    return first, take_backup(world, repository=found.id if found else None)
+
+
+def hold(backup: str, *, until: datetime | None = None) -> HoldBackup:
+    return HoldBackup(database="hotel", backup=backup, targets=("primary",), who="ana", why="legal 7", until=until)
+
+
+def release(backup: str) -> ReleaseBackup:
+    return ReleaseBackup(database="hotel", backup=backup, targets=("primary",))
+
+
+def held_by_store(world: World, s3_server: S3Server, backup: str) -> set[str]:
+    """Names of its objects that the store lets nobody delete."""
+    client, bucket = s3_server.client(), world.targets["primary"].place.split("/")[2]
+    heads = {item.key: client.head_object(Bucket=bucket, Key=item.key) for item in versions(world, backup_root("hotel", backup))}
+    return {key.rpartition("/")[2] for key, head in heads.items() if head.get("ObjectLockLegalHoldStatus") == "ON"}
 
 
 def die_half_way(world: World) -> None:
