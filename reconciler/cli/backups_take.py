@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from reconciler.apply import Applied, apply
+from reconciler.apply import apply
 from reconciler.backups.claim import Watch
 from reconciler.cli.apply import show_applied
 from reconciler.cli.frame import Call
@@ -62,7 +62,9 @@ def take(call: Call) -> int:
         look = _looker(world, want, watch, dict(call.arguments.label), keep_until)
         applied = apply(world, want, look, Consent(approved=frozenset()), watch)
     show_applied(call, [applied])
-    return 0 if _taken(applied) else 1
+    if not applied.outcomes:
+        return 3 if applied.after.blocked else 1
+    return 1 if any(outcome.result == "failed" for outcome in applied.outcomes) else 0
 
 
 def one_database(session: Session) -> DatabasePolicy:
@@ -71,11 +73,6 @@ def one_database(session: Session) -> DatabasePolicy:
         names = ", ".join(want.name for want in session.databases)
         raise Refused(f"which database? the policy has {names}", cure="name one with --database")
     return session.databases[0]
-
-
-def _taken(applied: Applied) -> bool:
-    results = [outcome.result for outcome in applied.outcomes]
-    return bool(results) and "failed" not in results
 
 
 def _looker(

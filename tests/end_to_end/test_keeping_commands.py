@@ -124,6 +124,7 @@ def test_another_source_does_nothing_by_name(stand: Stand) -> None:
         ("backups", "release", newest),
         ("backups", "hold", newest, "--why", "mine"),
         ("backups", "delete", middle, "--grace", "0"),
+        ("backups", "take"),
     ):
         blocked = stand.run(*words, expect=3, SOURCE_URL=staging)
         assert "belongs to another source" in blocked.stdout
