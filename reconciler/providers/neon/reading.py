@@ -14,13 +14,14 @@ PLANS: Final = {
     "launch": Limits(window=7 * DAY, branches=5000, roots=5, snapshots=100, protected=2, has_schedules=True),
     "scale": Limits(window=30 * DAY, branches=5000, roots=25, snapshots=100, protected=5, has_schedules=True),
 }
-"""As of 2026-08 (Neon's documentation: introduction/plans, manage/branches, guides/backup-restore, guides/protected-branches).
-Of another plan nothing is known: Neon's refusals tell."""
+"""As of 2026-08 (Neon's documentation: introduction/plans, manage/branches, guides/backup-restore, guides/protected-branches)."""
+OF_ANY_PLAN: Final = Limits(window=30 * DAY)
+"""The API takes no longer window. More is not known of another plan, nor where the key may not ask: Neon's refusals tell."""
 
 
 def limits_of(project: Project, branches: Iterable[Branch], plan: str) -> Limits:
     """What may be had, and what runs out. `plan` as Neon calls it, e.g. `launch_v3`; empty where the key may not ask."""
-    known = PLANS.get(plan.partition("_")[0], Limits())
+    known = PLANS.get(plan.partition("_")[0], OF_ANY_PLAN)
     return Limits(
         plan=plan,
         window=known.window,
