@@ -27,7 +27,8 @@ soak: $(VENV)/.ready
 	$(BIN)/python -m reconciler.simulation --seconds $(SECONDS)
 	$(BIN)/python -m tests.soak.kills $(KILLS)
 	$(BIN)/python -m tests.soak.rivals $(MINUTES)
-	$(BIN)/python -m pytest tests/invariants/test_mutations.py tests/sandbox/neon/test_neon_clones.py -m soak -n $(WORKERS)
+	$(BIN)/python -m pytest tests/invariants/test_mutations.py tests/sandbox/neon/test_neon_clones.py \
+		tests/providers/test_neon_source.py -m soak -n $(WORKERS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

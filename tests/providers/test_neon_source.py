@@ -1,6 +1,7 @@
 """A database at Neon as a source, against the sandbox's Neon."""
 
-from collections import deque
+import re
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from random import Random
@@ -12,6 +13,7 @@ from reconciler.errors import Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.policy.secret import Revealed
 from reconciler.providers.neon import api
 from reconciler.providers.neon.answers import Branch
+from reconciler.providers.neon.api import Api
 from reconciler.providers.neon.finding import Asked, find
 from reconciler.providers.neon.project import Listed, NeonProject, Wanted
 from reconciler.providers.neon.source import NeonSource
@@ -166,6 +168,55 @@ def test_whatever_goes_wrong_the_next_turn_leaves_nothing_of_ours(neon: NeonServ
 
     neon.wait()
     assert before == names(neon)
+    neon.discard(foreign)
+
+
+AT_ANY: tuple[Fault, ...] = (
+    Fault(kind="locked"),
+    Fault(kind="limited", seconds=1),
+    Fault(kind="broken", status=404),
+    Fault(kind="broken", status=500),
+    Fault(kind="dropped"),
+    Fault(kind="timeout", seconds=0.1),
+    Fault(kind="operation_fails"),
+    Fault(kind="operation_errors"),
+)
+"""Each of them meets whatever comes next."""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("fault", AT_ANY, ids=lambda fault: f"{fault.kind}-{fault.status}")
+def test_each_fault_at_each_request_of_a_dump(neon: NeonServer, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    """Whichever it meets, the next turn leaves nothing of ours, and what is somebody else's stays."""
+    monkeypatch.setattr(api, "GIVEN_UP_SECONDS", 1.0)
+    foreign = neon.branch(name=f"{NAME}-not-ours", with_compute=False)["branch"]["id"]
+    before, source, sent = names(neon), opened(neon), Counter[str]()
+    send, chosen = Api._send, ("", 0)
+
+    def noted(self: Api, method: str, path: str, *args: Any, **more: Any) -> Any:
+        request = f"{method} {re.sub('(br|ep)-[^/]*|[0-9a-f-]{36}', '*', path)}"
+        sent[request] += 1
+        if chosen == (request, sent[request]):
+            order_fault(neon.folder, fault)
+        return send(self, method, path, *args, **more)
+
+    monkeypatch.setattr(Api, "_send", noted)
+
+    def turn() -> None:
+        sent.clear()
+        with suppress(ReconcilerError), source.dump(ID, expect=None) as dump:
+            deque(dump.chunks(), maxlen=0)
+
+    turn()
+    # An operation is looked at many times: the first few tell as much as all.
+    for chosen in [(request, number) for request, times in sent.items() for number in range(1, min(times, 3) + 1)]:
+        turn()
+        order_fault(neon.folder, None)
+        neon.wait()
+        source.end_sessions(ID)
+        neon.wait()
+        assert before == names(neon), chosen
     neon.discard(foreign)
 
 
