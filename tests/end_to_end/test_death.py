@@ -1,6 +1,7 @@
 """Death at any instant of a real turn, on real parts: the world that is left heals by itself, and loses nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -30,8 +31,9 @@ from reconciler.world.process import SystemProcess
 from tests.end_to_end.conftest import Stand
 
 MOST_EVENTS = 150
-"""A dump with its fingerprint, its copy, a lease and renewals. Not reaching the end within these would be an endless loop."""
-SHARES = 4
+"""A dump with its fingerprint, its copy, prunings, a lease and renewals. Not reaching the end within these would be an endless
+loop."""
+SHARES = 8
 """The deaths are dealt out: each takes seconds, and all of them together would be longer than one test may last."""
 
 
@@ -60,13 +62,16 @@ def _survey(stand: Stand) -> Survey:
 
 
 def _dies_at(stand: Stand, number: int) -> bool:
-    """Runs a turn in a child that kills itself at its n-th effect; False once it lived to the end."""
+    """Runs a turn in a child that kills itself just before its n-th effect; False once it lived to the end.
+
+    After one is as before the next: what lies there is the same.
+    """
     child = os.fork()
     if child == 0:
         left = [number]
 
         def tell(event: Event) -> None:
-            if isinstance(event, Effect):
+            if isinstance(event, Effect) and event.phase == "before":
                 left[0] -= 1
                 if left[0] == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -83,7 +88,8 @@ def _leftovers(stand: Stand) -> list[str]:
     """Whatever is neither a whole backup nor a record that stays."""
     files = [str(path.relative_to(stand.folder)) for path in (stand.folder / "disk").rglob("*") if path.is_file()]
     names = {"manifest.json", "dump.zst", "globals.json.zst", "fingerprint.json.zst", "repository.json", "hotel.json", "lock"}
-    found = [name for name in files if Path(name).name not in names and not Path(name).name.startswith("lease-")]
+    stays = ("lease-", "tombstone-")
+    found = [name for name in files if Path(name).name not in names and not Path(name).name.startswith(stays)]
     s3 = stand.status.s3
     client = boto3.client(
         "s3",
@@ -94,7 +100,7 @@ def _leftovers(stand: Stand) -> list[str]:
     )
     prefix = next(line for line in stand.policy.read_text().splitlines() if "prefix:" in line).split('"')[1]
     keys = [each["Key"] for each in client.list_objects_v2(Bucket=s3.bucket, Prefix=prefix).get("Contents", [])]
-    found += [key for key in keys if Path(key).name not in names and not Path(key).name.startswith("lease-")]
+    found += [key for key in keys if Path(key).name not in names and not Path(key).name.startswith(stays)]
     uploads = client.list_multipart_uploads(Bucket=s3.bucket).get("Uploads", [])
     return found + [each["Key"] for each in uploads if each["Key"].startswith(prefix)]
 
@@ -129,26 +135,54 @@ def small(stand: Stand) -> Iterator[Stand]:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
+@pytest.fixture
+def three(small: Stand) -> tuple[str, ...]:
+    """Ids of backups, oldest first, whose time to be kept is over: with one more, the two older ones go."""
+    small.rewrite("keep_last: 3", "keep_last: 3, grace: 0s")
+    for _ in range(3):
+        small.run("backups", "take", "--keep", "1s")
+    return tuple(sorted(one["id"] for one in small.backups()))
+
+
+def _begin_with(stand: Stand, prefix: str, policy: str) -> None:
+    """The same backups again, on a disk and under a prefix of their own."""
+    shutil.rmtree(stand.folder / "disk", ignore_errors=True)
+    shutil.copytree(stand.folder / "before", stand.folder / "disk")
+    stand.policy.write_text(policy.replace(prefix, token(4)))
+    client, bucket = stand.s3(), stand.status.s3.bucket
+    for each in client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/")["Contents"]:
+        key = each["Key"].replace(prefix, stand.prefix, 1)
+        client.copy_object(Bucket=bucket, Key=key, CopySource={"Bucket": bucket, "Key": each["Key"]})
+
+
 @pytest.mark.parametrize("first", range(1, SHARES + 1))
-def test_death_at_every_effect(small: Stand, first: int) -> None:
-    """For every n, a turn that dies at its n-th effect leaves nothing torn listed; the next turn leaves nothing else at all."""
+def test_death_at_every_effect(small: Stand, three: tuple[str, ...], first: int) -> None:
+    """For every n, a turn that dies at its n-th effect (dump, copy, prune) leaves nothing torn listed and gives up nothing that
+    stays; the next ones leave nothing else at all."""
+    (small.folder / "disk").rename(small.folder / "before")
+    prefix, policy = small.prefix, small.policy.read_text()
     deaths, died = 0, True
     for number in range(first, MOST_EVENTS, SHARES):
-        small.rewrite_prefix()
+        _begin_with(small, prefix, policy)
         died = _dies_at(small, number)
-        states = {copy.state for backup in _survey(small).have.backups() for copy in backup.copies.values()}
+        found = [(backup.id, copy.state) for backup in _survey(small).have.backups() for copy in backup.copies.values()]
         _turn(small, lambda _: None)
         _turn(small, lambda _: None)
-        plan = _survey(small).plan
+        seen = _survey(small)
+        plan, left = seen.plan, seen.have.backups()
 
-        assert states <= {"whole", "debris"}, number
+        assert {state for _, state in found} <= {"whole", "debris", "being_deleted"}, number
+        assert {backup for backup, state in found if state == "being_deleted"} <= {*three[:2]}, number
         assert (False, (), ()) == (plan.blind, plan.steps, plan.blocked), number
+        assert [three[2], {"disk", "primary"}] == [left[-1].id, set(left[-1].whole_on)], number
+        assert {"whole"} == {copy.state for backup in left for copy in backup.copies.values()}, number
+        assert 2 == len(left), number
         assert [] == _leftovers(small), number
         if not died:
             break
         deaths += 1
 
-    assert deaths >= 20 // SHARES
+    assert deaths >= 60 // SHARES
     assert not died
     assert _waited(lambda: _sessions(small) == 0)
 
