@@ -1,6 +1,7 @@
 """What every provider's source must do, run over each by naming it."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from threading import Event
 from typing import NamedTuple
@@ -12,6 +13,12 @@ from reconciler.policy.redaction import Redactor
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.providers import PROVIDERS
 from reconciler.providers.postgres import PostgresSettings, connect
+from reconciler.simulation.chance import Chance
+from reconciler.simulation.faults import Faults, Spell
+from reconciler.simulation.host import Host
+from reconciler.simulation.reach import Reach
+from reconciler.simulation.source import COMMIT_SECONDS, Database, SimulatedProvider, archive_of
+from reconciler.simulation.timeline import Timeline
 from reconciler.world.clock import SystemClock
 from reconciler.world.facts import Identity
 from reconciler.world.ports import Provider, Source
@@ -84,10 +91,27 @@ def _neon(request: pytest.FixtureRequest) -> Subject:
     return Subject(neon_provider(neon), neon_provider(neon, api_host=nowhere), neon.api_key, comes_back, is_left)
 
 
+def _simulated(request: pytest.FixtureRequest) -> Subject:
+    timeline = Timeline(SystemClock().now() - timedelta(days=1))
+    timeline.sleep(90 * COMMIT_SECONDS)
+    database, host = Database(timeline), Host("host", timeline, boot="b", namespace="n", offset=0.0, drift=0.0)
+    here, dark = Faults(Chance(0), share=0.0), Faults(Chance(0), share=0.0)
+    dark.begin_spell("source", Spell(kind="unavailable", until=1e9))
+    commits = database.commits()
+    return Subject(
+        SimulatedProvider(database, Reach(host.start(), here)),
+        SimulatedProvider(database, Reach(host.start(), dark)),
+        "no secret at all",
+        lambda archive: archive == b"".join(archive_of(database.identity, commits)),
+        lambda: not database.sessions,
+    )
+
+
 LOOK = "SELECT count(*), sum(i), md5(string_agg(x, '' ORDER BY i)) FROM t"
 SUBJECTS: dict[str, dict[str, Callable[[pytest.FixtureRequest], Subject]]] = {
     "postgres": {f"postgres {major}": partial(_postgres, major=major) for major in MAJORS},
     "neon": {"neon": _neon},
+    "simulated": {"simulated": _simulated},
 }
 
 
@@ -104,7 +128,7 @@ def source(subject: Subject) -> Source:
 
 def test_every_provider_is_under_contract() -> None:
     """One that is added to the list is added here."""
-    assert {kind.type for kind in PROVIDERS} == set(SUBJECTS)
+    assert {kind.type for kind in PROVIDERS} | {"simulated"} == set(SUBJECTS)
 
 
 def test_place_and_domain_are_free_of_secrets(subject: Subject) -> None:

@@ -1,12 +1,12 @@
-"""The simulated source promises what the real ones do, as far as that can be told without a server."""
+"""What the simulated source does beyond the contract of all sources: what it holds, and whose sessions stay."""
 
 from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.errors import Conflict, Unreachable
+from reconciler.errors import Conflict
 from reconciler.simulation.chance import Chance
-from reconciler.simulation.faults import Faults, Spell
+from reconciler.simulation.faults import Faults
 from reconciler.simulation.host import Death, Host
 from reconciler.simulation.reach import Reach
 from reconciler.simulation.source import COMMIT_SECONDS, Database, SimulatedSource, archive_of
@@ -74,15 +74,3 @@ def test_a_dumper_that_dies(source: SimulatedSource, database: Database, reach: 
     other = Reach(reach.process.host.start(), reach.faults)
     assert 1 == SimulatedSource(database, other).end_sessions(ID)
     assert {} == database.sessions
-
-
-def test_a_source_that_does_not_answer(source: SimulatedSource, faults: Faults) -> None:
-    """It is unreachable, whatever is asked."""
-    faults.begin_spell("source", Spell(kind="unavailable", until=1e9))
-
-    with pytest.raises(Unreachable):
-        source.facts()
-    with pytest.raises(Unreachable), source.dump(ID, expect=None):
-        pass
-    with pytest.raises(Unreachable):
-        source.end_sessions(ID)
