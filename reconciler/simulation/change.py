@@ -22,11 +22,13 @@ class Change:
         content: bytes,
         *,
         version: str | None,
+        until: datetime | None,
         turn: Turn,
         truth: Truth,
         ledger: Ledger,
     ) -> None:
-        self.verb, self.store, self.key, self.content, self.version = verb, store, key, content, version
+        self.verb, self.store, self.key, self.content = verb, store, key, content
+        self.version, self.until = version, until
         self.turn, self.truth, self.ledger = turn, truth, ledger
         self.database = turn.want.name
         folder, _, rest = key.removeprefix(f"{self.database}/").partition("/")

@@ -30,11 +30,13 @@ class Judge:
         """The provider keeps a history."""
         self._kept = project, keeper
 
-    def writing(self, store: Store, key: str, content: bytes, by: SimulatedProcess | None) -> None:
+    def writing(self, store: Store, key: str, content: bytes, by: SimulatedProcess | None, *, until: datetime | None) -> None:
         """Every rule, then what follows from it. What arrives late, when its writer's turn is over, is recorded only."""
         turn = self._ledger.turn_of(by) if by else None
         if turn is not None:
-            self._hold(Change("write", store, key, content, version=None, turn=turn, truth=self._truth, ledger=self._ledger))
+            self._hold(
+                Change("write", store, key, content, version=None, until=until, turn=turn, truth=self._truth, ledger=self._ledger)
+            )
         if by is not None:
             self._ledger.record(store, key, content, by)
         else:
@@ -44,7 +46,9 @@ class Judge:
         """Every rule."""
         turn = self._ledger.turn_of(by) if by else None
         if turn is not None:
-            self._hold(Change("remove", store, key, b"", version=version, turn=turn, truth=self._truth, ledger=self._ledger))
+            self._hold(
+                Change("remove", store, key, b"", version=version, until=None, turn=turn, truth=self._truth, ledger=self._ledger)
+            )
         if by is not None:
             self._ledger.record_removal(store, key)
         else:

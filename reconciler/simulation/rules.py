@@ -223,6 +223,13 @@ def grace_has_passed(change: Change) -> Iterator[str]:
             yield f"{change}: its grace has not passed" if stone else f"{change}: its tombstone is torn"
 
 
+def what_can_be_locked_is(change: Change) -> Iterator[str]:
+    """Rule 14: what a backup is made of is kept from everybody's deletion, where the store can."""
+    lasts = change.name in ("manifest.json", "manifest.sig") or change.name.endswith(".zst")
+    if change.verb == "write" and change.store.locks and change.backup and lasts and change.until is None:
+        yield f"{change}: it is not locked"
+
+
 def tombstones_stay(change: Change) -> Iterator[str]:
     """§2: as long as anything of the id is left anywhere, and 30 days."""
     if change.verb != "remove" or not change.name.startswith("tombstone-") or change.is_marker or not change.backup:
@@ -231,10 +238,12 @@ def tombstones_stay(change: Change) -> Iterator[str]:
         return  # It gives way to a reader that it met.
     if change.store.lag_seconds:
         return  # What a listing does not show yet is met by the next turn.
-    if any(not name.startswith("tombstone-") for name in change.folder.visible):
-        yield f"{change}: there is still something that it condemns"
     held = change.before
     stone = read(held.content, Stone) if held else None
+    if stone is not None and any(other is not None and other.due > stone.due for other in change.folder.tombstones):
+        return  # A lock put the deletion off: a later one says so.
+    if any(not name.startswith("tombstone-") for name in change.folder.visible):
+        yield f"{change}: there is still something that it condemns"
     if stone is not None and stone.counts and stone.due + REMEMBERED > change.store.now() + CLOCKS:
         yield f"{change}: it is due since {stone.due:%d %b %H:%M} only"
 
@@ -415,6 +424,7 @@ RULES: tuple[Rule, ...] = (
     only_what_stays_is_copied,
     as_the_table_says,
     grace_has_passed,
+    what_can_be_locked_is,
     tombstones_stay,
     the_last_good_ones_stay,
     what_alarms_stops_all,

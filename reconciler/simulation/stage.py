@@ -115,10 +115,14 @@ class Stage:
 
     def _store(self, name: str) -> Store:
         lag = self.chance.uniform(0.5, 5) if self.chance.happens(0.1) else 0.0
+        versioned = self.chance.happens(0.3)
+        # By a chance of its own, as above.
+        locks = Chance(self.seed + 3_000_003 + NAMES.index(name)).happens(0.2)
         return Store(
             name,
             self.timeline,
-            versioned=self.chance.happens(0.3),
+            versioned=versioned or locks,
+            locks=locks,
             offset=self.chance.uniform(-15, 15),
             lag_seconds=lag,
         )

@@ -1,7 +1,7 @@
-"""An object store in memory: what lies in the bucket, whoever asks. Versions, markers, conditions, uploads."""
+"""An object store in memory: what lies in the bucket, whoever asks. Versions, markers, locks, conditions, uploads."""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import md5
 from threading import Lock
@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from reconciler.errors import Conflict, Unreachable
+from reconciler.errors import Conflict, Locked, Refused, Unreachable
 from reconciler.simulation.host import SimulatedProcess
 from reconciler.simulation.timeline import Timeline
 from reconciler.world.ports import Stored, Upload
@@ -20,18 +20,22 @@ class Held(msgspec.Struct, frozen=True):
 
     stored: Stored
     content: bytes
+    until: datetime | None = None
+    """No program deletes this version sooner; a marker may hide it."""
 
 
 class Witness(Protocol):
     """Sees every change just before it happens. `by` is None for people."""
 
-    def writing(self, store: "Store", key: str, content: bytes, by: SimulatedProcess | None) -> None: ...
+    def writing(
+        self, store: "Store", key: str, content: bytes, by: SimulatedProcess | None, *, until: datetime | None
+    ) -> None: ...
 
     def removing(self, store: "Store", key: str, version: str | None, by: SimulatedProcess | None) -> None: ...
 
 
 class _Nobody:
-    def writing(self, store: "Store", key: str, content: bytes, by: SimulatedProcess | None) -> None:
+    def writing(self, store: "Store", key: str, content: bytes, by: SimulatedProcess | None, *, until: datetime | None) -> None:
         """Looks away."""
 
     def removing(self, store: "Store", key: str, version: str | None, by: SimulatedProcess | None) -> None:
@@ -39,10 +43,19 @@ class _Nobody:
 
 
 class Store:
-    """One bucket. `lag_seconds`: listings show what was there so long ago."""
+    """One bucket. `lag_seconds`: listings show what was there so long ago. `locks`: it keeps what it is asked to keep."""
 
-    def __init__(self, name: str, timeline: Timeline, *, versioned: bool, offset: float = 0.0, lag_seconds: float = 0.0) -> None:
-        self.name, self.timeline = name, timeline
+    def __init__(
+        self,
+        name: str,
+        timeline: Timeline,
+        *,
+        versioned: bool,
+        locks: bool = False,
+        offset: float = 0.0,
+        lag_seconds: float = 0.0,
+    ) -> None:
+        self.name, self.timeline, self.locks = name, timeline, locks
         self.versioned, self.offset, self.lag_seconds = versioned, offset, lag_seconds
         self.objects: dict[str, tuple[Held, ...]] = {}
         """By key, newest version last."""
@@ -73,22 +86,32 @@ class Store:
         )
 
     def put(
-        self, key: str, content: bytes, *, expect: str | None, by: SimulatedProcess | None, upload: Upload | None = None
+        self,
+        key: str,
+        content: bytes,
+        *,
+        expect: str | None,
+        by: SimulatedProcess | None,
+        until: datetime | None = None,
+        upload: Upload | None = None,
     ) -> Stored:
-        """Whole, and only if the condition holds. Completes the upload that brought it. Raises Conflict, Unreachable."""
+        """Whole, and only if the condition holds. Completes the upload that brought it. Raises Conflict, Unreachable, Refused."""
+        until = until if self.locks else None
         with self._lock:
+            if until is not None and until <= self.now():
+                raise Refused(f"{self.name}: {key} can't be kept until {until}, which has passed")
             if upload is not None and upload.upload_id not in self.uploads:
                 raise Unreachable(f"{self.name}: the upload of {key} is gone")
             there = self.current(key)
             if expect is not None and expect != (there.stored.etag if there else ""):
                 raise Conflict(f"{self.name}: {key} is not as expected")
-            self.witness.writing(self, key, content, by)
+            self.witness.writing(self, key, content, by, until=until)
             if upload is not None:
                 del self.uploads[upload.upload_id]
-            return self._add(key, content, marker=False)
+            return self._add(key, content, marker=False, until=until)
 
     def remove(self, key: str, version: str | None, *, by: SimulatedProcess | None) -> None:
-        """The object, or that version of it. A versioned store only hides an object."""
+        """The object, or that version of it. A versioned store only hides an object. Raises Locked, but people may do all."""
         with self._lock:
             versions = self.objects.get(key, ())
             left = tuple(held for held in versions if version is None or (held.stored.version or "none") != version)
@@ -99,8 +122,14 @@ class Store:
                 self.witness.removing(self, key, version, by)
                 self._set(key, ())
             elif version is not None and self.versioned and len(left) < len(versions):
+                self._refuse_locked([held for held in versions if held not in left], by)
                 self.witness.removing(self, key, version, by)
                 self._set(key, left)
+
+    def _refuse_locked(self, versions: Collection[Held], by: SimulatedProcess | None) -> None:
+        for held in versions:
+            if by is not None and held.until is not None and held.until > self.now():
+                raise Locked(f"{self.name}: {held.stored.key} is locked until {held.until}", until=held.until)
 
     def wipe(self, key: str) -> None:
         """The object, with all its versions, as people do it; nobody is asked."""
@@ -130,7 +159,7 @@ class Store:
     def abort(self, upload: Upload) -> None:
         self.uploads.pop(upload.upload_id, None)
 
-    def _add(self, key: str, content: bytes, *, marker: bool) -> Stored:
+    def _add(self, key: str, content: bytes, *, marker: bool, until: datetime | None = None) -> Stored:
         self._count += 1
         etag = "" if marker else f"{md5(content, usedforsecurity=False).hexdigest()}"
         stored = Stored(
@@ -142,7 +171,7 @@ class Store:
             marker=marker,
         )
         before = self.objects.get(key, ()) if self.versioned else ()
-        self._set(key, (*before, Held(stored, content)))
+        self._set(key, (*before, Held(stored, content, until)))
         return stored
 
     def _set(self, key: str, versions: tuple[Held, ...]) -> None:

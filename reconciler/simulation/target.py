@@ -2,15 +2,21 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reconciler.errors import Absent, ReconcilerError, Refused
 from reconciler.simulation.host import Death
 from reconciler.simulation.reach import Reach
 from reconciler.simulation.store import Held, Store
-from reconciler.world.ports import Blob, Listing, Stored, Upload
+from reconciler.world.ports import Blob, Custody, Listing, Stored, Upload
 
 PIECE_BYTES = 1024 * 1024
+LOCKED_FOR = timedelta(hours=5)
+"""Longer than most graces, so that locks put deletions off; short enough that they end within a simulated run."""
+
+
+class _Locking(Custody):
+    retain = LOCKED_FOR
 
 
 class SimulatedTarget:
@@ -21,6 +27,7 @@ class SimulatedTarget:
         self.name = store.name
         self.place = f"simulated://{store.name}"
         self.versioned = store.versioned
+        self.custody = _Locking() if store.locks else Custody()
 
     def list(self, prefix: str, *, versions: bool = False) -> Listing:
         """Complete, or it raises."""
@@ -54,10 +61,10 @@ class SimulatedTarget:
         """In one go what is there already; as an upload what is only coming."""
         _check(key)
         if isinstance(chunks, Sequence):
-            return self._put(key, b"".join(chunks), expect, None)
+            return self._put(key, b"".join(chunks), expect, None, keep_until)
         upload = self._reach.call("begin", self.name, key, lambda: self._store.begin(key), changes=True)
         try:
-            return self._put(key, b"".join(chunks), expect, upload)
+            return self._put(key, b"".join(chunks), expect, upload, keep_until)
         except Death:
             # Nobody is left who could abort it.
             raise
@@ -77,13 +84,13 @@ class SimulatedTarget:
     def abort(self, upload: Upload) -> None:
         self._reach.call("abort", self.name, upload.key, lambda: self._store.abort(upload), changes=True)
 
-    def _put(self, key: str, content: bytes, expect: str | None, upload: Upload | None) -> Stored:
+    def _put(self, key: str, content: bytes, expect: str | None, upload: Upload | None, keep_until: datetime | None) -> Stored:
         process = self._reach.process
         return self._reach.call(
             "write",
             self.name,
             key,
-            lambda: self._store.put(key, content, expect=expect, by=process, upload=upload),
+            lambda: self._store.put(key, content, expect=expect, by=process, until=keep_until, upload=upload),
             changes=True,
         )
 

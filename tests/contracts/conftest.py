@@ -1,6 +1,7 @@
 """The targets that the contract suite runs over, by name."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 
@@ -19,6 +20,7 @@ from reconciler.targets.gcs_upload import PART_BYTES
 from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.retrying import Retrying
 from reconciler.targets.s3_bucket import Bucket
+from reconciler.targets.s3_custody import Lock, S3Custody
 from reconciler.targets.s3_target import S3Target
 from reconciler.targets.telling import Telling
 from reconciler.world.clock import SystemClock
@@ -65,13 +67,28 @@ def _git_lfs(request: pytest.FixtureRequest, *, pushed: bool = False, prefix: st
     return git_lfs_target(folder, pushed=pushed, prefix=prefix)
 
 
-def _simulated(request: pytest.FixtureRequest, *, versioned: bool = False) -> Target:
+def _locking_s3(request: pytest.FixtureRequest) -> Target:
+    server: S3Server = request.getfixturevalue("s3_server")
+    access = server.access(server.new_bucket(locked=True))
+    bucket = Bucket("s3", access, server.careful_client, prefix="", clock=SystemClock(), stop=Event())
+    custody = S3Custody(bucket, lock=Lock(mode="governance", retain=timedelta(hours=1)))
+    return S3Target(bucket, domain="host:localhost", custody=custody)
+
+
+def _simulated(request: pytest.FixtureRequest, *, versioned: bool = False, locks: bool = False) -> Target:
     timeline = Timeline(SystemClock().now())
     process = Host("host", timeline, boot="boot", namespace="pid:[1]", offset=0.0, drift=0.0).start()
-    return SimulatedTarget(Store("simulated", timeline, versioned=versioned), Reach(process, Faults(Chance(0), share=0.0)))
+    return SimulatedTarget(
+        Store("simulated", timeline, versioned=versioned, locks=locks), Reach(process, Faults(Chance(0), share=0.0))
+    )
 
 
+LOCKING: dict[str, Callable[[pytest.FixtureRequest], Target]] = {
+    "s3 that locks": _locking_s3,
+    "simulated that locks": lambda request: _simulated(request, versioned=True, locks=True),
+}
 TARGETS: dict[str, Callable[[pytest.FixtureRequest], Target]] = {
+    **LOCKING,
     "local": _local,
     "s3": _s3,
     "s3 with a prefix": lambda request: _s3(request, prefix="some/where/"),
@@ -95,3 +112,8 @@ TARGETS: dict[str, Callable[[pytest.FixtureRequest], Target]] = {
 @pytest.fixture(params=list(TARGETS))
 def target(request: pytest.FixtureRequest) -> Target:
     return TARGETS[request.param](request)
+
+
+@pytest.fixture(params=list(LOCKING))
+def locking(request: pytest.FixtureRequest) -> Target:
+    return LOCKING[request.param](request)

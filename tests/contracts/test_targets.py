@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reconciler.errors import Absent, Conflict, ReconcilerError, Refused
+from reconciler.errors import Absent, Conflict, Locked, ReconcilerError, Refused
 from reconciler.world.ports import ABSENT, Target, Upload, custody_of
 
 MANIFEST = "hotel/backups/20251025T020000Z-3f9c2a/manifest.json"
@@ -300,3 +300,41 @@ class TestDelete:
 
         assert b"2" == content(target, "hotel/x")
         assert before[: 1 + 1 - target.versioned] == target.list("", versions=True).items[: 1 + 1 - target.versioned]
+
+
+class TestLocks:
+    """Of those that keep what they are asked to keep."""
+
+    def test_a_locked_version_stays(self, locking: Target) -> None:
+        """Its deletion is refused with the date, and it is read as before."""
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+        stored = locking.write(MANIFEST, [b"kept"], keep_until=until)
+
+        with pytest.raises(Locked) as caught:
+            locking.delete(MANIFEST, version=stored.version)
+        assert until == caught.value.until
+        assert b"kept" == content(locking, MANIFEST)
+
+    def test_a_marker_hides_it(self, locking: Target) -> None:
+        """The version is there all the same, and comes back with the marker's end."""
+        stored = locking.write(MANIFEST, [b"kept"], keep_until=datetime.now(UTC) + timedelta(hours=1))
+        locking.delete(MANIFEST)
+        (marker, kept) = locking.list("hotel/", versions=True).items
+
+        assert [] == keys(locking)
+        assert (True, stored.version) == (marker.marker, kept.version)
+        locking.delete(MANIFEST, version=marker.version)
+        assert b"kept" == content(locking, MANIFEST)
+
+    def test_what_is_written_plainly_is_not_locked(self, locking: Target) -> None:
+        """Leases go."""
+        stored = locking.write("hotel/lease-keep.json", [b"1"])
+        locking.delete("hotel/lease-keep.json", version=stored.version)
+
+        assert () == locking.list("", versions=True).items
+
+    def test_a_date_that_has_passed(self, locking: Target) -> None:
+        """Nothing is written that was to be kept and would not be."""
+        with pytest.raises(Refused):
+            locking.write(MANIFEST, [b"kept"], keep_until=datetime.now(UTC) - timedelta(hours=1))
+        assert [] == keys(locking)

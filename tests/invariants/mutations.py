@@ -22,7 +22,7 @@ from reconciler.duties.branches import SweepBranch
 from reconciler.duties.leftovers import FinishDeletion, SweepDebris
 from reconciler.duties.pitr import ShortenWindow
 from reconciler.duties.retention import PruneBackup
-from reconciler.errors import Refused
+from reconciler.errors import Locked, Refused
 from reconciler.planning import alarms, guard, objectives, planner
 from reconciler.planning.guard import Allowance
 from reconciler.planning.plan import Due
@@ -37,9 +37,24 @@ from reconciler.simulation.target import SimulatedTarget
 from reconciler.world.facts import Backup, Catalogue, Known, Observation, Observed
 from reconciler.world.history import BranchFacts
 from reconciler.world.history import use_of as real_use_of
-from reconciler.world.ports import Signatures, Target, World
+from reconciler.world.ports import Custody, Signatures, Target, World
 
 Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def nothing_is_locked(patch: pytest.MonkeyPatch) -> None:
+    """Rule 14: backups are written to a store that can lock them like anything else."""
+    patch.setattr(writer, "custody_of", lambda target: Custody())
+
+
+def a_lock_is_given_up(patch: pytest.MonkeyPatch) -> None:
+    """Rule 14: what the store keeps for now is no longer announced as deleted."""
+
+    def forget(target: Target, database: str, backup: str, locked: Locked, now: datetime) -> datetime:
+        erase.erase_tombstones(target, database, backup)
+        return now
+
+    patch.setattr(leftovers, "put_off", forget)
 
 
 def much_may_go_at_once(patch: pytest.MonkeyPatch) -> None:
@@ -396,6 +411,8 @@ def a_denied_manifest_is_foreign(patch: pytest.MonkeyPatch) -> None:
 MUTATIONS: Mapping[str, Patch] = {
     mutation.__name__: mutation
     for mutation in (
+        nothing_is_locked,
+        a_lock_is_given_up,
         much_may_go_at_once,
         nothing_is_held_back,
         the_unseen_holds_nothing_back,
