@@ -11,6 +11,7 @@ from reconciler.backups.keeping import read_hold
 from reconciler.backups.manifest import encode
 from reconciler.backups.records import read_tombstone
 from reconciler.errors import Conflict, Locked, Refused
+from reconciler.world.facts import Tombstone
 from reconciler.world.ports import ABSENT, Stored, Target
 
 LOOK_AGAIN = timedelta(days=1)
@@ -60,17 +61,17 @@ def erase_tombstones(target: Target, database: str, backup: str) -> None:
     _remove(target, _tombstones(target, layout.backup_root(database, backup)), hide_locked=True)
 
 
-def put_off(target: Target, database: str, backup: str, locked: Locked, now: datetime) -> datetime:
+def put_off(target: Target, database: str, stone: Tombstone, locked: Locked, now: datetime) -> datetime:
     """Let the deletion be due when the lock ends, and say when that is: until then nothing is tried, and it can come back.
 
-    The later tombstone is there before the earlier ones go.
+    `stone`: what the deletion rests on, which a listing may not show yet. The later one is there before the earlier ones go.
     """
     # A tombstone's name tells seconds, and one too early would be refused again.
     until = (locked.until or now + LOOK_AGAIN).replace(microsecond=0) + timedelta(seconds=1)
-    found = _tombstones(target, layout.backup_root(database, backup))
-    stones = [read_tombstone(target, item.key, backup=backup) for item in found if item.latest and not item.marker]
-    latest = msgspec.structs.replace(max(stones, key=lambda stone: stone.due), due=until)
-    key = layout.tombstone_key(database, backup, until)
+    found = _tombstones(target, layout.backup_root(database, stone.id))
+    listed = [read_tombstone(target, item.key, backup=stone.id) for item in found if item.latest and not item.marker]
+    latest = msgspec.structs.replace(max([stone, *listed], key=lambda one: one.due), due=until)
+    key = layout.tombstone_key(database, stone.id, until)
     with suppress(Conflict):
         target.write(key, [encode(latest)], expect=ABSENT)
     _remove(target, (item for item in found if item.key != key), hide_locked=True)

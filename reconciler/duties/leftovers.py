@@ -48,7 +48,7 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
         try:
             count = erase(target, self.database, self.backup, now=now)
         except Locked as locked:
-            return f"{locked.what}; it is tried again {instant(put_off(target, self.database, self.backup, locked, now))}"
+            return f"{locked.what}; it is tried again {instant(put_off(target, self.database, record, locked, now))}"
         erase_tombstones(target, self.database, self.backup)
         return f"{self.backup} on {self.target}: {count} objects removed" + (f", {ended} sessions ended" if ended else "")
 
@@ -82,13 +82,14 @@ class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
         root = layout.backup_root(self.database, self.backup)
         keys = [item.key for item in target.list(root).items if layout.is_tombstone(item.key)]
         stones = [read_tombstone(target, key, backup=self.backup) for key in keys]
-        if not stones or max(stone.due for stone in stones) > now:
+        latest = max(stones, key=lambda stone: stone.due, default=None)
+        if latest is None or latest.due > now:
             raise Refused(f"{self.target}: {self.backup} may not be removed yet")
         give_way_to_readers(world, world.targets[want.home], database=self.database, backup=self.backup)
         try:
             count = erase(target, self.database, self.backup, now=now)
         except Locked as locked:
-            until = put_off(target, self.database, self.backup, locked, now)
+            until = put_off(target, self.database, latest, locked, now)
             return f"{self.backup} on {self.target}: kept until {instant(until)}, for it is locked"
         if not any(stone.counts for stone in stones):
             erase_tombstones(target, self.database, self.backup)

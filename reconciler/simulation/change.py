@@ -99,6 +99,13 @@ class Change:
         return read(self.content, Stone) if is_one else None
 
     @property
+    def sentence(self) -> Stone | None:
+        """If a tombstone is being written that says more than another one there already does: a lock only puts that one off."""
+        stone = self.stone
+        known = stone is not None and any(other is not None and other.at == stone.at for other in self.folder.tombstones)
+        return None if known else stone
+
+    @property
     def is_own_draft(self) -> bool:
         """Something that they wrote themselves and that never was a backup."""
         never = "manifest.json" not in self.folder.visible and "manifest.json" not in self.folder.hidden

@@ -250,7 +250,7 @@ def tombstones_stay(change: Change) -> Iterator[str]:
 
 def the_last_good_ones_stay(change: Change) -> Iterator[str]:
     """Rules 2 and 11: one that was proven, or two whole ones, are left when one goes. Partial ones are none."""
-    stone = change.stone
+    stone = change.sentence
     condemns = stone is not None and stone.counts
     removes = change.verb == "remove" and change.name == "manifest.json" and bool(change.backup)
     if not (condemns or removes) or not change.is_calm or not change.in_time or change.is_own_draft:
@@ -304,7 +304,7 @@ def _rows(change: Change, backup: Backup) -> int | None:
 
 def much_at_once_is_held_back(change: Change) -> Iterator[str]:
     """Rule 3: in a day go at most as many as came, and 30 % of those that were there."""
-    stone = change.stone
+    stone = change.sentence
     if stone is None or not stone.counts or change.backup in change.ledger.losses or change.backup in change.ledger.asked:
         return
     lost, may_go = change.ledger.may_go(change.ledger.timeline.now(), DAY - 2 * CLOCKS)
@@ -314,7 +314,7 @@ def much_at_once_is_held_back(change: Change) -> Iterator[str]:
 
 def retention_keeps(change: Change) -> Iterator[str]:
     """Rule 12: scheduled ones only, and none that a rule of the policy keeps; others when their own time is over."""
-    stone = change.stone
+    stone = change.sentence
     if stone is None or not stone.counts or not change.is_calm or not change.in_time:
         return
     manifest = change.folder.manifest

@@ -34,7 +34,7 @@ from reconciler.simulation import history, reconciling
 from reconciler.simulation.history import ThroughBranch
 from reconciler.simulation.source import SimulatedSource
 from reconciler.simulation.target import SimulatedTarget
-from reconciler.world.facts import Backup, Catalogue, Known, Observation, Observed
+from reconciler.world.facts import Backup, Catalogue, Known, Observation, Observed, Tombstone
 from reconciler.world.history import BranchFacts
 from reconciler.world.history import use_of as real_use_of
 from reconciler.world.ports import Custody, Signatures, Target, World
@@ -50,8 +50,8 @@ def nothing_is_locked(patch: pytest.MonkeyPatch) -> None:
 def a_lock_is_given_up(patch: pytest.MonkeyPatch) -> None:
     """Rule 14: what the store keeps for now is no longer announced as deleted."""
 
-    def forget(target: Target, database: str, backup: str, locked: Locked, now: datetime) -> datetime:
-        erase.erase_tombstones(target, database, backup)
+    def forget(target: Target, database: str, stone: Tombstone, locked: Locked, now: datetime) -> datetime:
+        erase.erase_tombstones(target, database, stone.id)
         return now
 
     patch.setattr(leftovers, "put_off", forget)
