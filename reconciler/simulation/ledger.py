@@ -45,6 +45,10 @@ class Ledger:
         """Who put an intent down where none was, by store and key."""
         self.buried: dict[tuple[str, str], SimulatedProcess] = {}
         """Who wrote a tombstone, by store and key."""
+        self.pinned: dict[str, float] = {}
+        """Since when each pin is there, by key, in seconds of the true time."""
+        self.condemned: dict[str, float] = {}
+        """The same of each backup's first tombstone by a reconciler."""
         self.tampered: set[str] = set()
         """Backups of which people changed an object behind the reconcilers' backs."""
         self.repositories: dict[tuple[str, str], bytes] = {}
@@ -81,8 +85,11 @@ class Ledger:
             self.drafts[store.name, key] = by
         elif name == "manifest.json" and store.current(key.replace("manifest.json", "dump.zst")):
             self.births.setdefault(backup, self.timeline.now())
+        elif "/pins/" in key:
+            self.pinned.setdefault(key, self.timeline.seconds)
         elif name.startswith("tombstone-"):
             self.buried[store.name, key] = by
+            self.condemned.setdefault(backup, self.timeline.seconds)
             stone = read(content, Stone)
             if stone is not None and stone.counts:
                 self.losses.setdefault(backup, self.timeline.now())
@@ -94,8 +101,10 @@ class Ledger:
 
     def record_removal(self, store: Store, key: str) -> None:
         """A tombstone that is taken back gives its backup back."""
+        self.pinned.pop(key, None)
         if self.buried.pop((store.name, key), None) and store.current(key.rpartition("/")[0] + "/manifest.json"):
             self.losses.pop(key.split("/")[-2], None)
+            self.condemned.pop(key.split("/")[-2], None)
 
     def note(self, line: str) -> None:
         """For the trace."""

@@ -9,6 +9,7 @@ from reconciler.duties.verification import AGAIN
 from reconciler.planning.plan import Plan
 from reconciler.planning.planner import plan
 from reconciler.simulation.people import heal, look_into_freezes, meddle
+from reconciler.simulation.readers import Readers
 from reconciler.simulation.reconciling import Reconciler
 from reconciler.simulation.stage import SCHEDULES, Stage
 from reconciler.turn import Survey, survey
@@ -47,6 +48,7 @@ class Run:
 
     def __init__(self, stage: Stage) -> None:
         self.stage, self.turns = stage, 0
+        self.readers = Readers(stage)
         self.reconcilers = [Reconciler(stage, host) for host in stage.hosts]
 
     @property
@@ -61,6 +63,7 @@ class Run:
             self.pass_time(between * chance.uniform(0.3, 1.2) if chance.happens(0.8) else chance.uniform(1, 300))
             if chance.happens(stage.meddling):
                 meddle(stage)
+            self.readers.come()
             some = chance.sample(self.reconcilers, chance.randint(1, len(self.reconcilers)))
             if chance.happens(0.8):
                 some = some[:1]
@@ -83,6 +86,7 @@ class Run:
         """Convergence: soon nothing is left to do, nothing lies about, and the objectives are met."""
         stage = self.stage
         heal(stage)
+        self.readers.leave()
         for reconciler in self.reconcilers[1:]:
             if reconciler.process is not None:
                 reconciler.process.end_all()

@@ -177,6 +177,19 @@ def nothing_goes_meanwhile(change: Change) -> Iterator[str]:
                 yield f"{change}: {folder.id} on {name} is dated in the future"
 
 
+def nothing_goes_under_a_reader(change: Change) -> Iterator[str]:
+    """Rule 12: whoever pinned a backup before its tombstone was there reads it to the end."""
+    condemned = change.ledger.condemned.get(change.backup)
+    home = change.truth.stores[change.turn.want.home]
+    if change.verb != "remove" or not change.destroys or change.is_own_draft or condemned is None or home.lag_seconds:
+        return
+    for key, since in change.ledger.pinned.items():
+        held = home.current(key) if key.startswith(f"{change.database}/pins/{change.backup}-") and since < condemned else None
+        claim = read(held.content, ClaimBrief) if held is not None else None
+        if change.truth.lives(claim) and not change.is_mine(claim):
+            yield f"{change}: it is being read by a process that pinned it before ({key})"
+
+
 def nothing_of_another_source(change: Change) -> Iterator[str]:
     """§1: where a target's folder was begun for another source, nothing of it is destroyed."""
     if not change.destroys or change.is_own_draft or not change.is_calm:
@@ -420,6 +433,7 @@ RULES: tuple[Rule, ...] = (
     clocks_agree,
     under_the_lease,
     nothing_goes_meanwhile,
+    nothing_goes_under_a_reader,
     nothing_of_another_source,
     only_what_stays_is_copied,
     as_the_table_says,

@@ -99,6 +99,9 @@ class Stage:
         every = Duration(hours=apart.choice((6, 24)))
         self.verify = Verify(every=every) if apart.happens(0.3) else None
         self.signed = Chance(seed + 2_000_003).happens(0.25)
+        self.reading = Chance(seed + 4_000_003)
+        self.readers = 0.0 if quiet else self.reading.choice((0.0, 0.0, 0.3))
+        """How often somebody begins to read a backup between two turns."""
         self.want = policy(self.schedule, list(self.stores), self.chance.choice(retentions()), self.verify)
         self.truth = Truth(self.stores, self.hosts, self.database.identity, pinned=self.signed)
         self.ledger = Ledger(self.timeline)

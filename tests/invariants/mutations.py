@@ -42,6 +42,12 @@ from reconciler.world.ports import Custody, Signatures, Target, World
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 
+def readers_are_overlooked(patch: pytest.MonkeyPatch) -> None:
+    """Rule 12: who deletes does not look for pins."""
+    for duty in (leftovers, retention):
+        patch.setattr(duty, "give_way_to_readers", lambda world, home, *, database, backup: None)
+
+
 def nothing_is_locked(patch: pytest.MonkeyPatch) -> None:
     """Rule 14: backups are written to a store that can lock them like anything else."""
     patch.setattr(writer, "custody_of", lambda target: Custody())
@@ -411,6 +417,7 @@ def a_denied_manifest_is_foreign(patch: pytest.MonkeyPatch) -> None:
 MUTATIONS: Mapping[str, Patch] = {
     mutation.__name__: mutation
     for mutation in (
+        readers_are_overlooked,
         nothing_is_locked,
         a_lock_is_given_up,
         much_may_go_at_once,
