@@ -76,6 +76,7 @@ def read_blocks(descriptor: int, watch: Watch) -> Iterator[bytes]:
 
 def write_block(descriptor: int, block: bytes, watch: Watch) -> None:
     """Write all of it to a non-blocking descriptor. Raises BrokenPipeError when the reader is gone."""
+    watch.moved()  # however long the block was on its way to us: that is not the reader's silence
     rest = memoryview(block)
     while rest:
         watch.check()

@@ -3,13 +3,18 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from reconciler.errors import Stopped
+from reconciler.errors import Stopped, Unreachable
 from reconciler.postgres.child import Child
 from reconciler.postgres.environment import child_environment
+from reconciler.postgres.flow import Watch, feed
+from tests.faults.clock import MovedClock
 from tests.postgres.processes import children, comes_true, is_running
 
 
@@ -126,3 +131,40 @@ def family(child: Child) -> set[int]:
     while (more := found.union(*(children(pid) for pid in found if is_running(pid)))) != found:
         found = more
     return found
+
+
+PATIENCE = timedelta(minutes=10)
+
+
+class TestFeeding:
+    """A program's silence is waited for so long; a source's is not its silence."""
+
+    def test_a_source_that_is_slow(self) -> None:
+        """Each part takes longer to arrive than the program may be silent: all of it is fed."""
+        clock = MovedClock()
+
+        def chunks() -> Iterator[bytes]:
+            for _ in range(3):
+                clock.wait(2 * PATIENCE.total_seconds(), Event())
+                yield b"x" * 1000
+
+        child = start("cat >/dev/null", fed=True)
+
+        assert feed(child, chunks(), Watch(clock, Event(), PATIENCE, "restoring"))
+        assert 0 == child.finish(nothing)
+
+    def test_a_program_that_is_silent(self) -> None:
+        """One that reads nothing is given up."""
+        clock = MovedClock()
+
+        class Hurried(Watch):
+            def check(self) -> None:
+                clock.wait(PATIENCE.total_seconds() / 2, Event())
+                super().check()
+
+        child = start("exec sleep 600", fed=True)
+        try:
+            with pytest.raises(Unreachable, match="no byte moved"):
+                feed(child, [bytes(10_000_000)], Hurried(clock, Event(), PATIENCE, "restoring"))
+        finally:
+            child.end()
