@@ -68,7 +68,7 @@ def hold(call: Call) -> int:
         )
         return Step(action=action, shown=Shown(does="hold", to=backup.id))
 
-    return _by_id(call, ask)
+    return _by_id(call, ask, everywhere=True)
 
 
 def release(call: Call) -> int:

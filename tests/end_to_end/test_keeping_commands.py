@@ -156,7 +156,7 @@ def test_another_source_counts_nothing(stand: Stand) -> None:
 
 
 def test_what_is_unknown_is_not_undone(stand: Stand) -> None:
-    """Undelete says that a target it could not see may still have it deleted, and is no success."""
+    """Undelete says that a target it could not see may still have it deleted, hold that it is not held there: no success."""
     stand.run("apply", "--yes")
     for _ in range(2):
         stand.run("backups", "take")
@@ -167,11 +167,13 @@ def test_what_is_unknown_is_not_undone(stand: Stand) -> None:
     stand.rewrite(f"{{file: {stand.box}/s3_secret_access_key}}", "{file: ./wrong}")
     (stand.folder / "wrong").write_text("0" * 40)
     half = stand.run("backups", "undelete", newest, expect=1)
+    held = stand.run("backups", "hold", newest, "--why", "court", expect=1)
     stand.policy.write_text(key)
     stand.run("backups", "undelete", newest)
 
     assert "is back" in half.stdout
     assert "primary unknown" in half.stderr
+    assert "primary unknown" in held.stderr
     assert {"whole"} == {copy["state"] for one in stand.backups() for copy in one["copies"]}
 
 
