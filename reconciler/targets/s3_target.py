@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import chain
 from typing import Any, Final
 
 from reconciler.errors import Conflict, Refused
@@ -61,13 +62,12 @@ class S3Target:
         else:
             pages = self._pages("list_objects_v2", prefix, right="ListBucket")
         found: list[Stored] = []
-        times: list[datetime] = []
-        for page in pages:
-            times.append(self.bucket.time_of(page))
+        first = next(pages)
+        for page in chain([first], pages):
             found += [self._listed(each) for kind in ("Contents", "Versions") for each in page.get(kind, ())]
             found += [self._listed(each, marker=True) for each in page.get("DeleteMarkers", ())]
         found.sort(key=lambda item: (item.key, not item.latest, -item.modified.timestamp()))
-        return Listing(items=tuple(found), store_time=times[0])
+        return Listing(items=tuple(found), store_time=self.bucket.time_of(first))
 
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
         check_key(key)
