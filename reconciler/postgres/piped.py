@@ -179,18 +179,19 @@ class Piped:
 
     def _begin(self, name: str, descriptor: int) -> None:
         self._open.add(descriptor)
+        hold = self._idle.get_nowait()
+        hold.keep(descriptor)  # at once: were we killed before it, its end would look like the file's
         # Whoever would open it once more must fail, and not wait.
         (self.path / name).unlink()
         self._last.append(self._waiting.pop(name))
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        thread = Thread(target=self._fill, args=(name, descriptor, self._idle.get_nowait()), name=f"fill {name}", daemon=True)
+        thread = Thread(target=self._fill, args=(name, descriptor, hold), name=f"fill {name}", daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def _fill(self, name: str, descriptor: int, hold: "_Hold") -> None:
         try:
             _widen(descriptor)
-            hold.keep(descriptor)
             self._write(name, descriptor)
         except BrokenPipeError:
             # Nobody reads it any more, and under no name it will be opened again.
