@@ -105,8 +105,9 @@ def wrong_clocks_are_trusted(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_freeze_is_overlooked(patch: pytest.MonkeyPatch) -> None:
-    """Rule 13."""
+    """Rule 13: neither the plan heeds it, nor who deletes at the last moment."""
     patch.setattr(guard, "_frozen", lambda have, *_: iter(()))
+    patch.setattr(apply, "refuse_frozen", lambda home, database, now: None)
 
 
 def what_alarms_stops_nothing(patch: pytest.MonkeyPatch) -> None:
