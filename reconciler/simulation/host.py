@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import count
 from threading import Event
 
 from reconciler.simulation.timeline import Timeline
@@ -32,9 +33,10 @@ class Host:
         return self._now[1]
 
     def start(self) -> "SimulatedProcess":
-        """A new process. Their numbers come round again, as they do."""
+        """A new process. Their numbers come round again, as they do: those of the living are passed over."""
         self._started += 1
-        process = SimulatedProcess(self, pid=2 + self._started % 7, ticks=self._started)
+        pid = next(number for number in count(2 + self._started % 7) if number not in self.processes)
+        process = SimulatedProcess(self, pid=pid, ticks=self._started)
         self.processes[process.pid] = process
         return process
 
