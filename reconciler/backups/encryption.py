@@ -3,6 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from threading import Condition
 from typing import Any, Final, Protocol
@@ -15,6 +16,8 @@ AHEAD_BYTES: Final = 4 * 1024 * 1024
 """How much may wait for the thread that encrypts: enough that it never idles, nothing beside the parts of an upload."""
 GATHER_BYTES: Final = 1024 * 1024
 """age writes pieces of 64 KiB; they are handed on in larger ones."""
+HEAD_BYTES: Final = 1024 * 1024
+"""More than what stands before the data of any age file: a recipient takes some hundreds of bytes there."""
 
 _PEM: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----\n?", re.DOTALL)
 
@@ -57,6 +60,12 @@ def decrypt(chunks: Iterable[bytes], identities: Sequence[Revealed], what: str) 
             raise Corrupt(f"{what}: not what age wrote: {error}") from error
 
     return _beside(work, chunks)
+
+
+def check_opens(identities: Sequence[Revealed], head: bytes, what: str) -> None:
+    """Raises NoKey where none of them opens what begins like that. That it ends, or is damaged further on, is not looked at."""
+    with suppress(Corrupt):
+        deque(decrypt([head], identities, what), maxlen=0)
 
 
 def opens(identities: Sequence[Revealed], recipient: str) -> bool:

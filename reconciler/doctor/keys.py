@@ -9,7 +9,7 @@ from reconciler.backups.signing import check_signature, sign, signing_key
 from reconciler.doctor.report import Notes, Verdict
 from reconciler.errors import NoKey, Refused, Severity
 from reconciler.planning.text import counted
-from reconciler.policy.model import Age, DatabasePolicy
+from reconciler.policy.model import Age, DatabasePolicy, Level
 from reconciler.policy.secret import Revealed
 from reconciler.world.facts import Backup, Observation
 from reconciler.world.ports import Signatures, World
@@ -35,9 +35,8 @@ def examine_keys(want: DatabasePolicy, world: World, have: Observation) -> list[
 def _encryption(want: DatabasePolicy, encryption: Age, world: World, have: Observation, notes: Notes) -> None:
     level = want.dumps.verify.level if want.dumps.verify is not None else "hash"
     if encryption.age_identity is None:
-        if level != "hash":
-            cure = "name the identity of one recipient as encryption.age_identity, or verify with level: hash"
-            notes.finds("error", f"dumps.verify asks for level {level}, which decrypts, and the policy names no identity", cure)
+        if want.dumps.verify is not None:
+            _nameless(level, notes)
         return
     # Who only takes backups needs no identity, though one policy serves all machines.
     severity: Severity = "error" if level != "hash" else "warning"
@@ -56,6 +55,15 @@ def _encryption(want: DatabasePolicy, encryption: Age, world: World, have: Obser
             "error", what, "add an identity of one of them to encryption.age_identity, or its recipient to age_recipients"
         )
     _old_ones(_locked(have), opened, notes)
+
+
+def _nameless(level: Level, notes: Notes) -> None:
+    cure = "name the identity of one recipient as encryption.age_identity, or verify on another machine, which has it"
+    if level == "hash":
+        what = "dumps.verify compares bytes that nobody here can decrypt, since the policy names no identity: they stay unproven"
+        notes.finds("warning", what, cure)
+    else:
+        notes.finds("error", f"dumps.verify asks for level {level}, which decrypts, and the policy names no identity", cure)
 
 
 def _old_ones(locked: Mapping[tuple[str, ...], Sequence[Backup]], opened: Callable[[str], bool], notes: Notes) -> None:

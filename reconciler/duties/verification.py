@@ -101,7 +101,9 @@ def _wait(rule: Verify, last: Evidence, newest: Backup) -> timedelta:
     # After one that failed, whether the next is good is not a question for next week.
     if last.result == "failed" and last.backup != newest.id:
         return timedelta(0)
-    return rule.every if last.result == "passed" else min(rule.every, AGAIN)
+    # All of it was read: a key that is nowhere is no reason to read it every day.
+    is_read = last.result == "passed" or (last.result, last.level) == ("unproven", "hash")
+    return rule.every if is_read else min(rule.every, AGAIN)
 
 
 def _why(last: Evidence | None, rule: Verify, now: datetime) -> str:

@@ -7,12 +7,13 @@ from hashlib import sha256
 import msgspec
 
 from reconciler.backups import layout
+from reconciler.backups.encryption import HEAD_BYTES, check_opens
 from reconciler.backups.evidence import append, bring_back, content_of, share_if_possible
 from reconciler.backups.fetch import archive, read_fingerprint, read_globals, read_manifest
 from reconciler.backups.manifest import Manifest, StoredObject
 from reconciler.backups.pins import pinned
 from reconciler.backups.pipeline import Progress, read_checked
-from reconciler.errors import Absent, Corrupt, NoKey, ReconcilerError, Stopped
+from reconciler.errors import Absent, Corrupt, NoKey, ReconcilerError, Refused, Stopped
 from reconciler.policy.model import DatabasePolicy, Level
 from reconciler.rehearsal.rehearse import Archive, Reading, Rehearsed, rehearse
 from reconciler.world.evidence import Evidence, Fault, outcome
@@ -110,20 +111,38 @@ def _beside(world: World, origin: Target, manifest: Manifest, done: Rehearsed) -
 
 def _hash(world: World, origin: Target, manifest: Manifest, done: Rehearsed, moved: Progress) -> None:
     before, parts = 0, 0
+    locked: Refused | None = None
     for stored in manifest.archive_objects():
-        _compare(world, origin, manifest, stored, lambda count, before=before: moved(before + count))  # type: ignore[misc]  # mypy can't infer a default
+        head = _compare(world, origin, manifest, stored, lambda count, before=before: moved(before + count))  # type: ignore[misc]  # mypy can't infer a default
         before, parts = before + stored.stored_bytes, parts + len(stored.parts)
+        locked = locked or _locked(world, origin, manifest, stored, head)
     done.did.append(f"compared {before} bytes of the archive with their {parts} hashes")
+    if locked is not None:
+        what = f"has the bytes that its manifest names, and nobody here can decrypt them: {locked.what}; {locked.cure}"
+        done.faults.append(Fault(where=manifest.id, what=what, result="unproven"))
 
 
-def _compare(world: World, origin: Target, manifest: Manifest, stored: StoredObject, moved: Progress) -> None:
-    """Part by part, and the whole. Raises Corrupt."""
-    whole = sha256()
+def _locked(world: World, origin: Target, manifest: Manifest, stored: StoredObject, head: bytes) -> Refused | None:
+    """Why it can't be decrypted here, for all that its head tells."""
+    if not stored.is_encrypted:
+        return None
+    try:
+        check_opens(world.identities(), head, f"{origin.name}: {stored.name} of {manifest.id}")
+    except Refused as error:  # a key that can't be read, too, opens nothing
+        return error
+    return None
+
+
+def _compare(world: World, origin: Target, manifest: Manifest, stored: StoredObject, moved: Progress) -> bytes:
+    """Part by part, and the whole; its head. Raises Corrupt."""
+    whole, head = sha256(), bytearray()
     for part in read_checked(origin, manifest, stored, moved=moved):
         _heed(world)
         whole.update(part)
+        head += part[: HEAD_BYTES - len(head)]
     if whole.hexdigest() != stored.sha256:
         raise Corrupt(f"{origin.name}: {stored.name} of {manifest.id} has another hash than its manifest says")
+    return bytes(head)
 
 
 def _read_through(world: World, manifest: Manifest, chunks: Reading, done: Rehearsed) -> None:

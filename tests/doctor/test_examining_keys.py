@@ -75,7 +75,9 @@ def test_recipients_alone(tmp_path: Path) -> None:
     old = (copy(NOW, recipients=(OTHER_RECIPIENT,)),)
 
     assert [] == verdicts(tmp_path, alone, copies=old)
-    assert [] == verdicts(tmp_path, alone, dumps=READING.replace("toc", "hash"))
+    ((severity, what),) = told(verdicts(tmp_path, alone, dumps=READING.replace("toc", "hash")))
+    assert "warning" == severity
+    assert "they stay unproven" in what
     ((severity, what),) = told(verdicts(tmp_path, alone, dumps=READING))
     assert "error" == severity
     assert "asks for level toc" in what

@@ -60,6 +60,19 @@ def test_the_wrong_key(sealed: Stand) -> None:
     assert not (sealed.folder / "hotel.dump").exists()
 
 
+@pytest.mark.parametrize("level", ["hash", "toc"])
+def test_verified_without_the_key(sealed: Stand, level: str) -> None:
+    """Unproven, by the exit code too; it freezes nothing."""
+    sealed.run("apply", "--yes")
+    without = sealed.json("backups", "verify", "--level", level, expect=3)["evidence"]
+    plan = sealed.run("plan").stdout
+    sealed.run("backups", "verify", "--level", level, AGE_KEY=key(sealed))
+
+    assert ["unproven", "unproven"] == [one["result"] for one in without]
+    assert "AGE_KEY is not set" in without[0]["faults"][0]["what"]
+    assert "freeze" not in plan
+
+
 @pytest.mark.skipif(bool(REAL), reason=f"{' and '.join(REAL)} not on this machine; `apt install age zstd`")
 def test_restored_by_hand(sealed: Stand) -> None:
     """The very line that the manifest prints, with the real programs, on the file as it lies on the disk."""

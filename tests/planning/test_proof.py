@@ -1,5 +1,6 @@
 """What evidence makes of a plan: what stays, what is due, how the objectives stand. Pure."""
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from reconciler.duties.retention import kept
 from reconciler.planning.plan import Condition
-from reconciler.policy.model import DatabasePolicy, Verify
+from reconciler.policy.model import DatabasePolicy, Level, Verify
 from reconciler.world.evidence import Evidence
 from reconciler.world.facts import Copy, Observation
 from tests.building import (
@@ -32,10 +33,11 @@ from tests.building import (
 TODAY = utc("2025-10-25 02:00")
 
 
-def want(*, every: str = "7d", targets: tuple[str, ...] = ("primary",), **rules: Any) -> DatabasePolicy:
+def want(*, every: str = "7d", level: Level = "restore", targets: tuple[str, ...] = ("primary",), **rules: Any) -> DatabasePolicy:
     """With verification, and retention by these rules."""
     made = policy(targets=targets, keep=retention(**({"keep_last": 1} | rules)), rpo="26h")
-    return msgspec.structs.replace(made, dumps=msgspec.structs.replace(made.dumps, verify=Verify(every=duration(every))))
+    rule = Verify(every=duration(every), level=level)
+    return msgspec.structs.replace(made, dumps=msgspec.structs.replace(made.dumps, verify=rule))
 
 
 def backups(count: int) -> list[Copy]:
@@ -108,6 +110,19 @@ def test_when_it_is_due() -> None:
     assert "verify_backup" not in kinds(planned(want(), seen(copies, evidence(copies[0], "failed", ago=HOUR))))
     assert "verify_backup" in kinds(planned(want(), seen(copies, evidence(copies[0], ago=8 * DAY))))
     assert "verify_backup" in kinds(planned(want(), seen(copies, evidence(copies[0], level="hash"))))
+
+
+@pytest.mark.parametrize(("ago", "is_due"), [(2 * DAY, False), (8 * DAY, True)])
+def test_when_hashes_are_due_that_nobody_can_decrypt(ago: timedelta, *, is_due: bool) -> None:
+    """All was read: a key that is nowhere is no reason to read it every day, and none to stop deletions."""
+    copies = backups(2)
+    have = seen(copies, evidence(copies[0], "unproven", level="hash", ago=ago))
+
+    plan = planned(want(level="hash"), have)
+
+    assert is_due == ("verify_backup" in kinds(plan))
+    assert "freeze" not in kinds(plan)
+    assert not [found for found in plan.findings if found.severity == "error"]
     assert planned(want(), seen(copies, evidence(copies[0]))).next_at is not None
 
 

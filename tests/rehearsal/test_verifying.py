@@ -175,21 +175,51 @@ def encrypted_to(world: World, identity: pyrage.x25519.Identity) -> tuple[Databa
     return msgspec.structs.replace(WANT, encryption=Age(age_recipients=(recipient,))), world
 
 
-@pytest.mark.parametrize(("level", "result"), [("hash", "passed"), ("toc", "unproven"), ("restore", "unproven")])
-def test_a_key_that_is_not_at_hand(world: World, level: Level, result: str) -> None:
-    """Unproven, not fine and not bad; its bytes can be compared all the same."""
+def sealed(world: World) -> tuple[DatabasePolicy, str, World]:
+    """The policy, an encrypted backup, and the world of whoever has its key."""
     from reconciler.duties.dumps import TakeDump
     from tests.building import HOTEL
 
-    right, wrong = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
-    want, world = encrypted_to(world, right)
+    key = pyrage.x25519.Identity.generate()
+    want, world = encrypted_to(world, key)
     TakeDump(database="hotel", target="primary", slot=None, repository=None, identity=HOTEL).perform(world, want)
     (backup,) = [one.id for one in look(world).backups()]
-    stranger = msgspec.structs.replace(world, identities=lambda: (Revealed(str(wrong)),))
-    owner = msgspec.structs.replace(world, identities=lambda: (Revealed(str(right)),))
+    return want, backup, msgspec.structs.replace(world, identities=lambda: (Revealed(str(key)),))
 
-    assert verified(stranger, backup, level, want=want).result == result
+
+@pytest.mark.parametrize("level", ["hash", "toc", "restore"])
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ((Revealed(str(pyrage.x25519.Identity.generate())),), "is encrypted to none of the keys at hand"),
+        ((), "the policy names no key"),
+    ],
+    ids=["another's", "none"],
+)
+def test_a_key_that_is_not_at_hand(world: World, level: Level, keys: tuple[Revealed, ...], why: str) -> None:
+    """Unproven at each level, not fine and not bad."""
+    want, backup, owner = sealed(world)
+    stranger = msgspec.structs.replace(world, identities=lambda: keys)
+
+    evidence = verified(stranger, backup, level, want=want)
+
+    assert ("unproven", [("unproven", backup)]) == (evidence.result, [(one.result, one.where) for one in evidence.faults])
+    assert why in evidence.faults[0].what
+    assert not refuted(look(world))
+    assert not proven(look(world))
     assert verified(owner, backup, level, want=want).result == "passed"
+
+
+def test_hashes_without_the_key(world: World) -> None:
+    """What can be told is told: all was read and compared. Damage is damage, without the key too."""
+    want, backup, _ = sealed(world)
+
+    evidence = verified(world, backup, "hash", want=want)
+
+    assert evidence.did[-1].startswith("compared ")
+    assert "has the bytes that its manifest names, and nobody here can decrypt them" in evidence.faults[0].what
+    spoil(world, backup, lambda content: content[:-1] + bytes([content[-1] ^ 1]), layout.DUMP + layout.AGE)
+    assert verified(world, backup, "hash", want=want).result == "failed"
 
 
 class GoesAway(Telling):
@@ -295,18 +325,11 @@ def test_no_such_backup(world: World) -> None:
 
 def test_it_holds_no_secret(world: World) -> None:
     """What opened the backup is not in what is said of it."""
-    from reconciler.duties.dumps import TakeDump
-    from tests.building import HOTEL
-
-    key = pyrage.x25519.Identity.generate()
-    want, world = encrypted_to(world, key)
-    TakeDump(database="hotel", target="primary", slot=None, repository=None, identity=HOTEL).perform(world, want)
-    (backup,) = [one.id for one in look(world).backups()]
-    owner = msgspec.structs.replace(world, identities=lambda: (Revealed(str(key)),))
+    want, backup, owner = sealed(world)
     text = encode(verified(owner, backup, want=want))
 
     assert b'"result": "passed"' in text
-    assert str(key).encode() not in text
+    assert owner.identities()[0].expose().encode() not in text
 
 
 @pytest.mark.parametrize("result", ["passed", "failed"])
