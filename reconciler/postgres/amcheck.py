@@ -25,10 +25,10 @@ _CHECKED: Final = re.compile(r'((?:heap table|btree index) )"[^."]+\.(.*)"(.*):'
 """The line over each complaint: what was checked (with its database, which is ours), and the spot."""
 
 
-def allow(admin: Session, tools: client.Client, owner: str) -> bool:
-    """Make the extension, and let the owner use it; False where the program or the extension is not there."""
+def refusal(admin: Session, tools: client.Client, owner: str) -> str:
+    """Make the extension, and let the owner use it; why that can't be, where the program or the extension is not there."""
     if not os.access(tools.folder / "pg_amcheck", os.X_OK):
-        return False
+        return f"no pg_amcheck of version {tools.version} is in {tools.folder}"
     try:
         admin.execute("CREATE SCHEMA reconciler_amcheck")
         admin.execute("CREATE EXTENSION amcheck WITH SCHEMA reconciler_amcheck")
@@ -37,9 +37,9 @@ def allow(admin: Session, tools: client.Client, owner: str) -> bool:
         admin.execute(sql.SQL("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reconciler_amcheck TO {}").format(to))
     except psycopg.OperationalError:
         raise
-    except psycopg.Error:
-        return False
-    return True
+    except psycopg.Error as error:
+        return f"the scratch server can't have the extension amcheck: {shown(error.diag.message_primary or '')}"
+    return ""
 
 
 def damages(tools: client.Client, owner: Conninfo, manners: Manners, *, name: str, major: int) -> tuple[Fault, ...]:

@@ -31,7 +31,7 @@ from reconciler.world.clock import token
 from reconciler.world.evidence import Fault
 from reconciler.world.facts import DumpFacts, Globals
 from reconciler.world.fingerprint import Fingerprint, differences, gaps, other_versions
-from reconciler.world.scratch import Comparison, Restoration
+from reconciler.world.scratch import Comparison, Inspection, Restoration
 
 NAME: Final = "reconciler/rehearsal"
 MADE_FOR: Final = "made by reconcile for "
@@ -162,12 +162,12 @@ class PostgresRoom:
             notes=(*notes, *other_versions(expected, found)),
         )
 
-    def inspect(self) -> tuple[Fault, ...]:
+    def inspect(self) -> Inspection:
         """By catalog queries, and by pg_amcheck where it is there."""
         with self._admin("inspect") as admin:
             invalid = admin.execute(INVALID).fetchall()
             unpopulated = admin.execute(UNPOPULATED).fetchall()
-            can_look = amcheck.allow(admin, self._tools, self._keys.owner.user)
+            refusal = amcheck.refusal(admin, self._tools, self._keys.owner.user)
         faults = [
             # Of a partitioned table's it may have been so at the source: the archive says nothing about that.
             Fault(where=f"index {name}", what="was left invalid", result="unproven" if partitioned else "failed")
@@ -180,9 +180,10 @@ class PostgresRoom:
             for listed, name in unpopulated
             if any(rest.startswith(f"{listed} ") for rest in filled)
         ]
-        if can_look:
-            faults += amcheck.damages(self._tools, self._keys.owner, self._manners, name=NAME, major=self._keys.major)
-        return tuple(faults)
+        if refusal:
+            return Inspection(faults=tuple(faults), notes=(f"pages and indexes were not checked: {refusal}",))
+        faults += amcheck.damages(self._tools, self._keys.owner, self._manners, name=NAME, major=self._keys.major)
+        return Inspection(faults=tuple(faults))
 
     def check(self, check: Check) -> Fault | None:
         """Under the reader's name."""

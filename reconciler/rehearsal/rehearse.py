@@ -65,7 +65,9 @@ def rehearse(scratch: Scratch, archive: Archive, checks: Sequence[Check], clock:
             with _timed(done, "compare", clock):
                 _compare(room, archive.fingerprint, done)
             with _timed(done, "inspect", clock):
-                done.faults += room.inspect()
+                inspection = room.inspect()
+                done.faults += inspection.faults
+                done.left_out += inspection.notes
             with _timed(done, "checks", clock):
                 _ask(room, checks, done)
     except (Stopped, Corrupt):

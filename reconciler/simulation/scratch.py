@@ -9,7 +9,7 @@ from reconciler.simulation.source import archive_of
 from reconciler.world.evidence import Fault
 from reconciler.world.facts import DumpFacts, Globals
 from reconciler.world.fingerprint import Fingerprint, TableMark, differences
-from reconciler.world.scratch import Comparison, Contents, Restoration
+from reconciler.world.scratch import Comparison, Contents, Inspection, Restoration
 
 
 class SimulatedRoom:
@@ -38,9 +38,9 @@ class SimulatedRoom:
         faults = (Fault(where="fingerprint", what=what, result="failed") for what in differences(expected, found))
         return Comparison(did="compared", faults=tuple(faults), notes=())
 
-    def inspect(self) -> tuple[Fault, ...]:
+    def inspect(self) -> Inspection:
         """There is nothing to look into."""
-        return ()
+        return Inspection()
 
     def check(self, check: Check) -> Fault | None:
         """Nobody asks here."""

@@ -62,7 +62,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What was done, step by step, each with its outcome."""
     faults: tuple[Fault, ...] = ()
     left_out: tuple[str, ...] = ()
-    """What was not brought back, and could not have been here."""
+    """What was not brought back or not looked at, and could not have been here, each with its reason."""
     seconds: Mapping[str, float] = {}
     """How long each step took."""
     where: str = ""

@@ -38,6 +38,14 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """What proves nothing either way: not covered by the fingerprint, or of the surroundings."""
 
 
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of looking into a restored database."""
+
+    faults: tuple[Fault, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was not looked at, and why."""
+
+
 class Room(Protocol):
     """A scratch database, empty at first. All that is restored runs without rights; nothing of it can reach out or stay.
 
@@ -55,7 +63,7 @@ class Room(Protocol):
     def compare(self, expected: Fingerprint) -> Comparison:
         """Hold what came against what the dump's own snapshot held. After `restore`, before anything else is done there."""
 
-    def inspect(self) -> tuple[Fault, ...]:
+    def inspect(self) -> Inspection:
         """What a restore can leave unfinished without an error: invalid indexes, unpopulated views, damaged pages."""
 
     def check(self, check: Check) -> Fault | None:

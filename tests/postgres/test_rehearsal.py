@@ -35,7 +35,7 @@ from reconciler.world.facts import Identity
 from reconciler.world.fingerprint import Fingerprint
 from reconciler.world.pool import ThreadPool
 from reconciler.world.ports import DumpOptions
-from reconciler.world.scratch import Restoration, Scratch
+from reconciler.world.scratch import Inspection, Restoration, Scratch
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.processes import comes_true
 from tests.postgres.taking import Taken, as_directory, take
@@ -93,7 +93,7 @@ def taken_of(server: Server, open_source: Open, statements: str) -> Taken:
 def faults_of(scratch: Scratch, taken: Taken) -> list[Fault]:
     """Of restoring and looking."""
     with restored(scratch, taken) as (room, restoration):
-        return [*restoration.faults, *room.inspect()]
+        return [*restoration.faults, *room.inspect().faults]
 
 
 def test_everything_comes_back(postgres: Server, open_source: Open, scratch: EmbeddedScratch, scratch_base: Path) -> None:
@@ -105,7 +105,7 @@ def test_everything_comes_back(postgres: Server, open_source: Open, scratch: Emb
 
     with restored(scratch, taken) as (room, restoration):
         comparison = room.compare(marks)
-        assert restoration.faults == comparison.faults == room.inspect() == ()
+        assert restoration.faults == comparison.faults == room.inspect().faults == ()
         assert int(restoration.did.split("counted ")[1].split()[0]) > 100
         kinds = {what.split(":")[0].split(" public")[0].split(" owned")[0] for what in restoration.left_out}
         assert {"PUBLICATION some_of_it", "EVENT TRIGGER watch_ddl", "DEFAULT ACL"} <= kinds
@@ -172,7 +172,7 @@ def test_a_planted_view(postgres18: Server, open_source: Open, scratch: Embedded
     other.unlink(missing_ok=True)
 
     with restored(scratch, taken) as (room, restoration):
-        found = [*restoration.faults, *room.inspect(), room.check(asked("select n from public.trap", "= 0"))]
+        found = [*restoration.faults, *room.inspect().faults, room.check(asked("select n from public.trap", "= 0"))]
         assert room.check(asked("select count(*) from pg_roles where rolsuper", "= 1")) is None
         assert room.check(asked("select n + m from public.eager", "= 0")) is None
 
@@ -360,10 +360,10 @@ def test_a_damaged_page(
     taken = taken_of(postgres18, open_source, INDEXED)
 
     with restored(scratch_on(elsewhere, manners), taken) as (room, _):
-        assert room.inspect() == ()
+        assert room.inspect() == Inspection()
         damage(elsewhere, database_of(room), relation)
         elsewhere.execute("DROP SCHEMA reconciler_amcheck CASCADE", database_of(room))
-        found = room.inspect()
+        found = room.inspect().faults
 
     assert {fault.result for fault in found} == {"failed"}
     assert any(fault.what.startswith(says) for fault in found), found
@@ -379,6 +379,40 @@ def damage(server: Server, database: str, relation: str) -> None:
         content.write(b"\xff" * 8)
 
 
+def without_amcheck(folder: Path) -> Path:
+    """Debian's package of clients has all but that one."""
+    for program in BINARIES[18].iterdir():
+        if program.name != "pg_amcheck":
+            (folder / program.name).symlink_to(program)
+    return folder
+
+
+def test_pages_that_nothing_here_checks(
+    manners: Manners, open_source: Open, postgres18: Server, elsewhere: Server, tmp_path: Path
+) -> None:
+    """No fault of the backup, and told: nobody takes what was not looked at for sound."""
+    taken = taken_of(postgres18, open_source, INDEXED)
+    told = msgspec.structs.replace(manners, client_bin=without_amcheck(tmp_path))
+
+    found = rehearsed(scratch_on(elsewhere, told), taken, iter(taken.chunks))
+
+    assert [] == found.faults
+    assert [f"pages and indexes were not checked: no pg_amcheck of version 18.6 is in {tmp_path}"] == [
+        what for what in found.left_out if "not checked" in what
+    ]
+
+
+def test_pages_on_a_server_without_the_extension(open_source: Open, postgres_servers: Servers, scratch: EmbeddedScratch) -> None:
+    """The same, in the server's words: this major's comes from a wheel that has no extensions."""
+    taken = taken_of(postgres_servers(16), open_source, INDEXED)
+
+    with restored(scratch, taken) as (room, _):
+        found = room.inspect()
+
+    assert () == found.faults
+    assert "pages and indexes were not checked: the scratch server can't have the extension amcheck: " in found.notes[0]
+
+
 def test_pages_that_could_not_be_looked_at(
     manners: Manners, open_source: Open, postgres18: Server, elsewhere: Server, stop: Event
 ) -> None:
@@ -390,7 +424,7 @@ def test_pages_that_could_not_be_looked_at(
         other.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
         canceller = Thread(target=lambda: [comes_true(lambda: elsewhere.execute(cancel) != [(0,)]) for _ in range(2)])
         canceller.start()
-        found = room.inspect()
+        found = room.inspect().faults
         canceller.join()
 
     assert {fault.result for fault in found} == {"unproven"}
@@ -462,7 +496,7 @@ def test_a_server_for_rehearsals(
     at_home = scratch_on(source, manners)
 
     with restored(scratch, taken) as (room, restoration):
-        found = [*restoration.faults, *room.inspect()]
+        found = [*restoration.faults, *room.inspect().faults]
         inside = postgres18.execute("SELECT count(*) FROM pg_database WHERE starts_with(datname, 'reconciler_scratch_')")
 
     assert found == []
@@ -580,7 +614,7 @@ def test_a_role_with_time_limits(manners: Manners, open_source: Open, postgres18
 
     with restored(scratch_on(elsewhere, manners), taken) as (room, _):
         elsewhere.execute(f"ALTER ROLE {database_of(room)}_owner SET statement_timeout = '1ms'")
-        assert room.inspect() == ()
+        assert room.inspect() == Inspection()
 
 
 @pytest.mark.parametrize(
@@ -618,7 +652,7 @@ def test_several_jobs(
     taken, marks = marked(open_source(postgres18.url(odd_database(postgres18))))
 
     with restored(scratch, taken) as (room, restoration):
-        faults = [*restoration.faults, *room.compare(marks).faults, *room.inspect()]
+        faults = [*restoration.faults, *room.compare(marks).faults, *room.inspect().faults]
 
     assert "with 2 jobs" in restoration.did
     assert faults == []
@@ -636,7 +670,7 @@ def test_several_jobs_from_a_directory(
     files = Taken([*as_directory(postgres, database, tmp_path / "archive")], taken.facts, taken.globals)
 
     with restored(scratch, files) as (room, restoration):
-        faults = [*restoration.faults, *room.compare(marks).faults, *room.inspect()]
+        faults = [*restoration.faults, *room.compare(marks).faults, *room.inspect().faults]
 
     assert "with 2 jobs" in restoration.did
     assert faults == []

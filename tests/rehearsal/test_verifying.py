@@ -24,7 +24,7 @@ from reconciler.world.evidence import Evidence, Fault
 from reconciler.world.facts import DumpFacts, Globals, Observation
 from reconciler.world.fingerprint import Fingerprint
 from reconciler.world.ports import Blob, Stored, Target, World
-from reconciler.world.scratch import Comparison, Contents, Restoration
+from reconciler.world.scratch import Comparison, Contents, Inspection, Restoration
 from tests.backups.faking import ROWS, MemoryCache, MovedClock, VersionedTarget, make_world, take
 from tests.building import policy
 
@@ -54,8 +54,8 @@ class Plain:
     def compare(self, expected: Fingerprint) -> Comparison:
         return Comparison(did="compared", faults=(), notes=())
 
-    def inspect(self) -> tuple[Fault, ...]:
-        return ()
+    def inspect(self) -> Inspection:
+        return Inspection()
 
     def check(self, check: Check) -> Fault | None:
         return None
@@ -159,7 +159,8 @@ def test_refuted_and_mended(world: World) -> None:
     """What failed stays so until the same level passes; what is less thorough takes nothing back."""
     backup = take(world)
     refusing = Plain()
-    refusing.inspect = lambda: (Fault(where="index i", what="was left invalid", result="failed"),)  # type: ignore[method-assign]
+    invalid = Fault(where="index i", what="was left invalid", result="failed")
+    refusing.inspect = lambda: Inspection(faults=(invalid,))  # type: ignore[method-assign]
     verified(msgspec.structs.replace(world, scratch=refusing), backup)
     verified(world, backup, "hash")
     assert set(refuted(look(world))) == {("primary", backup)}
