@@ -1,8 +1,9 @@
 """A part of a stored object while nobody may have it yet: in memory, or in a file without a name, until its hash was compared."""
 
 import errno
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -10,6 +11,7 @@ from typing import IO, Final
 
 from reconciler.backups.manifest import Part
 from reconciler.errors import Full, Refused
+from reconciler.world.pool import ThreadPool
 
 CHUNK_BYTES: Final = 1024 * 1024
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -31,6 +33,10 @@ class Kept:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """It is gone."""
         self._data = bytearray()  # or it would stay while the next one is read
         if self._file is not None:
             self._file.close()
@@ -65,6 +71,20 @@ class Kept:
         self._file.seek(0)
         while piece := self._file.read(CHUNK_BYTES):
             yield piece
+
+
+def one_ahead(parts: Iterator[Kept]) -> Generator[Kept, None, None]:
+    """The same parts, each to be closed by whoever gets it; the next one is read meanwhile. To close it waits for that."""
+    thread = ThreadPool(1)
+    coming = thread.submit(partial(next, parts, None))
+    try:
+        while kept := coming.result():
+            coming = thread.submit(partial(next, parts, None))
+            yield kept
+    finally:
+        with suppress(BaseException):
+            if left := coming.result():
+                left.close()
 
 
 @contextmanager

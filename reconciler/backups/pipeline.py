@@ -1,7 +1,8 @@
 """The stream between a dump and a target, both ways: compress, encrypt, tally; check each part before a byte of it is used."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from hashlib import sha256
 from pathlib import Path
 from threading import Event
@@ -14,7 +15,7 @@ from reconciler.backups.encryption import decrypt, encrypt
 from reconciler.backups.frame import Frame
 from reconciler.backups.layout import AGE, object_key
 from reconciler.backups.manifest import PART_BYTES, Content, Manifest, Part, StoredObject
-from reconciler.backups.part import CHUNK_BYTES, Kept
+from reconciler.backups.part import CHUNK_BYTES, Kept, one_ahead
 from reconciler.errors import Corrupt, Stopped
 from reconciler.world.ports import Identities, Target
 
@@ -143,26 +144,41 @@ def read_checked(
     *,
     moved: Progress = lambda _: None,
     beside: Path | None = None,
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """The object's bytes, each yielded only after the hash of its part was compared. Raises Corrupt, naming the part.
 
     One part is in memory at a time, whoever reads: it is handed on in small pieces. With `beside`, it lies in a file without a
-    name in that folder instead, as it is stored. Raises Full or Refused where the folder can't take it.
+    name in that folder instead, as it is stored, and the next one is read meanwhile. Raises Full or Refused where the folder
+    can't take it.
     """
     key = object_key(manifest.database, manifest.id, stored.name)
-    done = 0
+    done, over = 0, Event()
     with target.read(key) as blob:
-        source = _Exactly(iter(blob))
-        for number, part in enumerate(stored.parts):
-            with Kept(beside) as kept:
-                if not kept.take(source.take, part):
-                    where = f"{target.name}: {key}, part {number + 1} of {len(stored.parts)}"
-                    raise Corrupt(f"{where}: the bytes are not those that were written", cure="use another copy of this backup")
-                yield from kept.pieces()
-            done += part.size
-            moved(done)
-        if source.take(1):
-            raise Corrupt(f"{target.name}: {key} is longer than its manifest says")
+        source = _Exactly(heed(over, blob))
+        parts = _checked_parts(source, stored.parts, f"{target.name}: {key}", beside)
+        with closing(parts if beside is None else one_ahead(parts)) as checked:
+            try:
+                for part, kept in zip(stored.parts, checked, strict=True):
+                    with closing(kept):
+                        yield from kept.pieces()
+                    done += part.size
+                    moved(done)
+                if source.take(1):
+                    raise Corrupt(f"{target.name}: {key} is longer than its manifest says")
+            finally:
+                over.set()
+
+
+def _checked_parts(source: "_Exactly", parts: Sequence[Part], what: str, beside: Path | None) -> Generator[Kept, None, None]:
+    """Each to be closed by whoever gets it."""
+    for number, part in enumerate(parts, start=1):
+        with ExitStack() as failing:
+            kept = failing.enter_context(Kept(beside))
+            if not kept.take(source.take, part):
+                where = f"{what}, part {number} of {len(parts)}"
+                raise Corrupt(f"{where}: the bytes are not those that were written", cure="use another copy of this backup")
+            failing.pop_all()
+        yield kept
 
 
 class _Exactly:
@@ -204,7 +220,7 @@ def open_object(
     """
     what = f"{target.name}: {stored.name} of {manifest.id}"
     total = 0
-    checked = read_checked(target, manifest, stored, moved=moved, beside=beside)
+    checked: Iterator[bytes] = read_checked(target, manifest, stored, moved=moved, beside=beside)
     if stored.is_encrypted:
         checked = decrypt(checked, identities(), what)
     for chunk in decompress(checked, what):

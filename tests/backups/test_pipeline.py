@@ -5,8 +5,9 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event
+from threading import Condition, Event
 
 import pytest
 
@@ -16,7 +17,9 @@ from reconciler.backups.part import CHUNK_BYTES
 from reconciler.backups.pipeline import Tally, compress, decompress, heed, open_object, read_checked
 from reconciler.errors import Corrupt, Full, Refused, Stopped
 from reconciler.targets.local_target import LocalTarget
-from reconciler.world.ports import Target, no_identities
+from reconciler.world.pool import ThreadPool
+from reconciler.world.ports import Blob, Stored, Target, no_identities
+from reconciler.world.through import Through
 from tests.backups.faking import MovedClock, make_world, manifest_of, take
 from tests.faults.files import no_file_longer_than
 
@@ -53,6 +56,39 @@ def as_stored(data: bytes, cut: int = 333) -> tuple[bytes, StoredObject]:
     tally = Tally()
     pieces = (data[start : start + cut] for start in range(0, len(data), cut))
     return b"".join(tally.hash_stored(pieces)), tally.result("dump.zst", "dump")
+
+
+CUT = 100
+
+
+class Gated(Through):
+    """Gives an object in small chunks, up to some byte until it is set free, and says how far it was asked."""
+
+    def __init__(self, target: Target, stored: bytes, upto: int = 1 << 40) -> None:
+        super().__init__(target)
+        self._stored, self._upto = stored, upto
+        self._asked = Condition()
+        self.free, self.closed, self.given = Event(), False, 0
+
+    def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
+        return Blob(Stored(key=key, size=len(self._stored), etag="1", modified=datetime.now(UTC)), self._chunks(), self._close)
+
+    def _chunks(self) -> Iterator[bytes]:
+        for start in range(0, len(self._stored), CUT):
+            with self._asked:
+                self.given = start + CUT
+                self._asked.notify_all()
+            if self.given > self._upto:
+                assert self.free.wait(60)
+            yield self._stored[start : start + CUT]
+
+    def _close(self) -> None:
+        self.closed = True
+
+    def asked(self, byte: int) -> bool:
+        """Whether somebody asked for it, sooner or later."""
+        with self._asked:
+            return self._asked.wait_for(lambda: self.given >= byte, 60)
 
 
 def put(target: Target, manifest: Manifest, data: bytes) -> None:
@@ -135,6 +171,39 @@ class TestKeptOnDisk:
             assert [] == list(folder.iterdir())
 
         assert data == out
+
+    @pytest.mark.usefixtures("small_parts")
+    def test_the_next_part_is_read_while_one_is_used(self, target: Target, manifest: Manifest, tmp_path: Path) -> None:
+        """And no further: a part more at a time is on the disk, not the whole."""
+        stored, described = as_stored(secrets.token_bytes(4 * PART))
+        source = Gated(target, stored)
+        pieces = read_checked(source, manifest, described, beside=tmp_path)
+
+        first = next(pieces)
+        assert source.asked(2 * PART)
+        assert stored[:PART] == first
+        assert source.given <= 2 * PART
+        assert stored[PART:] == b"".join(pieces)
+
+    @pytest.mark.usefixtures("small_parts")
+    def test_giving_up_waits_for_no_more_than_a_chunk(
+        self, target: Target, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody reads from the store any more once it is over."""
+        over = Event()
+        monkeypatch.setattr(pipeline, "Event", lambda: over)
+        stored, described = as_stored(secrets.token_bytes(4 * PART))
+        source = Gated(target, stored, upto=PART + 1)
+        pieces = read_checked(source, manifest, described, beside=tmp_path)
+        next(pieces)
+        assert source.asked(PART + CUT)
+
+        givers_up = ThreadPool(1).submit(pieces.close)
+        assert over.wait(60)
+        source.free.set()
+        givers_up.result(60)
+
+        assert [True, PART + CUT] == [source.closed, source.given]
 
     def test_the_disk_is_full(self, target: Target, manifest: Manifest, tmp_path: Path) -> None:
         """Said of the disk, and never of the backup."""
