@@ -31,7 +31,7 @@ GLOBALS = "globals.json.zst"
 FINGERPRINT = "fingerprint.json.zst"
 AGE = ".age"
 """Behind the names of objects that are encrypted. An orphan has no manifest to ask."""
-_DATA = re.compile(r"(dump|dump/[^/]+|globals\.json|fingerprint\.json)\.zst(\.age)?")
+_DATA = re.compile(r"(dump|dump/[A-Za-z0-9_][A-Za-z0-9_.]*|globals\.json|fingerprint\.json)\.zst(\.age)?")
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -112,9 +112,14 @@ def _is_tombstone_name(name: str) -> bool:
     return _TOMBSTONE.fullmatch(name) is not None
 
 
+def is_data(name: str) -> bool:
+    """Whether a manifest may name it: what is listed under another name is none of a backup's."""
+    return _DATA.fullmatch(name) is not None
+
+
 def is_lasting(name: str) -> bool:
     """Whether it is what a backup is made of, and not said of it for a while."""
-    return name in (MANIFEST, SIGNATURE) or _DATA.fullmatch(name) is not None
+    return name in (MANIFEST, SIGNATURE) or is_data(name)
 
 
 def root(database: str) -> str:
@@ -209,7 +214,7 @@ def _of_backup(key: str, start: int) -> tuple[str, str]:
 
 def is_of_backup(name: str) -> bool:
     """Whether an object of that name within a backup's folder is of the backup. What else lies there is somebody's own."""
-    return name in _RECORDS or _DATA.fullmatch(name) is not None or _is_tombstone_name(name)
+    return name in _RECORDS or is_data(name) or _is_tombstone_name(name)
 
 
 def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from reconciler.backups.layout import AGE, DUMP, FOLDER, ZSTD
+from reconciler.backups.layout import AGE, DUMP, FOLDER, ZSTD, is_data
 from reconciler.errors import Corrupt, Refused
 from reconciler.world.facts import WHOLE, DumpFacts, Filters, Identity, Instant, SourceFacts
 from reconciler.world.fingerprint import Summary
@@ -233,21 +233,16 @@ def without(hosted: Sequence[str]) -> str:
     return " ".join(["grep -v", *(f"-e {shlex.quote(pattern)}" for pattern in patterns)])
 
 
-_FILE = re.compile(r"dump/[A-Za-z0-9_][A-Za-z0-9_.]*")
-
-
 def _is_inside(stored: StoredObject) -> bool:
-    """A name leads nowhere else; only the files of a directory archive have a folder of their own."""
-    if stored.content in ("data", "toc"):
-        return _FILE.fullmatch(stored.name) is not None
-    return "/" not in stored.name and not stored.name.startswith(".")
+    """A name leads nowhere else; the files of a directory archive, and no others, have a folder of their own."""
+    return is_data(stored.name) and stored.name.startswith(FOLDER) == (stored.content in ("data", "toc"))
 
 
 def check_inside(manifest: Manifest) -> None:
     """What a manifest says of itself must add up: a lying one is refused before anything rests on it. Raises Corrupt."""
     for stored in manifest.objects:
         if not _is_inside(stored):
-            raise Corrupt(f"the manifest of {manifest.id} names an object outside of it: {stored.name}")
+            raise Corrupt(f"the manifest of {manifest.id} names an object {stored.name!r}, which no backup has")
         if any(not 0 <= part.size <= PART_BYTES for part in stored.parts):
             raise Corrupt(f"the manifest of {manifest.id} names a part of {stored.name} of a size that no part has")
         if sum(part.size for part in stored.parts) != stored.stored_bytes:

@@ -159,7 +159,8 @@ class Orphan(msgspec.Struct, frozen=True, kw_only=True):
 def _archive_of(orphan: Orphan, head: list[ArchiveHead]) -> tuple[StoredObject, ...]:
     """One stream, or the files of a directory."""
     root = layout.object_key(orphan.database, orphan.id, "")
-    files = [item.key.removeprefix(root) for item in orphan.target.list(root + layout.FOLDER).items]
+    below = (item.key.removeprefix(root) for item in orphan.target.list(root + layout.FOLDER).items)
+    files = [name for name in below if layout.is_data(name)]
     if not files:
         return (_measured(orphan, layout.DUMP, "dump", head=head),)
     toc = f"{layout.FOLDER}{TOC}{layout.ZSTD}"

@@ -3,14 +3,18 @@
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reconciler.backups.catalogue import Seen, copy_of
 from reconciler.backups.keeping import Hold
 from reconciler.backups.layout import HOLD, INTENT, MANIFEST, Held, object_key, put_in_order
-from reconciler.backups.manifest import Manifest, encode
+from reconciler.backups.manifest import Content, Manifest, StoredObject, check_inside, encode
+from reconciler.errors import Corrupt
 from reconciler.world.facts import Copy, Owner
 from reconciler.world.ports import Stored, World
 from reconciler.world.process import SystemProcess
@@ -18,6 +22,13 @@ from tests.backups.faking import MovedClock, bury, catalogue, claim_text, make_w
 from tests.building import MINUTE, NOW, REPOSITORY
 
 ORPHAN = "20251025T020000Z-3f9c2a"
+
+PIECES = (
+    "dump", "globals.json", "fingerprint.json", "toc.dat", "1.dat", "/", ".zst", ".age", ".", "..", "-", " ", "ü", "\n",
+    "manifest.json", "tombstone-20251025T020000Z.json",
+)  # fmt: skip
+NAMES = st.lists(st.sampled_from(PIECES), max_size=5).map("".join) | st.text(max_size=12)
+"""Near misses above all."""
 
 
 @pytest.fixture
@@ -28,6 +39,13 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture
 def backup(world: World) -> str:
     return take(world, slot=NOW - 12 * MINUTE)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Of a backup that is gone."""
+    world = make_world(tmp_path_factory.mktemp("named"), MovedClock())
+    return manifest_of(world, take(world))
 
 
 def put(world: World, backup: str, name: str, content: bytes) -> None:
@@ -343,6 +361,36 @@ class TestListings:
 
         assert [f"hotel/{name}" for name in strays] == list(order.strays)
         assert () == order.backups
+
+
+class TestNames:
+    """Which objects a manifest may name, and which the listing takes for a backup's own."""
+
+    @given(name=NAMES, content=st.sampled_from(get_args(Content)))
+    def test_what_a_manifest_may_name_is_of_the_backup(self, manifest: Manifest, name: str, content: Content) -> None:
+        """And what is of the backup, and no record about it, a manifest may name."""
+        held = put_in_order("hotel", [Stored(key=f"hotel/backups/{ORPHAN}/{name}", size=1, etag="x", modified=NOW)]).backups
+        is_data = bool(held) and name in held[0].data
+        is_file = content in ("data", "toc")
+
+        assert (is_data and name.startswith("dump/") == is_file) == may_name(manifest, name, content)
+
+    @pytest.mark.parametrize(
+        "name", ["manifest.json", "hold.json", "notes.txt", "dump/..zst", "dump/1.dat", "dump/../dump.zst", ""]
+    )
+    def test_no_manifest_names(self, manifest: Manifest, name: str) -> None:
+        """Whatever it says that it holds."""
+        assert [] == [content for content in get_args(Content) if may_name(manifest, name, content)]
+
+
+def may_name(manifest: Manifest, name: str, content: Content) -> bool:
+    """Whatever else may be wrong with it."""
+    named = StoredObject(name=name, content=content, stored_bytes=0, sha256="", raw_bytes=0, parts=())
+    try:
+        check_inside(msgspec.structs.replace(manifest, objects=(named,), stored_bytes=0))
+    except Corrupt as error:
+        return "which no backup has" not in str(error)
+    return True
 
 
 class TestProofs:

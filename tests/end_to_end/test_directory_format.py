@@ -106,7 +106,7 @@ def test_verified(directory: Stand, level: str) -> None:
 
 
 def test_an_orphan_is_adopted(directory: Stand) -> None:
-    """Its manifest lost, it is read and made a backup again; with a file lost too, it is not."""
+    """Its manifest lost, it is read and made a backup again; with a file lost too, it is not. Somebody's notes are left out."""
     directory.rewrite("targets: [primary, disk]", "targets: [disk]")
     directory.run("apply", "--yes")
     (backup,) = directory.backups()
@@ -122,6 +122,7 @@ def test_an_orphan_is_adopted(directory: Stand) -> None:
     stray.write_bytes(kept)
     strange = directory.run("backups", "adopt", backup["id"], expect=1)
     stray.unlink()
+    file.with_name("notes.txt").write_text("somebody's own")
     directory.run("backups", "adopt", backup["id"])
 
     assert "has a file 9999.dat, which its table of contents does not name" in strange.stdout + strange.stderr
