@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,7 +29,7 @@ class Child:
     `heard`: what it writes to stdout is kept with its complaints; it is fed then. `folder`: where it runs; ours if not said.
     `output`: where a fed program's stdout goes. `server`: it is one, run as that account (None: as ourselves). `hear` gets each
     line of stderr, however many there are; by default the first ones are kept. `keeps`: descriptors that it holds
-    open too.
+    open too. `opener`: what its guardian opens FIFOs by; closed here, so that it ends with the guardian.
     """
 
     def __init__(
@@ -43,19 +44,21 @@ class Child:
         server: Account | Literal[False] | None = False,
         hear: Callable[[str], None] | None = None,
         keeps: Collection[int] = (),
+        opener: socket.socket | None = None,
     ) -> None:
         self._listener = hear or self._keep
         lifeline, self._lifeline = os.pipe()
         self._dropping = threading.Lock()
+        guardians = [lifeline] if opener is None else [lifeline, opener.fileno()]
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(GUARD), str(lifeline), *_account(server), "--", *argv],
+                [sys.executable, "-I", "-S", str(GUARD), ",".join(map(str, guardians)), *_account(server), "--", *argv],
                 stdin=subprocess.PIPE if fed or heard else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if heard or not fed else output,
                 stderr=subprocess.STDOUT if heard else subprocess.PIPE,
                 cwd=folder,
                 env=dict(environment),
-                pass_fds=(lifeline, *keeps),
+                pass_fds=(*guardians, *keeps),
                 start_new_session=True,  # Ctrl-C is ours to hear; and the group's number is the guardian's
                 bufsize=0,
             )
@@ -64,6 +67,8 @@ class Child:
             raise Unreachable(f"cannot start {argv[0]}: {error.strerror}") from error
         finally:
             os.close(lifeline)
+            if opener is not None:
+                opener.close()
         self.stream = self._fileno(fed=fed or heard)
         _widen(self.stream)
         # The first lines name the cause, so those are kept; the rest is read too, or the program would block on a full pipe.

@@ -80,7 +80,7 @@ def write_block(descriptor: int, block: bytes, watch: Watch) -> None:
     rest = memoryview(block)
     while rest:
         watch.check()
-        if _ready(descriptor, select.POLLOUT):
+        if is_ready(descriptor, select.POLLOUT):
             rest = rest[os.write(descriptor, rest) :]
             watch.moved()
 
@@ -100,12 +100,13 @@ def feed(child: Child, chunks: Iterable[bytes], watch: Watch) -> bool:
 def _read(descriptor: int, watch: Watch) -> bytes:
     while True:
         watch.check()
-        if _ready(descriptor, select.POLLIN):
+        if is_ready(descriptor, select.POLLIN):
             watch.moved()
             return os.read(descriptor, READ_BYTES)
 
 
-def _ready(descriptor: int, event: int) -> bool:
+def is_ready(descriptor: int, event: int) -> bool:
+    """Whether it is, soon."""
     poll = select.poll()  # not select(), which knows no descriptor above 1023
     poll.register(descriptor, event)
     return bool(poll.poll(LOOK_MILLISECONDS))

@@ -1,13 +1,16 @@
-"""Runs one program that ends when we do: `python -I -S guard.py LIFELINE [UID:GID] -- argv…`. On the standard library alone.
+"""Runs one program that ends when we do: `python -I -S guard.py LIFELINE[,OPENER] [UID:GID] -- argv…`. Standard library alone.
 
 LIFELINE is the read end of a pipe whose other end only our starter holds: it closes however that one dies, `kill -9` included.
 The program gets our standard streams, and we let go of them: its bytes go straight to whoever reads them. We exit as it did.
+
+OPENER is a socket on which our starter asks for FIFOs that the program reads to be opened: see `open_for`.
 
 With UID:GID (given by root) the program is a server that nobody needs: it runs as that account, with no network but its socket,
 and is ended at once. Without the numbers, `:`, it stays ours.
 """
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -20,10 +23,11 @@ PR_SET_PDEATHSIG = 1
 CLONE_NEWNET = 0x40000000
 
 
-def start(argv: list[str], lifeline: int, account: str) -> int:
+def start(argv: list[str], ours: list[int], account: str) -> int:
     """Fork and exec; the program dies with this very thread, so that a `kill -9` of ours ends it too (where the system can)."""
     guardian = os.getpid()
-    os.set_inheritable(lifeline, False)  # noqa: FBT003  it takes no keyword
+    for descriptor in ours:
+        os.set_inheritable(descriptor, False)  # noqa: FBT003  it takes no keyword
     child = os.fork()
     if child:
         return child
@@ -67,6 +71,38 @@ def watch(lifeline: int, child: int, alone: threading.Event, ends: signal.Signal
     os.killpg(0, signal.SIGKILL)
 
 
+def open_for(opener: int) -> None:
+    """Open for writing what our starter names and somebody reads; keep the last one open until the next word of it.
+
+    A FIFO whose only end is closed looks like a file that is whole. Our starter holds that end in another way when it speaks
+    again; if it is gone instead, the end stays open until the program has ended, which we see to.
+    """
+    import socket
+
+    line, opened = socket.socket(fileno=opener), -1
+    try:
+        _, (folder,), _, _ = socket.recv_fds(line, 1, 1)
+        for names in line.makefile("rb"):
+            if opened >= 0:
+                os.close(opened)
+            number, opened = first_read(names.split(), folder)
+            if names.strip():
+                socket.send_fds(line, [b"%8d" % number], [opened] if opened >= 0 else [])
+    except OSError:
+        pass  # our starter is gone
+
+
+def first_read(names: list[bytes], folder: int) -> tuple[int, int]:
+    """The place of the first that somebody reads, and a descriptor of it; else what went wrong, 0 if nothing did, and -1."""
+    for number, name in enumerate(names):
+        try:
+            return number, os.open(name, os.O_WRONLY | os.O_NONBLOCK, dir_fd=folder)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                return error.errno or errno.EIO, -1
+    return 0, -1
+
+
 def exit_like(code: int, status: int) -> None:
     """Exit with the child's code, or die of its signal."""
     if code != os.CLD_EXITED:
@@ -79,15 +115,17 @@ def exit_like(code: int, status: int) -> None:
 
 def main() -> None:
     """Start, watch, wait, and exit as the program did."""
-    lifeline, account = int(sys.argv[1]), sys.argv[2]
+    (lifeline, *opener), account = map(int, sys.argv[1].split(",")), sys.argv[2]
     argv = sys.argv[sys.argv.index("--") + 1 :]
     # PostgreSQL's server takes SIGTERM for "when all have left", and SIGQUIT for "now, without tidying up".
     ends = signal.SIGTERM if account == "--" else signal.SIGQUIT
-    child = start(argv, lifeline, "" if account == "--" else account)
+    child = start(argv, [lifeline, *opener], "" if account == "--" else account)
     os.close(0)
     os.close(1)
     alone = threading.Event()
     threading.Thread(target=watch, args=(lifeline, child, alone, ends), daemon=True).start()
+    if opener:
+        threading.Thread(target=open_for, args=opener, daemon=True).start()
     # Not reaped: while the zombie is there its number is not given away, and the watcher cannot hit a stranger.
     ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     if alone.is_set():

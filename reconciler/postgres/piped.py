@@ -4,7 +4,6 @@ A FIFO that is closed early looks like a file that is whole. So the last bytes o
 sound; and where anything fails, or we die, none is closed before pg_restore has ended.
 """
 
-import errno
 import os
 import socket
 import sys
@@ -24,6 +23,7 @@ from reconciler.postgres.child import PIPE_BYTES
 from reconciler.postgres.disk import on_disk
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.flow import Watch, write_block
+from reconciler.postgres.opener import Opener, opener
 from reconciler.postgres.spool import NAME, TOC
 from reconciler.world.ports import ArchiveFiles
 from reconciler.world.process import SystemProcess
@@ -57,7 +57,7 @@ def piped(pipes: Pipes, toc: bytes, manners: Manners, doing: str) -> "Iterator[P
     staging.sweep()
     with staging.folder() as path, ExitStack() as held:
         holds = [held.enter_context(_hold()) for _ in range(pipes.jobs)]
-        made = Piped(path, pipes.files, holds, manners, doing)
+        made = Piped(path, pipes.files, holds, held.enter_context(opener(path)), manners, doing=doing)
         held.callback(made.close)
         _refuse_strange(pipes.files.names)
         names = sorted(pipes.files.names, key=lambda name: _turn(name, pipes.files))
@@ -89,8 +89,11 @@ def _refuse_strange(names: Sequence[str]) -> None:
 class Piped:
     """The files that pg_restore opens, one after the other. `look` must be called often while it runs."""
 
-    def __init__(self, path: Path, files: ArchiveFiles, holds: "Sequence[_Hold]", manners: Manners, doing: str) -> None:
+    def __init__(
+        self, path: Path, files: ArchiveFiles, holds: "Sequence[_Hold]", opens: Opener, manners: Manners, *, doing: str
+    ) -> None:
         self.path, self.jobs = path, len(holds)
+        self._opens, self.opener = opens, opens.theirs
         self._files, self._manners, self._doing = files, manners, doing
         self._watch = Watch(manners.clock, manners.stop, None, doing)
         self.keeps = tuple(hold.kept for hold in holds)
@@ -121,12 +124,14 @@ class Piped:
         """Begin to fill what was opened meanwhile. Raises what went wrong with another one."""
         self._watch.check()
         self._raise_failure()
-        for name in self._candidates():
-            if self._idle.empty():
+        names = self._candidates()
+        while names and not self._idle.empty():
+            found = self._opens.first_read(names, self._watch)
+            if found is None:
                 return
-            descriptor = self._opened(name)
-            if descriptor is not None:
-                self._begin(name, descriptor)
+            number, descriptor = found
+            self._begin(names[number], descriptor)
+            names = names[number + 1 :]
 
     def check_all_read(self) -> None:
         """Once pg_restore has ended well. Raises Corrupt where it did without some of the archive, and what went wrong."""
@@ -168,19 +173,11 @@ class Piped:
         after = [name for name in self._last if name in self._waiting]
         return list(dict.fromkeys([*after, *islice(self._waiting, self._likely)]))
 
-    def _opened(self, name: str) -> int | None:
-        """None where nobody reads it yet."""
-        try:
-            return os.open(self.path / name, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            return None
-
     def _begin(self, name: str, descriptor: int) -> None:
         self._open.add(descriptor)
         hold = self._idle.get_nowait()
-        hold.keep(descriptor)  # at once: were we killed before it, its end would look like the file's
+        hold.keep(descriptor)
+        self._opens.hold_no_more(self._watch)
         # Whoever would open it once more must fail, and not wait.
         (self.path / name).unlink()
         self._last.append(self._waiting.pop(name))

@@ -318,7 +318,7 @@ def _restore_by_jobs(run: Run, chunks: Iterable[bytes], spool: Spool) -> None:
 
 def _restore_from_pipes(run: Run, folder: Piped) -> None:
     argv = run.argv(f"--jobs={folder.jobs}", str(folder.path))
-    child = Child(argv, environment=run.address.environment, keeps=folder.keeps)
+    child = Child(argv, environment=run.address.environment, keeps=folder.keeps, opener=folder.opener)
     with _in_part(run.conninfo):
         try:
             code = child.finish(folder.look, look_seconds=LOOK_SECONDS)
