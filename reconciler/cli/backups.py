@@ -48,7 +48,7 @@ FITS = (
             "verify": ("ID", *backups_verify.TAKES),
         },
     ),
-    Only(("--spool",), "a restore by several jobs", lambda typed: typed.jobs > 1),
+    Only(("--spool",), "a restore by several jobs", lambda typed: typed.jobs != 1),
     Only(("--format",), "verbs that can answer either way", lambda typed: typed.verb not in {"fetch", "restore"}),
 )
 HEAD = ("ID", "DATABASE", "INSTANT", "KIND", "STATE", "TARGETS", "STORED", "VERIFIED")

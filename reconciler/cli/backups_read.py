@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from os import cpu_count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +38,8 @@ FETCH_TAKES = ("--output", "--raw", "--force")
 RESTORE_TAKES = ("--into", "--jobs", "--spool", "--map-role", "--no-roles", "--no-tablespaces", "--table")
 MOST_JOBS = 64
 """Each is a session of the server."""
+USUAL_JOBS = 4
+"""Where several are picked, and this machine has the cores."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +55,9 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         metavar="N",
         type=_jobs,
-        default=1,
         help="so many sessions at once: faster for large databases, but not in one transaction; "
-        "unless its format is directory, the archive must fit on disk meanwhile (restore; default: 1, which needs no disk)",
+        "unless its format is directory, the archive must fit on disk meanwhile (restore; default: 1, since only one session is "
+        f"all or nothing and goes on to another copy where one is damaged; up to {USUAL_JOBS} with --spool)",
     )
     group.add_argument(
         "--spool",
@@ -279,7 +282,8 @@ def _by_jobs(call: Call, taken: Taken) -> "Spool | Pipes | None":
     from reconciler.postgres.piped import Pipes
     from reconciler.postgres.spool import Spool
 
-    jobs, spool = call.arguments.jobs, call.arguments.spool
+    spool = call.arguments.spool
+    jobs = call.arguments.jobs or _picked(call, taken)
     if jobs == 1:
         return None
     folder = (spool or Path(gettempdir())).absolute()
@@ -291,6 +295,17 @@ def _by_jobs(call: Call, taken: Taken) -> "Spool | Pipes | None":
         )
     cure = "name a folder with room as --spool, or restore without --jobs, which needs none"
     return Spool(jobs=jobs, folder=folder, raw_bytes=taken.raw_bytes, cure=cure)
+
+
+def _picked(call: Call, taken: Taken) -> int:
+    """All or nothing, unless a folder says that several may restore: only they need one. What is picked is told."""
+    if call.arguments.spool is not None:
+        jobs = max(2, min(USUAL_JOBS, cpu_count() or 1))
+        call.say(f"{jobs} sessions restore it, once all of it lies in {plain(str(call.arguments.spool))} and was found sound")
+        return jobs
+    if taken.files is not None and taken.chosen is None:
+        call.say("one session restores it, all or nothing; --jobs N is faster, and leaves a part behind where it fails")
+    return 1
 
 
 def _jobs(text: str) -> int:

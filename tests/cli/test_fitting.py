@@ -33,9 +33,9 @@ TAKEN = {
     "backups take": SHARED | {"--label", "--keep"},
     "backups fetch": SHARED - {"--format"} | {"ID", "--from", "--output", "--raw", "--force"},
     "backups restore": SHARED - {"--format"}
-    | {"ID", "--from", "--into", "--jobs", "--map-role", "--no-roles", "--no-tablespaces", "--table"},
-    "backups restore --jobs 2": SHARED - {"--format"}
     | {"ID", "--from", "--into", "--jobs", "--map-role", "--no-roles", "--no-tablespaces", "--table", "--spool"},
+    "backups restore --jobs 1": SHARED - {"--format"}
+    | {"ID", "--from", "--into", "--jobs", "--map-role", "--no-roles", "--no-tablespaces", "--table"},
     "backups hold": SHARED | {"ID", "--why", "--until"},
     "backups release": SHARED | {"ID"},
     "backups delete": SHARED | {"ID", "--grace", "--allow-destructive"},

@@ -61,14 +61,28 @@ def _empty(stand: Stand, name: str) -> str:
     return stand.admin_url.rpartition("/")[0] + f"/{name}"
 
 
-@pytest.mark.parametrize("how", ["--jobs 1", "--jobs 2", "--jobs 2 --spool staging"])
-def test_restored(directory: Stand, how: str) -> None:
-    """In one transaction from a stream; by several sessions as the files come, or from a folder that is gone afterwards."""
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("", "one session restores it, all or nothing; --jobs N is faster"),
+        ("--jobs 1", ""),
+        ("--jobs 2", ""),
+        ("--jobs 2 --spool staging", ""),
+        ("--spool staging", "sessions restore it, once all of it lies in"),
+    ],
+)
+def test_restored(directory: Stand, how: str, says: str) -> None:
+    """In one transaction from a stream; by several sessions as the files come, or from a folder that is gone afterwards.
+
+    What is picked is told where it was not said.
+    """
     directory.run("apply", "--yes")
     (backup,) = directory.backups()
 
-    directory.run("backups", "restore", backup["id"], "--into", _empty(directory, "restored"), *how.split())
+    ran = directory.run("backups", "restore", backup["id"], "--into", _empty(directory, "restored"), *how.split())
 
+    assert says in ran.stderr
+    assert bool(says) == ("session" in ran.stderr)
     for table in ("guests", "rooms", "reservations"):
         assert _count(directory, "hotel", table) == _count(directory, "restored", table) > 0
     assert [] == list((directory.folder / "staging").iterdir())
