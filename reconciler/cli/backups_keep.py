@@ -9,7 +9,8 @@ from reconciler.cli.by_name import do_one, whoever
 from reconciler.cli.frame import Call
 from reconciler.cli.session import open_session
 from reconciler.duties.adopting import plan_adopt_backup
-from reconciler.duties.keeping import HoldBackup, ReleaseBackup, plan_delete, plan_undelete
+from reconciler.duties.holding import HoldBackup, ReleaseBackup
+from reconciler.duties.keeping import plan_delete, plan_undelete
 from reconciler.duties.retention import grace_of, min_verified_of
 from reconciler.duties.vouching import plan_sign
 from reconciler.errors import Absent, Refused

@@ -7,7 +7,7 @@ from reconciler.backups import layout
 from reconciler.backups.claim import read_claim
 from reconciler.backups.erase import erase_object, erase_tombstones
 from reconciler.backups.fetch import read_manifest
-from reconciler.backups.keeping import NO_FREEZE, Freeze, Hold, change_freeze, hold_at, hold_in_store, put_hold, read_freeze
+from reconciler.backups.keeping import NO_FREEZE, Freeze, change_freeze, read_freeze
 from reconciler.duties.retention import FLOOR, bury, deleted, removable_on
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.planning.alarms import alarm
@@ -32,10 +32,10 @@ class FreezeDeletions(Action, frozen=True, kw_only=True, tag="freeze_deletions")
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """On every target that takes it, since any of them may leave the policy. Keeps what was acknowledged before."""
         now = world.clock.now()
-        _refuse_past(self.until, now)
+        refuse_past(self.until, now)
 
         def frozen(before: Freeze) -> Freeze:
-            _refuse_shortening(before.says(now), before.until, self.until, cure="`reconcile unfreeze` first")
+            refuse_shortening(before.says(now), before.until, self.until, cure="`reconcile unfreeze` first")
             return Freeze(who=self.who, why=self.why, at=now, until=self.until, acknowledged=before.acknowledged)
 
         unwritten: list[ReconcilerError] = []
@@ -44,7 +44,7 @@ class FreezeDeletions(Action, frozen=True, kw_only=True, tag="freeze_deletions")
                 change_freeze(target, self.database, frozen)
             except (Unreachable, Refused) as error:
                 unwritten.append(error)
-        if len(unwritten) == len(world.targets) or any(isinstance(error, _Shortened) for error in unwritten):
+        if len(unwritten) == len(world.targets) or any(isinstance(error, Shortened) for error in unwritten):
             raise unwritten[0]
         but = f"; not written everywhere: {unwritten[0].what}" if unwritten else ""
         return f"nothing of {self.database} is deleted: {self.why}{but}"
@@ -85,71 +85,19 @@ def _over(known: Freeze, wanted: Freeze, target: str) -> Callable[[Freeze], Free
     return change
 
 
-class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
-    """Exempt one backup from every deletion."""
-
-    effect = "create"
-    waits = False
-
-    backup: str
-    targets: tuple[str, ...]
-    who: str
-    why: str
-    until: Instant | None = None
-
-    def perform(self, world: World, want: DatabasePolicy) -> str:
-        """On every target that has it."""
-        now = world.clock.now()
-        hold = Hold(who=self.who, why=self.why, at=now, until=self.until)
-        _refuse_past(self.until, now)
-        key = layout.object_key(self.database, self.backup, layout.HOLD)
-        for name in self.targets:
-            held = hold_at(world.targets[name], key)
-            _refuse_shortening(held.says(now), held.until, self.until, cure="`reconcile backups release` first")
-        for name in self.targets:
-            put_hold(world.targets[name], self.database, self.backup, hold)
-        # What ends by itself here would not end there.
-        alone = [] if self.until else [says for name in self.targets if (says := self._hold_in_store(world.targets[name]))]
-        return "; ".join((f"{self.backup} on {', '.join(self.targets)}: {hold.says(now)}", *alone))
-
-    def _hold_in_store(self, target: Target) -> str:
-        try:
-            hold_in_store(target, self.database, self.backup, held=True)
-        except (Unreachable, Refused) as error:
-            return f"{target.name} does not keep it by itself: {error.what}; {error.cure}"
-        return ""
-
-
-class _Shortened(Refused):
+class Shortened(Refused):
     """Somebody else wanted it to last longer."""
 
 
-def _refuse_past(until: datetime | None, now: datetime) -> None:
+def refuse_past(until: datetime | None, now: datetime) -> None:
     if until is not None and until <= now:
         raise Refused(f"{instant(until)} has passed", cure="give a date that lies ahead, or none")
 
 
-def _refuse_shortening(says: str, until: datetime | None, wanted: datetime | None, *, cure: str) -> None:
+def refuse_shortening(says: str, until: datetime | None, wanted: datetime | None, *, cure: str) -> None:
     """What another wanted to last longer is not ended by the way."""
     if says and wanted is not None and (until is None or until > wanted):
-        raise _Shortened(f"it is so already, and for longer: {says}", cure=cure)
-
-
-class ReleaseBackup(Action, frozen=True, kw_only=True, tag="release_backup"):
-    """Take a hold away."""
-
-    effect = "change"
-
-    backup: str
-    targets: tuple[str, ...]
-
-    def perform(self, world: World, want: DatabasePolicy) -> str:
-        """Where there is none, nothing happens."""
-        for name in self.targets:
-            hold_in_store(world.targets[name], self.database, self.backup, held=False)
-        for name in self.targets:
-            erase_object(world.targets[name], layout.object_key(self.database, self.backup, layout.HOLD))
-        return f"{self.backup} on {', '.join(self.targets)}: released"
+        raise Shortened(f"it is so already, and for longer: {says}", cure=cure)
 
 
 class DeleteBackup(Action, frozen=True, kw_only=True, tag="delete_backup"):
@@ -305,5 +253,5 @@ DUTY = Duty(
     name="keeping",
     lane="keep",
     due=due,
-    actions=(FreezeDeletions, LiftFreeze, HoldBackup, ReleaseBackup, DeleteBackup, UndeleteBackup, RemovePin),
+    actions=(FreezeDeletions, LiftFreeze, DeleteBackup, UndeleteBackup, RemovePin),
 )

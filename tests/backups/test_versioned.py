@@ -13,7 +13,7 @@ from reconciler.backups.erase import erase
 from reconciler.backups.layout import INTENT, MANIFEST, backup_root, object_key
 from reconciler.backups.writer import drafting
 from reconciler.duties import DUTIES
-from reconciler.duties.keeping import HoldBackup, ReleaseBackup
+from reconciler.duties.holding import HoldBackup, ReleaseBackup
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, SweepDebris
 from reconciler.errors import Locked, Refused, Unreachable
 from reconciler.planning.plan import Consent, Plan

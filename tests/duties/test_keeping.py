@@ -19,11 +19,10 @@ from reconciler.backups.records import read_repository, read_whole
 from reconciler.duties import DUTIES
 from reconciler.duties.adopting import AdoptBackup, plan_adopt, plan_adopt_backup, rebind
 from reconciler.duties.copies import CopyBackup
+from reconciler.duties.holding import HoldBackup, ReleaseBackup
 from reconciler.duties.keeping import (
     FreezeDeletions,
-    HoldBackup,
     LiftFreeze,
-    ReleaseBackup,
     RemovePin,
     plan_delete,
     plan_undelete,

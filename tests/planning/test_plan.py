@@ -11,15 +11,8 @@ from reconciler.duties import DUTIES
 from reconciler.duties.branches import ProtectBranch, SweepBranch
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.dumps import TakeDump
-from reconciler.duties.keeping import (
-    DeleteBackup,
-    FreezeDeletions,
-    HoldBackup,
-    LiftFreeze,
-    ReleaseBackup,
-    RemovePin,
-    UndeleteBackup,
-)
+from reconciler.duties.holding import HoldBackup, ReleaseBackup
+from reconciler.duties.keeping import DeleteBackup, FreezeDeletions, LiftFreeze, RemovePin, UndeleteBackup
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, RemoveIntent, SweepDebris
 from reconciler.duties.pitr import NoteWindow, ShortenWindow, WidenWindow
 from reconciler.duties.retention import PruneBackup
