@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from reconciler.planning.plan import Plan
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Identity, Observation
@@ -52,6 +54,18 @@ def copies() -> Situation:
     want = policy(targets=BOTH, keep=retention(keep_daily=7), rpo="26h", disaster="26h")
     have = observation(domains={"primary": "host:db.internal"}, primary=catalogue(kept), offsite=catalogue(kept[2:]))
     return ((want, have),)
+
+
+def holds_that_travel() -> Situation:
+    by_ana = 'held by ana: "legal 2024-118"'
+    kept = daily(5, TODAY)
+    held = [msgspec.structs.replace(one, held=by_ana) if one in (kept[2], kept[4]) else one for one in kept]
+    until = msgspec.structs.replace(
+        kept[3], held=f"held until 2026-01-31 23:59Z {by_ana[5:]}", held_until=utc("2026-01-31 23:59")
+    )
+    vault = [*held[:3], until, held[4]]
+    want = policy(targets=(*BOTH, "vault"), keep=retention(keep_daily=7), rpo="26h", disaster="26h")
+    return ((want, observation(primary=catalogue(held), offsite=catalogue(kept), vault=catalogue(vault))),)
 
 
 def prunes_grouped() -> Situation:
@@ -124,6 +138,7 @@ SITUATIONS: Mapping[str, Callable[[], Situation]] = {
         first_dump,
         late_dump_whose_copies_follow,
         copies,
+        holds_that_travel,
         prunes_grouped,
         blocked_by_unknown,
         blocked_by_the_guard,

@@ -14,7 +14,7 @@ from reconciler.backups.changes import read_changes
 from reconciler.backups.claim import ClaimRecord, Watch, describe, read_claim
 from reconciler.backups.evidence import content_of, read_chain
 from reconciler.backups.gists import Gist, Gists, gist_of
-from reconciler.backups.keeping import NO_FREEZE, read_freeze, read_hold
+from reconciler.backups.keeping import NO_FREEZE, NO_HOLD, Hold, hold_at, read_freeze
 from reconciler.backups.layout import Held
 from reconciler.backups.manifest import Manifest, NewerFormat, check_inside, decode
 from reconciler.backups.records import read_repository, read_whole, tombstone_of
@@ -48,7 +48,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     writer_gone: bool | None = None
     tombstones: tuple[Tombstone, ...] = ()
     torn_tombstone: str = ""
-    hold: str = ""
+    hold: Hold = NO_HOLD
 
 
 class Reader:
@@ -73,7 +73,7 @@ class Reader:
         order = layout.put_in_order(self._database, listing.items)
         repository = read_repository(self._target, order.repository.key) if order.repository else None
         freeze = read_freeze(self._target, order.freeze.key) if order.freeze else NO_FREEZE
-        seen = self._look_at_all(order.backups, now)
+        seen = self._look_at_all(order.backups)
         copies = [copy for item in seen.values() if (copy := copy_of(item, repository, now))]
         return Catalogue(
             repository=repository,
@@ -97,14 +97,14 @@ class Reader:
         except ReconcilerError:
             return ()
 
-    def _look_at_all(self, backups: Sequence[Held], now: datetime) -> Mapping[str, Seen]:
+    def _look_at_all(self, backups: Sequence[Held]) -> Mapping[str, Seen]:
         """By id. Nothing is read of those of which the listing and the cache tell all."""
         gists = Gists(self._cache, f"{self._target.place}\n{self._database}", backups)
         seen = {
             held.id: Seen(held=held, gist=gist) for held in backups if _is_settled(held) and (gist := self._known(held, gists))
         }
         others = [held for held in backups if held.id not in seen]
-        seen.update((one.held.id, one) for one in self._pool.map(lambda held: self._look(held, gists, now), others))
+        seen.update((one.held.id, one) for one in self._pool.map(lambda held: self._look(held, gists), others))
         gists.keep()
         return seen
 
@@ -113,13 +113,13 @@ class Reader:
         manifest = held.objects.get(layout.MANIFEST)
         return None if manifest is None or self._signatures.public_keys else gists.get(held.id, manifest)
 
-    def _look(self, held: Held, gists: Gists, now: datetime) -> Seen:
+    def _look(self, held: Held, gists: Gists) -> Seen:
         known = self._known(held, gists)
         seen = Seen(held=held, gist=known) if known else self._with_manifest(held, gists)
         if layout.INTENT in held.objects:
             seen = self._with_intent(seen, held.objects[layout.INTENT])
         if layout.HOLD in held.objects:
-            seen = msgspec.structs.replace(seen, hold=read_hold(self._target, held.objects[layout.HOLD].key, now))
+            seen = msgspec.structs.replace(seen, hold=hold_at(self._target, held.objects[layout.HOLD].key))
         return self._with_tombstones(seen)
 
     def _with_manifest(self, held: Held, gists: Gists) -> Seen:
@@ -233,7 +233,7 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
     state, why = _state(seen, repository, now)
     if state is None:
         return None
-    objects, gist, intent = seen.held.objects, seen.gist, seen.intent
+    objects, gist, intent, held = seen.held.objects, seen.gist, seen.intent, seen.hold.says(now)
     told = gist.copy if gist else _without_gist(seen)
     slots = [record.slot for record in (told, intent, *seen.tombstones) if record is not None and record.slot is not None]
     return msgspec.structs.replace(
@@ -244,7 +244,8 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
         due=max((stone.due for stone in seen.tombstones), default=None),
         has_tombstone=bool(seen.held.tombstones),
         writer=_WRITER[seen.writer_gone] if layout.INTENT in objects else "none",
-        held=seen.hold,
+        held=held,
+        held_until=seen.hold.until if held else None,
         is_unsigned=why == seen.distrusted != "" and layout.SIGNATURE not in objects,
         content=content_of(gist.objects, seen.held) if gist else "",
         archived=next((stored.archive for stored in seen.held.data.values() if stored.archive), ""),

@@ -28,6 +28,10 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
         ends = f" until {self.until:%Y-%m-%d %H:%MZ}" if self.until else ""
         return f'held{ends} by {self.who}: "{self.why}"'
 
+    def lasts_as_long_as(self, other: "Hold") -> bool:
+        """Whether nothing is gained by putting the other one in its place."""
+        return self.until is None or (other.until is not None and self.until >= other.until)
+
 
 class Freeze(msgspec.Struct, frozen=True, kw_only=True):
     """Stops every deletion of one database, until somebody lifts it. What was acknowledged stays so after that."""
@@ -55,15 +59,35 @@ TRIES = 5
 NO_HOLD = Hold(who="", why="", at=datetime.min.replace(tzinfo=UTC), until=datetime.min.replace(tzinfo=UTC))
 
 
+UNREADABLE_HOLD = Hold(who="somebody", why="hold.json is there, and cannot be read", at=NO_HOLD.at)
+
+
+class HoldRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A hold as it lies there."""
+
+    hold: Hold
+    text: bytes
+    etag: str | None
+    """What to expect where it is written over."""
+
+
 def hold_at(target: Target, key: str) -> Hold:
     """One that can't be read holds all the same: somebody meant something by it."""
+    return read_hold_record(target, key).hold
+
+
+def read_hold_record(target: Target, key: str) -> HoldRecord:
+    """With its very bytes, so that what somebody meant by it is passed on as it is."""
     try:
-        text, _ = read_whole(target, key)
-        return decode_record(text, Hold, key)
+        text, stored = read_whole(target, key)
     except Absent:
-        return NO_HOLD
+        return HoldRecord(hold=NO_HOLD, text=b"", etag=ABSENT)
     except Corrupt:
-        return Hold(who="somebody", why="hold.json is there, and cannot be read", at=NO_HOLD.at)
+        return HoldRecord(hold=UNREADABLE_HOLD, text=encode(UNREADABLE_HOLD), etag=None)
+    try:
+        return HoldRecord(hold=decode_record(text, Hold, key), text=text, etag=stored.etag)
+    except Corrupt:
+        return HoldRecord(hold=UNREADABLE_HOLD, text=text, etag=stored.etag)
 
 
 def read_hold(target: Target, key: str, now: datetime) -> str:
@@ -95,6 +119,29 @@ def put_hold(target: Target, database: str, backup: str, hold: Hold) -> None:
     target.write(layout.object_key(database, backup, layout.HOLD), [encode(hold)])
 
 
+def pass_on_hold(target: Target, database: str, backup: str, record: HoldRecord) -> bool:
+    """Whether it was written: not over one that lasts as long. Raises Conflict where somebody was faster each time."""
+    key = layout.object_key(database, backup, layout.HOLD)
+
+    def wanted() -> tuple[bytes | None, str | None]:
+        there = read_hold_record(target, key)
+        return None if there.hold.lasts_as_long_as(record.hold) else record.text, there.etag
+
+    return _write_over(target, key, wanted)
+
+
+def end_hold(target: Target, database: str, backup: str, now: datetime) -> None:
+    """Where nothing is deleted: what is over holds nothing."""
+    key = layout.object_key(database, backup, layout.HOLD)
+
+    def wanted() -> tuple[bytes | None, str | None]:
+        there = read_hold_record(target, key)
+        over = msgspec.structs.replace(there.hold, until=now)
+        return encode(over) if there.hold.says(now) else None, there.etag
+
+    _write_over(target, key, wanted)
+
+
 def hold_in_store(target: Target, database: str, backup: str, *, held: bool) -> None:
     """What the backup is made of, where the store itself can keep it from everybody's deletion."""
     custody, root = custody_of(target), layout.backup_root(database, backup)
@@ -117,14 +164,26 @@ def change_freeze(target: Target, database: str, change: Callable[[Freeze], Free
     What `change` raises goes through, with nothing written. Raises Conflict where somebody was faster each time.
     """
     key = layout.freeze_key(database)
-    for left in reversed(range(TRIES)):
+
+    def wanted() -> tuple[bytes, str | None]:
         before, etag = _read_freeze(target, key)
-        record = [encode(change(before))]
+        return encode(change(before)), etag
+
+    _write_over(target, key, wanted)
+
+
+def _write_over(target: Target, key: str, wanted: Callable[[], tuple[bytes | None, str | None]]) -> bool:
+    """Write what is `wanted`, given a fresh look, over just what that look found. Whether there was anything to write."""
+    for left in reversed(range(TRIES)):
+        text, etag = wanted()
+        if text is None:
+            return False
         try:
-            target.write(key, record, expect=etag)
+            target.write(key, [text], expect=etag)
         except Conflict:
-            # Perhaps our own write, whose answer was lost: written again, it says the same.
+            # Perhaps our own write, whose answer was lost: the next look finds it.
             if not left:
                 raise
             continue
-        return
+        return True
+    return False

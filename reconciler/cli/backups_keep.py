@@ -21,6 +21,8 @@ from reconciler.world.facts import Backup, Observation
 
 Asked = Callable[[Backup, Observation, DatabasePolicy], Step]
 
+_SAY_AGAIN = "what lies there stays as it is; say this again once it can be seen"
+
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Their options."""
@@ -69,7 +71,7 @@ def hold(call: Call) -> int:
         )
         return Step(action=action, shown=Shown(does="hold", to=backup.id))
 
-    return _by_id(call, ask, everywhere=True)
+    return _by_id(call, ask, elsewhere="what lies there is held by the first `reconcile apply` that sees it")
 
 
 def release(call: Call) -> int:
@@ -79,7 +81,8 @@ def release(call: Call) -> int:
         action = ReleaseBackup(database=have.database, backup=backup.id, targets=tuple(sorted(backup.copies)))
         return Step(action=action, shown=Shown(does="release", to=backup.id))
 
-    return _by_id(call, ask, everywhere=True)
+    undone = "a hold that lies there comes back to every copy once it can be seen; say this again then"
+    return _by_id(call, ask, elsewhere=undone)
 
 
 def delete(call: Call) -> int:
@@ -94,7 +97,7 @@ def delete(call: Call) -> int:
 
 def undelete(call: Call) -> int:
     """If all of it is still there."""
-    return _by_id(call, lambda backup, have, _: plan_undelete(backup, have), everywhere=True)
+    return _by_id(call, lambda backup, have, _: plan_undelete(backup, have), elsewhere=_SAY_AGAIN)
 
 
 def adopt(call: Call) -> int:
@@ -104,10 +107,10 @@ def adopt(call: Call) -> int:
 
 def sign(call: Call) -> int:
     """For what was taken before signatures were asked for, and that somebody vouches for."""
-    return _by_id(call, lambda backup, have, _: plan_sign(backup, have), everywhere=True)
+    return _by_id(call, lambda backup, have, _: plan_sign(backup, have), elsewhere=_SAY_AGAIN)
 
 
-def _by_id(call: Call, asked: Asked, *, everywhere: bool = False) -> int:
+def _by_id(call: Call, asked: Asked, *, elsewhere: str = "") -> int:
     session = open_session(call)
     found = find(call, session)
 
@@ -118,4 +121,4 @@ def _by_id(call: Call, asked: Asked, *, everywhere: bool = False) -> int:
         raise Absent(f"{found.backup.id} is gone")
 
     allow = call.arguments.allow_destructive
-    return do_one(call, session, found.want, ask, allow_destructive=allow, everywhere=everywhere)
+    return do_one(call, session, found.want, ask, allow_destructive=allow, elsewhere=elsewhere)

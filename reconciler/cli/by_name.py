@@ -36,11 +36,11 @@ def do_one(
     *,
     allow_destructive: str | None = None,
     whosever: bool = False,
-    everywhere: bool = False,
+    elsewhere: str = "",
 ) -> int:
     """Exit code 0 when it was done, 3 when a rule holds it back, 1 otherwise. `whosever`: even if the backups are another's.
 
-    `everywhere`: it is done only when no target is unknown, where the same may wait to be done.
+    `elsewhere`: it is done only when no target is unknown, where the same may wait to be done; what becomes of that.
     """
     with progress(call) as tell:
         world = session.telling(tell).world_of(want, writable=True)
@@ -56,8 +56,8 @@ def do_one(
         say_unmatched(call, [applied])
     if applied.outcomes:
         done = all(outcome.result == "done" for outcome in applied.outcomes)
-        if done and everywhere and looker.unknown:
-            call.say(f"{', '.join(looker.unknown)} unknown: what lies there stays as it is; say this again once it can be seen")
+        if done and elsewhere and looker.unknown:
+            call.say(f"{', '.join(looker.unknown)} unknown: {elsewhere}")
             return 1
         return 0 if done else 1
     return 3 if applied.after.blocked else 1

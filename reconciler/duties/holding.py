@@ -1,16 +1,26 @@
-"""Holds: one backup that nothing deletes, until somebody releases it."""
+"""Holds: one backup that nothing deletes, on whichever target it lies, until somebody releases it."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from reconciler.backups import layout
 from reconciler.backups.erase import erase_object
-from reconciler.backups.keeping import Hold, hold_at, hold_in_store, put_hold
+from reconciler.backups.keeping import (
+    Hold,
+    HoldRecord,
+    end_hold,
+    hold_at,
+    hold_in_store,
+    pass_on_hold,
+    put_hold,
+    read_hold_record,
+)
 from reconciler.duties.keeping import refuse_past, refuse_shortening
-from reconciler.errors import Refused, Unreachable
-from reconciler.planning.plan import Action, Due, Duty
+from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
+from reconciler.planning.plan import Action, Due, Duty, Shown, Step
+from reconciler.planning.text import instant
 from reconciler.policy.model import DatabasePolicy
-from reconciler.world.facts import Instant, Observation
-from reconciler.world.ports import Target, World
+from reconciler.world.facts import Backup, Copy, Instant, Observation, State
+from reconciler.world.ports import Target, World, custody_of
 
 
 class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
@@ -37,15 +47,59 @@ class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
         for name in self.targets:
             put_hold(world.targets[name], self.database, self.backup, hold)
         # What ends by itself here would not end there.
-        alone = [] if self.until else [says for name in self.targets if (says := self._hold_in_store(world.targets[name]))]
+        names = () if self.until else self.targets
+        alone = [says for name in names if (says := _kept_by_us_alone(world.targets[name], self.database, self.backup))]
         return "; ".join((f"{self.backup} on {', '.join(self.targets)}: {hold.says(now)}", *alone))
 
-    def _hold_in_store(self, target: Target) -> str:
+
+def _kept_by_us_alone(target: Target, database: str, backup: str) -> str:
+    """Why the store does not keep it by itself, though it might; empty where it does, or never can."""
+    try:
+        hold_in_store(target, database, backup, held=True)
+    except (Unreachable, Refused) as error:
+        return f"{target.name} does not keep it by itself: {error.what}; {error.cure}"
+    return ""
+
+
+class SpreadHold(Action, frozen=True, kw_only=True, tag="spread_hold"):
+    """Bring a hold to the other copies of its backup: those made since, and those that could not be seen when it was put."""
+
+    effect = "create"
+
+    backup: str
+    origin: str
+    targets: tuple[str, ...]
+
+    def perform(self, world: World, want: DatabasePolicy) -> str:
+        """As it says now. Where one target does not take it, the others get it all the same, and it fails in the end."""
+        now = world.clock.now()
+        record = read_hold_record(world.targets[self.origin], layout.object_key(self.database, self.backup, layout.HOLD))
+        if not record.hold.says(now):
+            return f"{self.backup} is no longer held on {self.origin}"
+        done: list[str] = []
+        failed: list[ReconcilerError] = []
+        for name in self.targets:
+            try:
+                done += self._bring(world.targets[name], record, now)
+            except (Absent, Unreachable, Refused, Conflict) as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+        return "; ".join(done)
+
+    def _bring(self, target: Target, record: HoldRecord, now: datetime) -> list[str]:
         try:
-            hold_in_store(target, self.database, self.backup, held=True)
-        except (Unreachable, Refused) as error:
-            return f"{target.name} does not keep it by itself: {error.what}; {error.cure}"
-        return ""
+            # Where the copy went meanwhile, a hold alone would be taken for what is left of it.
+            with target.read(layout.object_key(self.database, self.backup, layout.MANIFEST)):
+                pass
+        except Absent:
+            return [f"{self.backup} is no longer on {target.name}"]
+        # Before the record, by which a turn that dies between the two sees what is still to do. What ends by itself here would
+        # not end there.
+        alone = "" if record.hold.until else _kept_by_us_alone(target, self.database, self.backup)
+        if not pass_on_hold(target, self.database, self.backup, record):
+            return [f"{self.backup} on {target.name} is held for as long by now"]
+        return [f"{self.backup} on {target.name}, as on {self.origin}: {record.hold.says(now)}", *([alone] if alone else [])]
 
 
 class ReleaseBackup(Action, frozen=True, kw_only=True, tag="release_backup"):
@@ -61,13 +115,53 @@ class ReleaseBackup(Action, frozen=True, kw_only=True, tag="release_backup"):
         for name in self.targets:
             hold_in_store(world.targets[name], self.database, self.backup, held=False)
         for name in self.targets:
-            erase_object(world.targets[name], layout.object_key(self.database, self.backup, layout.HOLD))
+            target = world.targets[name]
+            if custody_of(target).append_only:
+                end_hold(target, self.database, self.backup, world.clock.now())
+            else:
+                erase_object(target, layout.object_key(self.database, self.backup, layout.HOLD))
         return f"{self.backup} on {', '.join(self.targets)}: released"
 
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
-    """Nothing by itself."""
-    return Due()
+    """Each hold comes to every copy that lacks it, so that it outlives the target on which it was put."""
+    steps = (_spread(have.database, backup) for backup in have.backups() if backup.held)
+    return Due(steps=tuple(step for step in steps if step is not None))
 
 
-DUTY = Duty(name="holding", lane="keep", due=due, actions=(HoldBackup, ReleaseBackup))
+_OURS: tuple[State, ...] = ("whole", "deleted", "being_deleted", "damaged", "hidden", "impossible")
+"""States in which a copy is a backup of ours, or may be one again."""
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_FOR_GOOD = datetime.max.replace(tzinfo=UTC)
+
+
+def _spread(database: str, backup: Backup) -> Step | None:
+    """From the hold that lasts longest."""
+    ends = {name: _end(copy) for name, copy in sorted(backup.copies.items())}
+    # The first of them, where several last as long.
+    origin = max((name for name in ends if backup.copies[name].state != "foreign"), key=ends.__getitem__, default=None)
+    if origin is None:
+        return None
+    lacking = tuple(name for name, end in ends.items() if end < ends[origin] and _is_there(backup.copies[name]))
+    if not lacking:
+        return None
+    action = SpreadHold(database=database, backup=backup.id, origin=origin, targets=lacking)
+    shown = Shown(
+        does="hold",
+        to=f"{origin} → {', '.join(lacking)}",
+        why=f"backup of {instant(backup.instant)}",
+        counted="backup|backups",
+    )
+    return Step(action=action, shown=shown)
+
+
+def _end(copy: Copy) -> datetime:
+    return (copy.held_until or _FOR_GOOD) if copy.held else _NEVER
+
+
+def _is_there(copy: Copy) -> bool:
+    """Whether its manifest is, of ours: what has none is no backup, and a hidden one gets the hold once it is back."""
+    return copy.state in _OURS and copy.repository is not None
+
+
+DUTY = Duty(name="holding", lane="keep", due=due, actions=(HoldBackup, SpreadHold, ReleaseBackup))

@@ -215,6 +215,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     """Of its intent. `undecided`: it may be dead, and watching its heartbeat would tell."""
     held: str = ""
     """Why nobody may delete it here (a hold), or empty."""
+    held_until: datetime | None = None
+    """When that ends by itself; None: not before somebody releases it."""
     partial: bool = False
     """Whole objects were left out of it by name: it is kept like any other, and is no restore point of the database."""
     recipients: tuple[str, ...] = ()

@@ -42,6 +42,7 @@ from reconciler.world.ports import (
     World,
 )
 from reconciler.world.process import SystemProcess
+from reconciler.world.through import Through
 from tests.building import HOTEL, NOW, policy
 
 ROWS = tuple(bytes([number]) * 5000 for number in range(8))
@@ -197,6 +198,36 @@ class Counting(Telling):
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
         self.keys_read.append(key)
         return super().read(key, start=start, version=version)
+
+
+class Interrupted(Through):
+    """Somebody else acts just before the first write."""
+
+    def __init__(self, target: Target, act: Callable[[], object]) -> None:
+        super().__init__(target)
+        self._acts = [act]
+
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
+        while self._acts:
+            self._acts.pop()()
+        return super().write(key, chunks, expect=expect, keep_until=keep_until)
+
+
+class Lossy(Through):
+    """Writes, and says that somebody was first, as a store does whose answer was lost and whose client asked again."""
+
+    lost = False
+
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
+        stored = super().write(key, chunks, expect=expect, keep_until=keep_until)
+        if not self.lost:
+            self.lost = True
+            raise Conflict(f"{self.name}: {key} was changed meanwhile")
+        return stored
 
 
 class VersionedTarget:

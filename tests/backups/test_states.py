@@ -1,7 +1,7 @@
 """The table of states: one test a row, and what happens where rows meet."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import get_args
 
@@ -221,6 +221,15 @@ class TestWhereRowsMeet:
 
         assert "being_deleted" == the_copy(world).state
         assert "hold.json is there, and cannot be read" in the_copy(world).held
+
+    @pytest.mark.parametrize(
+        ("until", "ends"), [(NOW + MINUTE, NOW + MINUTE), (None, None), (NOW, None)], ids=["later", "never", "ended"]
+    )
+    def test_a_hold_says_when_it_ends(self, world: World, backup: str, until: datetime | None, ends: datetime | None) -> None:
+        """So that who plans can tell which lasts longest; one that is over is none."""
+        put(world, backup, HOLD, encode(Hold(who="Ana", why="tax", at=NOW, until=until)))
+
+        assert (until != NOW, ends) == (bool(the_copy(world).held), the_copy(world).held_until)
 
     def test_only_a_hold_is_left(self, world: World) -> None:
         """Reported, not removed."""

@@ -7,13 +7,15 @@ from threading import Event
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from reconciler.backups.claim import Claim, ClaimRecord, Watch, take
 from reconciler.backups.erase import erase
 from reconciler.backups.layout import INTENT, MANIFEST, backup_root, object_key
 from reconciler.backups.writer import drafting
 from reconciler.duties import DUTIES
-from reconciler.duties.holding import HoldBackup, ReleaseBackup
+from reconciler.duties.copies import CopyBackup
+from reconciler.duties.holding import HoldBackup, ReleaseBackup, SpreadHold
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, SweepDebris
 from reconciler.errors import Locked, Refused, Unreachable
 from reconciler.planning.plan import Consent, Plan
@@ -43,6 +45,7 @@ from tests.faults.proxy import Answer, FaultProxy
 from tests.servers.s3 import S3Server
 
 WANT = policy("0 * * * *", ("primary",), retention(grace="1h", keep_last=2))
+BOTH = policy("0 * * * *", ("primary", "offsite"))
 LEASE = "hotel/lease-keep.json"
 DEBRIS = "20251025T020000Z-00dead"
 DENIED = Answer(status=403, body=b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>")
@@ -241,6 +244,38 @@ class TestLocks:
         release(backup).perform(world, WANT)
         assert {backup: False, other: True} == {copy.id: bool(copy.held) for copy in catalogue(world).copies}
 
+    @pytest.mark.parametrize("until", [None, HOUR], ids=["without end", "for an hour"])
+    def test_a_hold_that_comes_to_a_later_copy(
+        self, make: Make, tmp_path: Path, s3_server: S3Server, until: timedelta | None
+    ) -> None:
+        """It is the store's own there as well, unless it ends by itself."""
+        world, backup = held_elsewhere(make(retain=LONG), tmp_path, until=until)
+        bring(backup).perform(world, WANT)
+
+        made_of = {"manifest.json", "dump.zst", "globals.json.zst", "fingerprint.json.zst"}
+        assert (set() if until else made_of) == held_by_store(world, s3_server, backup)
+        assert [True] == [bool(copy.held) for copy in catalogue(world).copies]
+
+    def test_a_hold_that_the_store_of_a_later_copy_refuses(self, make: Make, tmp_path: Path, proxy: FaultProxy) -> None:
+        """It holds for us, and says what is missing."""
+        world, backup = held_elsewhere(make(retain=LONG), tmp_path)
+        proxy.on("PUT", "legal-hold", DENIED, times=-1)
+        said = bring(backup).perform(world, WANT)
+
+        assert "primary does not keep it by itself" in said
+        assert "s3:PutObjectLegalHold" in said
+        assert [True] == [bool(copy.held) for copy in catalogue(world).copies]
+
+    def test_a_hold_of_which_only_half_arrived(self, make: Make, tmp_path: Path, proxy: FaultProxy, s3_server: S3Server) -> None:
+        """The store's own comes first: as long as the record is not there, the next turn does both again."""
+        world, backup = held_elsewhere(make(retain=LONG), tmp_path)
+        proxy.on("PUT", "hold.json", DENIED, times=-1)
+        with pytest.raises(Refused):
+            bring(backup).perform(world, WANT)
+
+        assert "manifest.json" in held_by_store(world, s3_server, backup)
+        assert "spread_hold" in {step.action.kind for step in survey(world, BOTH, DUTIES).plan.steps}
+
     def test_debris_that_is_locked(self, make: Make) -> None:
         """Its writer is seen to be gone at once; sweeping it is put off, and its slot is free."""
         world = make(retain=LONG)
@@ -260,6 +295,23 @@ def take_two(world: World) -> tuple[str, str]:
 
 def hold(backup: str, *, until: datetime | None = None) -> HoldBackup:
     return HoldBackup(database="hotel", backup=backup, targets=("primary",), who="ana", why="legal 7", until=until)
+
+
+def held_elsewhere(world: World, folder: Path, *, until: timedelta | None = None) -> tuple[World, str]:
+    """A backup that was on another target when it was held, and was copied to the bucket later."""
+    offsite = LocalTarget("offsite", folder / "offsite", clock=world.clock)
+    both = structs.replace(
+        world, targets={**world.targets, "offsite": offsite}, domains={**world.domains, "offsite": "place:offsite"}
+    )
+    backup = take_backup(both, "offsite")
+    end = world.clock.now() + until if until else None
+    HoldBackup(database="hotel", backup=backup, targets=("offsite",), who="ana", why="legal 7", until=end).perform(both, BOTH)
+    CopyBackup(database="hotel", backup=backup, origin="offsite", target="primary").perform(both, BOTH)
+    return both, backup
+
+
+def bring(backup: str) -> SpreadHold:
+    return SpreadHold(database="hotel", backup=backup, origin="offsite", targets=("primary",))
 
 
 def release(backup: str) -> ReleaseBackup:

@@ -1,8 +1,7 @@
 """Holds, freezes, pins, deletion by name and back, adoption: what stays, and what a person may let go."""
 
-from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from secrets import token_bytes
 
@@ -35,10 +34,11 @@ from reconciler.planning.plan import Consent, Plan, Shown, Step
 from reconciler.planning.planner import plan
 from reconciler.turn import turn
 from reconciler.world.facts import Backup, Identity, Observation
-from reconciler.world.ports import ABSENT, Stored, Target, World
-from reconciler.world.through import Through
+from reconciler.world.ports import ABSENT, World
 from tests.backups.faking import (
     ROWS,
+    Interrupted,
+    Lossy,
     MovedClock,
     VersionedTarget,
     bury,
@@ -314,36 +314,6 @@ class TestByName:
 
         with pytest.raises(Refused, match="nothing to bring back"):
             plan_undelete(the(world, backup), look(world))
-
-
-class Interrupted(Through):
-    """Somebody else acts just before the first write."""
-
-    def __init__(self, target: Target, act: Callable[[], object]) -> None:
-        super().__init__(target)
-        self._acts = [act]
-
-    def write(
-        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
-    ) -> Stored:
-        while self._acts:
-            self._acts.pop()()
-        return super().write(key, chunks, expect=expect, keep_until=keep_until)
-
-
-class Lossy(Through):
-    """Writes, and says that somebody was first, as a store does whose answer was lost and whose client asked again."""
-
-    lost = False
-
-    def write(
-        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
-    ) -> Stored:
-        stored = super().write(key, chunks, expect=expect, keep_until=keep_until)
-        if not self.lost:
-            self.lost = True
-            raise Conflict(f"{self.name}: {key} was changed meanwhile")
-        return stored
 
 
 class TestFreezes:

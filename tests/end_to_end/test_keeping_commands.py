@@ -2,6 +2,8 @@
 
 import shlex
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -163,18 +165,77 @@ def test_what_is_unknown_is_not_undone(stand: Stand) -> None:
     newest = stand.backups()[0]["id"]
     stand.run("backups", "delete", newest)
     stand.rewrite("targets: [primary, disk]", "targets: [disk, primary]")
-    key = stand.policy.read_text()
-    stand.rewrite(f"{{file: {stand.box}/s3_secret_access_key}}", "{file: ./wrong}")
-    (stand.folder / "wrong").write_text("0" * 40)
-    half = stand.run("backups", "undelete", newest, expect=1)
-    held = stand.run("backups", "hold", newest, "--why", "court", expect=1)
-    stand.policy.write_text(key)
+    with _without_the_bucket(stand):
+        half = stand.run("backups", "undelete", newest, expect=1)
+        held = stand.run("backups", "hold", newest, "--why", "court", expect=1)
     stand.run("backups", "undelete", newest)
 
     assert "is back" in half.stdout
     assert "primary unknown" in half.stderr
-    assert "primary unknown" in held.stderr
+    assert "primary unknown: what lies there is held by the first `reconcile apply` that sees it" in held.stderr
     assert {"whole"} == {copy["state"] for one in stand.backups() for copy in one["copies"]}
+
+
+@contextmanager
+def _without_the_bucket(stand: Stand) -> Iterator[None]:
+    """Its key is wrong meanwhile."""
+    whole = stand.policy.read_text()
+    stand.rewrite(f"{{file: {stand.box}/s3_secret_access_key}}", "{file: ./wrong}")
+    (stand.folder / "wrong").write_text("0" * 40)
+    yield
+    stand.policy.write_text(whole)
+
+
+def _held(stand: Stand, backup: str) -> dict[str, bool]:
+    """Whether it is, by target."""
+    (found,) = [one for one in stand.backups() if one["id"] == backup]
+    return {copy["target"]: "legal 7" in copy["held"] for copy in found["copies"]}
+
+
+def test_a_hold_travels_with_copies(stand: Stand) -> None:
+    """It is there with the copy, and outlives the target on which it was put; once it is released, retention has its way."""
+    *_, oldest = _taken(stand, 4)
+    for manifest in (stand.folder / "disk").rglob("manifest.json"):
+        # As a schedule makes them.
+        manifest.write_text(manifest.read_text().replace('"manual"', '"scheduled"'))
+    stand.run("backups", "hold", oldest, "--why", "legal 7")
+    stand.rewrite("disk: {type: local, path: ./disk}", "disk: {type: local, path: ./disk}\n  nas: {type: local, path: ./nas}")
+    stand.rewrite("targets: [disk]", "targets: [disk, nas]")
+    stand.run("apply", "--yes")
+    held = _held(stand, oldest)
+    settled = stand.run("plan", "--detailed-exitcode")
+    stand.rewrite("targets: [disk, nas]", "targets: [nas]")
+    kept = stand.run("plan")
+    stand.run("backups", "release", oldest)
+    released = stand.run("plan")
+
+    assert held == {"disk": True, "nas": True}
+    assert "nothing to do" in settled.stdout
+    assert "prune" not in kept.stdout
+    assert "prune 1 backup" in released.stdout
+
+
+def test_a_hold_and_a_target_that_was_out_of_sight(stand: Stand) -> None:
+    """What was held meanwhile is held there too, and what was released comes back from there: both are said, and shown."""
+    stand.rewrite("targets: [primary, disk]", "targets: [disk, primary]")
+    stand.run("apply", "--yes")
+    (backup,) = (one["id"] for one in stand.backups())
+    with _without_the_bucket(stand):
+        stand.run("backups", "hold", backup, "--why", "legal 7", expect=1)
+    planned = stand.run("plan")
+    stand.run("apply", "--yes")
+    held = _held(stand, backup)
+    with _without_the_bucket(stand):
+        half = stand.run("backups", "release", backup, expect=1)
+    stand.run("apply", "--yes")
+    again = _held(stand, backup)
+    stand.run("backups", "release", backup)
+    stand.run("apply", "--yes")
+
+    assert "+ hold 1 backup  disk → primary" in planned.stdout
+    assert held == again == {"disk": True, "primary": True}
+    assert "a hold that lies there comes back to every copy once it can be seen; say this again then" in half.stderr
+    assert _held(stand, backup) == {"disk": False, "primary": False}
 
 
 def test_without_a_lease_it_is_said_what_was_not_done(stand: Stand) -> None:

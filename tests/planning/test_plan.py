@@ -11,7 +11,7 @@ from reconciler.duties import DUTIES
 from reconciler.duties.branches import ProtectBranch, SweepBranch
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.dumps import TakeDump
-from reconciler.duties.holding import HoldBackup, ReleaseBackup
+from reconciler.duties.holding import HoldBackup, ReleaseBackup, SpreadHold
 from reconciler.duties.keeping import DeleteBackup, FreezeDeletions, LiftFreeze, RemovePin, UndeleteBackup
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, RemoveIntent, SweepDebris
 from reconciler.duties.pitr import NoteWindow, ShortenWindow, WidenWindow
@@ -65,6 +65,7 @@ ONE_OF_EACH: dict[str, Action] = {
     "freeze_deletions": FreezeDeletions(database="hotel", why="looking", who="ana", until=utc("2025-11-24 12:00")),
     "lift_freeze": LiftFreeze(database="hotel", who="ana", acknowledged=(BACKUP,)),
     "hold_backup": HoldBackup(database="hotel", backup=BACKUP, targets=("primary",), who="ana", why="legal 2024-118"),
+    "spread_hold": SpreadHold(database="hotel", backup=BACKUP, origin="primary", targets=("offsite", "vault")),
     "release_backup": ReleaseBackup(database="hotel", backup=BACKUP, targets=("primary",)),
     "delete_backup": DeleteBackup(database="hotel", backup=BACKUP, targets=("primary",), who="ana", grace_seconds=604800),
     "undelete_backup": UndeleteBackup(database="hotel", backup=BACKUP, targets=("primary",)),
