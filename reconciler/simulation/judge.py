@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from reconciler.apply import Applied
 from reconciler.planning.plan import Due, Duty, Plan
 from reconciler.policy.model import DatabasePolicy
 from reconciler.simulation.change import Change
@@ -53,6 +54,7 @@ class Judge:
             self._ledger.record_removal(store, key)
         else:
             self._ledger.tamper(key)
+            self._ledger.release(store, key)
 
     def _hold(self, change: Change) -> None:
         self._ledger.note(str(change))
@@ -106,12 +108,37 @@ class Judge:
             return folder.store.now() - folder.visible["intent.json"].stored.modified >= SILENT
         return said == "being_written" and states == {"debris"}
 
-    def after(self, turn: Turn, plan: Plan) -> None:
-        """Rule 1: an objective is met by what is whole in truth, and by nothing else."""
+    def after(self, turn: Turn, applied: Applied) -> None:
+        """What must be so once a turn is over, where the world is as it was seen last."""
         stores = [self._truth.stores[name] for name in turn.want.dumps.targets]
         as_seen = all(turn.reach.listed.get(store.name) == store.changes and not store.lag_seconds for store in stores)
         if not as_seen or not self._ledger.is_calm(turn):
             return
+        self._judge_objectives(turn, applied.after)
+        if all(outcome.result == "done" for outcome in applied.outcomes) and not applied.after.foreign:
+            self._judge_holds(turn, applied)
+
+    def _judge_holds(self, turn: Turn, applied: Applied) -> None:
+        """Rule 12: a hold that is seen on one target comes to every copy of its backup in the same turn."""
+        names, database, now = turn.want.dumps.targets, turn.want.name, turn.process.host.now()
+        tried = {outcome.action for outcome in applied.outcomes}
+        # What another reconciler copied meanwhile was not there yet.
+        coming = {
+            step.action.parameters["backup"]
+            for step in applied.after.steps
+            if step.action.kind == "spread_hold" and step.action.id not in tried
+        }
+        copies = [folder for name in names for folder in self._truth.folders(self._truth.stores[name], database).values()]
+        states = [(copy, self._truth.state(copy, database, now)) for copy in copies]
+        held = {copy.id for copy, state in states if "hold.json" in copy.visible and state != "foreign"}
+        for copy, state in states:
+            if copy.id in held and state == "whole":
+                self._ledger.held.add((copy.store.name, copy.id))
+                if "hold.json" not in copy.visible and copy.id not in coming:
+                    self._ledger.breaks("a_hold_comes_along", f"{copy.id} is held, and its copy on {copy.store.name} is not")
+
+    def _judge_objectives(self, turn: Turn, plan: Plan) -> None:
+        """Rule 1: an objective is met by what is whole in truth, and by nothing else."""
         now = turn.process.host.now()
         for condition in plan.conditions:
             if condition.status not in ("met", "at_risk") or condition.name == "verified":

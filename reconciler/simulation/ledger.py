@@ -49,6 +49,8 @@ class Ledger:
         """Since when each pin is there, by key, in seconds of the true time."""
         self.condemned: dict[str, float] = {}
         """The same of each backup's first tombstone by a reconciler."""
+        self.held: set[tuple[str, str]] = set()
+        """Copies, by store and id, of backups that people hold, since a turn has seen it; until they release them."""
         self.tampered: set[str] = set()
         """Backups of which people changed an object behind the reconcilers' backs."""
         self.repositories: dict[tuple[str, str], bytes] = {}
@@ -98,6 +100,13 @@ class Ledger:
         """People laid hands on it."""
         _, _, rest = key.partition("/backups/")
         self.tampered.add(rest.partition("/")[0])
+
+    def release(self, store: Store, key: str) -> None:
+        """People took it away: if it is a hold, that copy may go again."""
+        _, _, rest = key.partition("/backups/")
+        backup, _, name = rest.partition("/")
+        if name == "hold.json":
+            self.held.discard((store.name, backup))
 
     def record_removal(self, store: Store, key: str) -> None:
         """A tombstone that is taken back gives its backup back."""

@@ -209,10 +209,14 @@ def a_hold(stage: Stage) -> bool:
     folder = _some(stage)
     if folder is None:
         return False
+    key = _key(stage, folder, "hold.json")
     if "hold.json" in folder.visible:
-        folder.store.remove(_key(stage, folder, "hold.json"), None, by=None)
+        # Everywhere: a copy that was left with its own would bring it back to the others.
+        for store in stage.stores.values():
+            if store.current(key):
+                store.remove(key, None, by=None)
     elif folder.manifest is not None:
-        folder.store.put(_key(stage, folder, "hold.json"), b'{"reason": "legal"}', expect=None, by=None)
+        folder.store.put(key, b'{"reason": "legal"}', expect=None, by=None)
     return True
 
 

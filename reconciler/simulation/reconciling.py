@@ -88,7 +88,7 @@ class Reconciler:
         return Consent(allow_destructive=digest)
 
     def _judge(self, mind: Turn, applied: Applied) -> None:
-        self.stage.judge.after(mind, applied.after)
+        self.stage.judge.after(mind, applied)
         for outcome in applied.outcomes:
             self.stage.ledger.note(f"{self.host.name} {outcome.result}: {outcome.does}: {outcome.says}")
             if "unforeseen" in outcome.says:

@@ -177,6 +177,23 @@ def nothing_goes_meanwhile(change: Change) -> Iterator[str]:
                 yield f"{change}: {folder.id} on {name} is dated in the future"
 
 
+def what_is_held_stays(change: Change) -> Iterator[str]:
+    """Rule 12: a hold has come to every copy: none goes before people release it, whichever targets the policy names by then."""
+    held = (change.store.name, change.backup) in change.ledger.held
+    if held and change.destroys and not change.is_own_draft and change.is_calm and change.in_time:
+        yield f"{change}: people hold it, and nobody released it"
+
+
+def holds_are_passed_on(change: Change) -> Iterator[str]:
+    """Rule 12: only people hold a backup; what they said is brought to its other copies as it is, and to nothing else."""
+    if change.verb != "write" or change.name != "hold.json" or not change.backup:
+        return
+    if not change.is_written_elsewhere:
+        yield f"{change}: nobody said so"
+    if change.is_calm and change.in_time and "manifest.json" not in change.folder.visible:
+        yield f"{change}: there is no backup"
+
+
 def nothing_goes_under_a_reader(change: Change) -> Iterator[str]:
     """Rule 12: whoever pinned a backup before its tombstone was there reads it to the end."""
     condemned = change.ledger.condemned.get(change.backup)
@@ -433,6 +450,8 @@ RULES: tuple[Rule, ...] = (
     clocks_agree,
     under_the_lease,
     nothing_goes_meanwhile,
+    what_is_held_stays,
+    holds_are_passed_on,
     nothing_goes_under_a_reader,
     nothing_of_another_source,
     only_what_stays_is_copied,

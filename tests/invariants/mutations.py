@@ -17,7 +17,7 @@ from reconciler.backups.manifest import Manifest, encode
 from reconciler.backups.pipeline import read_checked
 from reconciler.backups.signing import Signed, check_signature
 from reconciler.backups.writer import Draft
-from reconciler.duties import DUTIES, branches, copies, dumps, keeping, leftovers, pitr, retention, snapshots
+from reconciler.duties import DUTIES, branches, copies, dumps, holding, keeping, leftovers, pitr, retention, snapshots
 from reconciler.duties.branches import SweepBranch
 from reconciler.duties.leftovers import FinishDeletion, SweepDebris
 from reconciler.duties.pitr import ShortenWindow
@@ -108,6 +108,11 @@ def a_freeze_is_overlooked(patch: pytest.MonkeyPatch) -> None:
     """Rule 13: neither the plan heeds it, nor who deletes at the last moment."""
     patch.setattr(guard, "_frozen", lambda have, *_: iter(()))
     patch.setattr(apply, "refuse_frozen", lambda home, database, now: None)
+
+
+def a_hold_does_not_travel(patch: pytest.MonkeyPatch) -> None:
+    """Rule 12: it stays on the target on which it was put."""
+    patch.setattr(holding, "_is_there", lambda copy: False)
 
 
 def what_alarms_stops_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -428,6 +433,7 @@ MUTATIONS: Mapping[str, Patch] = {
         old_looks_are_good_enough,
         wrong_clocks_are_trusted,
         a_freeze_is_overlooked,
+        a_hold_does_not_travel,
         what_alarms_stops_nothing,
         lost_rows_alarm_nobody,
         failures_alarm_nobody,
