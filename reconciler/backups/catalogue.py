@@ -200,7 +200,9 @@ class Reader:
 
     def _marked(self, copies: Sequence[Copy], seen: Mapping[str, Seen]) -> tuple[Copy, ...]:
         """With the marks of the newest few alone: those of ten thousand backups would fill the memory."""
-        with_marks = (copy for copy in copies if copy.state == "whole" and (gist := seen[copy.id].gist) and gist.has_marks)
+        # Partial ones are compared with nothing, and must not take the places of those that are.
+        whole = (copy for copy in copies if copy.state == "whole" and not copy.partial)
+        with_marks = (copy for copy in whole if (gist := seen[copy.id].gist) and gist.has_marks)
         marks = {copy.id: self._marks(seen[copy.id].held) for copy in islice(with_marks, MARKED)}
         return tuple(msgspec.structs.replace(copy, marks=marks[copy.id]) if copy.id in marks else copy for copy in copies)
 

@@ -22,7 +22,19 @@ from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.telling import Telling
 from reconciler.world.clock import token
 from reconciler.world.events import Event, Tell
-from reconciler.world.facts import Catalogue, DumpFacts, Globals, Identity, Owner, Role, SourceFacts, State, Tombstone
+from reconciler.world.facts import (
+    WHOLE,
+    Catalogue,
+    DumpFacts,
+    Filters,
+    Globals,
+    Identity,
+    Owner,
+    Role,
+    SourceFacts,
+    State,
+    Tombstone,
+)
 from reconciler.world.fingerprint import Fingerprint, TableMark
 from reconciler.world.pool import InlinePool
 from reconciler.world.ports import (
@@ -337,10 +349,17 @@ def make_world(
     )
 
 
-def take(world: World, target: str = "primary", *, repository: str | None = None, slot: datetime | None = None) -> str:
+def take(
+    world: World,
+    target: str = "primary",
+    *,
+    repository: str | None = None,
+    slot: datetime | None = None,
+    filters: Filters = WHOLE,
+) -> str:
     """A whole backup, taken now; its id."""
     before = set(states(world, target))
-    action = TakeDump(database="hotel", target=target, slot=slot, repository=repository, identity=HOTEL)
+    action = TakeDump(database="hotel", target=target, slot=slot, repository=repository, identity=HOTEL, filters=filters)
     action.perform(world, policy(targets=tuple(world.targets)))
     (backup,) = set(states(world, target)) - before
     return backup

@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.apply import apply
 from reconciler.backups import layout
+from reconciler.backups.catalogue import MARKED
 from reconciler.backups.claim import Watch
 from reconciler.backups.keeping import Freeze, change_freeze, read_freeze
 from reconciler.backups.manifest import decode
@@ -33,7 +34,7 @@ from reconciler.observe import observe
 from reconciler.planning.plan import Consent, Plan, Shown, Step
 from reconciler.planning.planner import plan
 from reconciler.turn import turn
-from reconciler.world.facts import Backup, Identity, Observation
+from reconciler.world.facts import Backup, Filters, Identity, Observation
 from reconciler.world.ports import ABSENT, World
 from tests.backups.faking import (
     ROWS,
@@ -375,6 +376,17 @@ class TestFreezes:
         assert "and had 8000" in frozen
         assert {"whole"} == kept
         assert "" == catalogue(world).frozen
+
+    def test_partial_dumps_in_between_do_not_hide_what_was_lost(self, world: World, clock: MovedClock) -> None:
+        """However many there are: the last whole one before them still tells what was there."""
+        several(world, clock, 1)
+        for _ in range(MARKED):
+            take(world, repository=repository_of(world), filters=Filters(exclude=("public.log",)))
+            clock.move(HOUR)
+        world.provider.source().rows = ROWS[:3]  # type: ignore[attr-defined]  # the fake's, a thousand rows each
+        several(world, clock, 1)
+
+        assert "freeze_deletions" in {step.action.kind for step in planned(world).steps}
 
     def freeze(self, world: World, why: str = "audit", until: timedelta | None = None) -> str:
         end = world.clock.now() + until if until is not None else None
