@@ -33,7 +33,7 @@ _CURES: Final = {
     "ContainerBeingDeleted": "make the container again, once it is gone",
     "ContainerNotFound": "make the container, or correct `container`",
     "InsufficientAccountPermissions": "correct `account_key`: it may not do this",
-    "InvalidAuthenticationInfo": "correct the credentials: Azure does not understand them",
+    "InvalidAuthenticationInfo": "correct or renew the credentials: Azure does not take them",
     "LeaseIdMissing": "break the lease that somebody holds on this blob",
     "InvalidResourceName": "correct `container`: Azure takes no such name",
     "KeyBasedAuthenticationNotPermitted": "the account takes no keys: remove `account_key`, and give an identity the role",

@@ -151,7 +151,7 @@ def _usual(fault: Fault, doing: Doing) -> ReconcilerError:
         cure = "wait: the store is busy or has a fault of its own"
         return Unreachable(said, cure=cure, retry_after=fault.retry_after)
     if fault.status == 401:
-        return Refused(said, cure="correct the credentials: the store does not take them")
+        return Refused(said, cure="correct or renew the credentials: the store does not take them")
     if fault.status == 403:
         return Refused(said, cure=f"give {doing.right}")
     return Refused(f"{said} ({fault.message[:200] or 'no reason given'})", cure="see what the store's documentation says of it")

@@ -31,7 +31,7 @@ from reconciler.world.clock import SystemClock, token
 from reconciler.world.pool import ThreadPool
 from reconciler.world.process import SystemProcess
 from tests.end_to_end.conftest import Stand
-from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, Redate, Stall
+from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, FromThenOn, Redate, Stall
 
 FOR_EVER = 10_000
 BUSY = Answer(status=503, headers=("Retry-After: 3600",))
@@ -272,6 +272,34 @@ class TestStore:
             name: sum(name in one["targets"] for one in stand.backups()) for name in ("disk", "primary")
         }
         assert_heals(stand, older)
+
+    @pytest.mark.parametrize(
+        ("status", "code", "cure"),
+        [
+            (400, "ExpiredToken", "get new credentials: these have expired"),
+            (403, "InvalidAccessKeyId", "correct `access_key_id`: the store does not know it"),
+            (403, "RequestTimeTooSkewed", "set this machine's clock (NTP): the store's differs too much"),
+        ],
+    )
+    def test_credentials_that_end_half_way(
+        self, stand: Stand, large: str, store: FaultProxy, *, status: int, code: str, cure: str
+    ) -> None:
+        """The dump fails, says what would help, and counts for nothing; its parts go with the next turn, which does the slot."""
+        stand.rewrite("targets: [primary, disk]", "targets: [primary]")
+        refusal = Answer(status=status, body=f"<Error><Code>{code}</Code></Error>".encode())
+        store.on("PUT", r"partNumber=3\b", FromThenOn(answer=refusal))
+        ran = stand.run("apply", "--yes", expect=1, SOURCE_URL=large)
+
+        (failed,) = [line for line in ran.stdout.splitlines() if "✗ take dump" in line]
+        assert failed.endswith(f"/dump.zst: {status} {code}; {cure}")
+        store.forget()
+        assert_nothing_new(stand, [], SOURCE_URL=large)
+        assert any("dump.zst" in key for key in stand.leftovers())
+        stand.run("apply", "--yes", SOURCE_URL=large)
+        (one,) = stand.json("backups", "list", SOURCE_URL=large)["backups"]
+        assert ("whole", ["primary"]) == (one["state"], one["targets"])
+        assert one["slot"] is not None
+        assert [] == stand.leftovers()
 
     def test_a_missing_bucket(self, stand: Stand) -> None:
         """Nothing is begun while one target is unknown; the bucket is named."""

@@ -64,7 +64,13 @@ class Redate(msgspec.Struct, frozen=True, kw_only=True):
     by: timedelta
 
 
-Fault = Cut | Stall | Drop | Answer | Instead | Redate
+class FromThenOn(msgspec.Struct, frozen=True, kw_only=True):
+    """This is the answer to the request, and to whatever is asked after it. HTTP only."""
+
+    answer: Answer
+
+
+Fault = Cut | Stall | Drop | Answer | Instead | Redate | FromThenOn
 
 
 class _Rule:
@@ -97,6 +103,7 @@ class FaultProxy:
         self._serve = self._serve_http if http else self._serve_tcp
         self._lock = Lock()
         self._rules: list[_Rule] = []
+        self._for_all: Answer | None = None
         self._for_connections: deque[Cut | Stall] = deque()
         self._sockets: set[socket.socket] = set()
         self._doomed: set[socket.socket] = set()
@@ -121,6 +128,7 @@ class FaultProxy:
         """Strike no more: all rules are gone."""
         with self._lock:
             self._rules.clear()
+            self._for_all = None
             self._for_connections.clear()
 
     def next_connection(self, fault: Cut | Stall, *, times: int = 1) -> None:
@@ -251,7 +259,10 @@ class FaultProxy:
     def _fault_for(self, method: str, path: str) -> Fault | None:
         with self._lock:
             self.seen.append((method, path))
-            return next((rule.fault for rule in self._rules if rule.takes(method, path)), None)
+            fault = self._for_all or next((rule.fault for rule in self._rules if rule.takes(method, path)), None)
+            if isinstance(fault, FromThenOn):
+                self._for_all = fault = fault.answer
+            return fault
 
     def _answer(self, method: str, from_server: BinaryIO, client: socket.socket, fault: Fault | None) -> None:
         head = _head(from_server)

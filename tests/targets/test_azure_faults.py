@@ -14,7 +14,7 @@ from reconciler.targets.conditions import honours_conditions
 from reconciler.targets.retrying import Retrying
 from reconciler.world.ports import ABSENT, Upload
 from tests.faults.clock import MovedClock
-from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy
+from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, FromThenOn
 from tests.servers.azure import AzureServer
 
 DUMP = "hotel/backups/x/dump.zst"
@@ -126,6 +126,24 @@ class TestWriting:
             target.write(DUMP, stream(30))
         assert () == behind.list("").items
         assert () == behind.unfinished("")
+
+    @pytest.mark.parametrize(
+        ("status", "code"), [(403, "AuthenticationFailed"), (401, "InvalidAuthenticationInfo")], ids=["signature", "token"]
+    )
+    def test_credentials_that_end_half_way(
+        self, target: AzureTarget, behind: AzureTarget, proxy: FaultProxy, *, status: int, code: str
+    ) -> None:
+        """At once, with what would help; the blocks that had arrived are found by whoever has new ones."""
+        refusal = Answer(status=status, headers=(f"x-ms-error-code: {code}",))
+        proxy.on("PUT", r"comp=block&", FromThenOn(answer=refusal), nth=3)
+
+        with pytest.raises(Refused, match=f"cannot write azure://.*: {status} {code}") as caught:
+            target.write(DUMP, stream(60))
+        assert "renew" in caught.value.cure
+        (upload,) = behind.unfinished("hotel/")
+        behind.abort(upload)
+        assert () == behind.unfinished("")
+        assert () == behind.list("").items
 
     def test_blocks_that_could_not_be_freed(self, target: AzureTarget, behind: AzureTarget, proxy: FaultProxy) -> None:
         """They stay among the unfinished, as after a death, and can be aborted later."""

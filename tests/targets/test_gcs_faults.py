@@ -14,7 +14,7 @@ from reconciler.targets.retrying import Retrying
 from reconciler.world.facts import LifecycleRule
 from reconciler.world.ports import ABSENT
 from tests.faults.clock import MovedClock
-from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, Instead
+from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, FromThenOn, Instead
 from tests.servers.gcs import StrictGcs
 
 DUMP = "hotel/backups/x/dump.zst"
@@ -121,6 +121,15 @@ class TestWriting:
             target.write(DUMP, stream(4))
         assert {} == there(strict_gcs)
         assert {} == strict_gcs.sessions
+
+    def test_credentials_that_end_half_way(self, target: GcsTarget, strict_gcs: StrictGcs, proxy: FaultProxy) -> None:
+        """At once, with what would help; no object comes of it."""
+        proxy.on("PUT", "upload_id", FromThenOn(answer=Answer(status=401)), nth=2)
+
+        with pytest.raises(Refused, match=r"gcs: cannot write gs://.*: 401") as caught:
+            target.write(DUMP, stream(4))
+        assert "renew" in caught.value.cure
+        assert {} == there(strict_gcs)
 
     def test_what_arrives_damaged(self, target: GcsTarget, strict_gcs: StrictGcs, proxy: FaultProxy) -> None:
         """A store that says it has other bytes than were sent is not believed, and they are removed."""
