@@ -174,13 +174,16 @@ def catalogue(
     frozen: str = "",
     strays: Sequence[str] = (),
     changes: Sequence[Change] = (),
+    came: datetime | None = None,
 ) -> Known[Catalogue]:
-    """What a target was seen to hold. `begun` False: it has no repository.json."""
+    """What a target was seen to hold. `begun` False: it has no repository.json. `came`: when tombstones did; None: as said."""
     ordered = tuple(sorted(copies, key=lambda item: (item.instant, item.id), reverse=True))
+    stones = tuple(tombstones)
     seen = Catalogue(
         repository=(whose or repository()) if begun else None,
         copies=ordered,
-        tombstones=tuple(tombstones),
+        tombstones=stones,
+        came={stone.id: came or stone.at for stone in stones},
         store_time=at + skew,
         strays=tuple(strays),
         frozen=frozen,

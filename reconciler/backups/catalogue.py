@@ -17,8 +17,9 @@ from reconciler.backups.gists import Gist, Gists, gist_of
 from reconciler.backups.keeping import NO_FREEZE, NO_HOLD, Hold, hold_at, read_freeze
 from reconciler.backups.layout import Held
 from reconciler.backups.manifest import Manifest, NewerFormat, check_inside, decode
-from reconciler.backups.records import read_repository, read_whole, tombstone_of
+from reconciler.backups.records import read_repository, read_whole
 from reconciler.backups.signing import check_signature
+from reconciler.backups.tombstones import arrival, as_met, tombstone_of
 from reconciler.errors import Absent, Corrupt, ReconcilerError
 from reconciler.world.facts import Catalogue, Copy, LifecycleRule, Pin, Repository, State, Tombstone
 from reconciler.world.fingerprint import Summary
@@ -47,7 +48,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     intent: ClaimRecord | None = None
     writer_gone: bool | None = None
     tombstones: tuple[Tombstone, ...] = ()
+    """Those that can be believed."""
     torn_tombstone: str = ""
+    """Why one can't be."""
     hold: Hold = NO_HOLD
 
 
@@ -79,6 +82,11 @@ class Reader:
             repository=repository,
             copies=self._marked(sorted(copies, key=lambda copy: (copy.instant, copy.id), reverse=True), seen),
             tombstones=tuple(stone for held in order.backups for stone in seen[held.id].tombstones),
+            came={
+                held.id: arrival(held.tombstones)
+                for held in order.backups
+                if held.tombstones and not self._signatures.public_keys
+            },
             store_time=listing.store_time,
             strays=order.strays,
             pins=tuple(pin for pin in map(self._pin, order.pins) if pin is not None),
@@ -187,11 +195,12 @@ class Reader:
     def _with_tombstones(self, seen: Seen) -> Seen:
         if not seen.held.tombstones:
             return seen
-        stones, torn = [], ""
+        stones, torn, arrived = [], "", arrival(seen.held.tombstones)
         for stored in seen.held.tombstones:
             try:
-                read_as = partial(tombstone_of, what=f"{self._target.name}: {stored.key}", backup=seen.held.id)
-                stones.append(self._remembered(stored, read_as)[0])
+                what = f"{self._target.name}: {stored.key}"
+                read_as = partial(tombstone_of, what=what, backup=seen.held.id, signatures=self._signatures)
+                stones.append(as_met(self._remembered(stored, read_as)[0], arrived, self._signatures))
             except Corrupt as error:
                 torn = error.what
             except Absent:
@@ -243,7 +252,7 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
         state=state,
         why=why,
         slot=slots[0] if slots else None,
-        due=max((stone.due for stone in seen.tombstones), default=None),
+        due=None if seen.torn_tombstone else max((stone.due for stone in seen.tombstones), default=None),
         has_tombstone=bool(seen.held.tombstones),
         writer=_WRITER[seen.writer_gone] if layout.INTENT in objects else "none",
         held=held,

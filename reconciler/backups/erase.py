@@ -8,11 +8,10 @@ import msgspec
 
 from reconciler.backups import layout
 from reconciler.backups.keeping import read_hold
-from reconciler.backups.manifest import encode
-from reconciler.backups.records import read_tombstone
+from reconciler.backups.tombstones import arrival, read_tombstone, write_tombstone
 from reconciler.errors import Conflict, Locked, Refused
 from reconciler.world.facts import Tombstone
-from reconciler.world.ports import ABSENT, Stored, Target
+from reconciler.world.ports import Signatures, Stored, Target
 
 LOOK_AGAIN = timedelta(days=1)
 """How soon a deletion is tried again that a legal hold stopped, which has no end of its own."""
@@ -61,20 +60,25 @@ def erase_tombstones(target: Target, database: str, backup: str) -> None:
     _remove(target, _tombstones(target, layout.backup_root(database, backup)), hide_locked=True)
 
 
-def put_off(target: Target, database: str, stone: Tombstone, locked: Locked, now: datetime) -> datetime:
+def put_off(
+    target: Target, database: str, stone: Tombstone, locked: Locked, *, now: datetime, signatures: Signatures
+) -> datetime:
     """Let the deletion be due when the lock ends, and say when that is: until then nothing is tried, and it can come back.
 
-    `stone`: what the deletion rests on, which a listing may not show yet. The later one is there before the earlier ones go.
+    `stone`: what the deletion rests on, which a listing may not show yet. The later one is there before the earlier ones go; the
+    first stays, since only the store can say when the deletion was decided.
     """
     # A tombstone's name tells seconds, and one too early would be refused again.
     until = (locked.until or now + LOOK_AGAIN).replace(microsecond=0) + timedelta(seconds=1)
     found = _tombstones(target, layout.backup_root(database, stone.id))
-    listed = [read_tombstone(target, item.key, backup=stone.id) for item in found if item.latest and not item.marker]
+    shown = [item for item in found if item.latest and not item.marker]
+    listed = [read_tombstone(target, item.key, backup=stone.id, signatures=signatures) for item in shown]
     latest = msgspec.structs.replace(max([stone, *listed], key=lambda one: one.due), due=until)
-    key = layout.tombstone_key(database, stone.id, until)
     with suppress(Conflict):
-        target.write(key, [encode(latest)], expect=ABSENT)
-    _remove(target, (item for item in found if item.key != key), hide_locked=True)
+        write_tombstone(target, database, latest, signatures)
+    first = arrival(shown) if shown else None
+    stays = {layout.tombstone_key(database, stone.id, until), *(item.key for item in shown if item.modified == first)}
+    _remove(target, (item for item in found if item.key not in stays), hide_locked=True)
     return until
 
 

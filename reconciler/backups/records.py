@@ -1,8 +1,8 @@
-"""The small records beside the manifests: repository, tombstone; and reading any small object whole."""
+"""The record of whose catalogue this is; and reading any small object whole."""
 
 from reconciler.backups.manifest import LARGEST, decode_record
 from reconciler.errors import Corrupt
-from reconciler.world.facts import Repository, Tombstone
+from reconciler.world.facts import Repository
 from reconciler.world.ports import Stored, Target
 
 
@@ -26,16 +26,3 @@ def read_repository(target: Target, key: str) -> Repository:
     except Corrupt as torn:
         cure = "copy it from another target of this database, or remove it: manifests tell whose they are, and it is written anew"
         raise Corrupt(torn.what, cure=cure) from torn
-
-
-def read_tombstone(target: Target, key: str, *, backup: str) -> Tombstone:
-    """Raises Corrupt for one that is torn, or that speaks of another backup: nothing is deleted by it."""
-    return tombstone_of(read_whole(target, key)[0], f"{target.name}: {key}", backup=backup)
-
-
-def tombstone_of(text: bytes, what: str, *, backup: str) -> Tombstone:
-    """The same, of what was read already."""
-    found = decode_record(text, Tombstone, what)
-    if found.id != backup:
-        raise Corrupt(f"{what} speaks of {found.id}")
-    return found

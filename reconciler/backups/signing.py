@@ -1,4 +1,4 @@
-"""manifest.sig: who vouches for a manifest. Ed25519 over the manifest's bytes, just as they lie there."""
+"""Who vouches for a manifest (manifest.sig, over its bytes just as they lie there), and for a tombstone. Ed25519."""
 
 from base64 import b64decode, b64encode
 from functools import lru_cache
@@ -22,7 +22,7 @@ SMALL_BYTES = 1 << 14
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in the file."""
+    """As it is written down."""
 
     format: Literal[1]
     algorithm: Literal["ed25519"]
@@ -51,14 +51,15 @@ def new_pair() -> tuple[str, str]:
 
 
 def signing_key(signatures: Signatures) -> Revealed | None:
-    """What new backups are signed with; None where nobody asks for it. To be asked for before any work is done.
+    """What new backups and tombstones are signed with; None where nobody asks for it. To be asked for before any work is done.
 
-    Raises Refused where a backup taken now would be trusted by nobody.
+    Raises Refused where one that is written now would be trusted by nobody.
     """
     key = signatures.signing_key()
     if key is None:
         if signatures.public_keys:
-            raise Refused("a backup must be signed by a key that the policy pins, and it names no signing key", cure=CURE)
+            what = "backups and tombstones must be signed by a key that the policy pins, and it names no signing key"
+            raise Refused(what, cure=CURE)
         return None
     public = _public(_private(key))
     if public not in signatures.public_keys:
@@ -71,9 +72,14 @@ def signing_key(signatures: Signatures) -> Revealed | None:
 
 def sign(manifest: bytes, key: Revealed) -> bytes:
     """The file's content. Raises Refused for what is no private key."""
+    return encode(signature_of(manifest, key))
+
+
+def signature_of(content: bytes, key: Revealed) -> Signature:
+    """Of any bytes. Raises Refused for what is no private key."""
     private = _private(key)
-    signature = b64encode(private.sign(manifest)).decode()
-    return encode(Signature(format=1, algorithm="ed25519", public_key=_public(private), signature=signature))
+    signature = b64encode(private.sign(content)).decode()
+    return Signature(format=1, algorithm="ed25519", public_key=_public(private), signature=signature)
 
 
 def check_signature(manifest: bytes, signature: bytes | None, signatures: Signatures, what: str) -> None:
@@ -82,27 +88,35 @@ def check_signature(manifest: bytes, signature: bytes | None, signatures: Signat
         return
     if signature is None:
         raise Corrupt(f"{what} is not signed", cure="if it was taken before keys were pinned, `reconcile backups sign` it")
-    found = decode_record(signature, Signature, f"the signature of {what}")
+    check(manifest, decode_record(signature, Signature, f"the signature of {what}"), signatures, what)
+
+
+def check(content: bytes, found: Signature | None, signatures: Signatures, what: str) -> None:
+    """The same of any bytes that have a signature within reach. Raises Corrupt."""
+    if not signatures.public_keys:
+        return
+    if found is None:
+        raise Corrupt(f"{what} is not signed")
     if found.public_key not in signatures.public_keys:
         raise Corrupt(f"{what} is signed by {found.public_key}, a key that the policy does not pin")
-    if not _holds(manifest, found):
+    if not _holds(content, found):
         raise Corrupt(f"{what} is not what was signed")
 
 
-def _holds(manifest: bytes, found: Signature) -> bool:
+def _holds(content: bytes, found: Signature) -> bool:
     # What is remembered stays in memory with its bytes.
-    is_small = len(manifest) + len(found.signature) <= SMALL_BYTES
-    return (_verified if is_small else _verified.__wrapped__)(manifest, found)
+    is_small = len(content) + len(found.signature) <= SMALL_BYTES
+    return (_verified if is_small else _verified.__wrapped__)(content, found)
 
 
 @lru_cache(maxsize=1024)
-def _verified(manifest: bytes, found: Signature) -> bool:
+def _verified(content: bytes, found: Signature) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
         public = Ed25519PublicKey.from_public_bytes(b64decode(found.public_key.removeprefix(PREFIX), validate=True))
-        public.verify(b64decode(found.signature, validate=True), manifest)
+        public.verify(b64decode(found.signature, validate=True), content)
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -14,7 +14,7 @@ from reconciler.backups.pipeline import Packing
 from reconciler.backups.signing import signing_key
 from reconciler.backups.writer import Order, drafting, ensure_repository, write_dump
 from reconciler.errors import Finding, Refused, Unreachable
-from reconciler.planning.guard import SKEW
+from reconciler.planning.allowance import SKEW
 from reconciler.planning.identity import repository_id
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.text import age, counted, instant, size

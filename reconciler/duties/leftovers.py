@@ -9,7 +9,7 @@ from reconciler.backups.claim import ClaimRecord, describe, read_claim
 from reconciler.backups.erase import erase, erase_object, erase_tombstones, put_off
 from reconciler.backups.manifest import encode
 from reconciler.backups.pins import give_way_to_readers
-from reconciler.backups.records import read_tombstone
+from reconciler.backups.tombstones import arrival, as_met, read_tombstone, write_tombstone
 from reconciler.duties.retention import FLOOR
 from reconciler.errors import Absent, Conflict, Finding, Locked, Refused
 from reconciler.planning.guard import IMPOSSIBLE_CURE
@@ -18,7 +18,7 @@ from reconciler.planning.proof import refuted, sound_on
 from reconciler.planning.text import age, counted, instant
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Catalogue, Copy, Observation, Tombstone
-from reconciler.world.ports import ABSENT, Target, World
+from reconciler.world.ports import Target, World
 
 REMEMBERED = timedelta(days=30)
 """How long a tombstone outlives what it buried: no late copy brings it back."""
@@ -44,11 +44,12 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
         ended = world.provider.source().end_sessions(self.backup)
         record = Tombstone(id=self.backup, at=now, due=now, reason="its writer died before the manifest", counts=False)
         with suppress(Conflict):
-            target.write(layout.tombstone_key(self.database, self.backup, now), [encode(record)], expect=ABSENT)
+            write_tombstone(target, self.database, record, world.signatures)
         try:
             count = erase(target, self.database, self.backup, now=now)
         except Locked as locked:
-            return f"{locked.what}; it is tried again {instant(put_off(target, self.database, record, locked, now))}"
+            until = put_off(target, self.database, record, locked, now=now, signatures=world.signatures)
+            return f"{locked.what}; it is tried again {instant(until)}"
         erase_tombstones(target, self.database, self.backup)
         return f"{self.backup} on {self.target}: {count} objects removed" + (f", {ended} sessions ended" if ended else "")
 
@@ -76,12 +77,17 @@ class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
     backup: str
     target: str
 
+    @property
+    def removes(self) -> str:
+        return self.backup
+
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """Rests on the tombstones themselves, read afresh."""
         target, now = world.targets[self.target], world.clock.now()
         root = layout.backup_root(self.database, self.backup)
-        keys = [item.key for item in target.list(root).items if layout.is_tombstone(item.key)]
-        stones = [read_tombstone(target, key, backup=self.backup) for key in keys]
+        found = [item for item in target.list(root).items if layout.is_tombstone(item.key)]
+        read = [read_tombstone(target, item.key, backup=self.backup, signatures=world.signatures) for item in found]
+        stones = [as_met(stone, arrival(found), world.signatures) for stone in read]
         latest = max(stones, key=lambda stone: stone.due, default=None)
         if latest is None or latest.due > now:
             raise Refused(f"{self.target}: {self.backup} may not be removed yet")
@@ -89,7 +95,7 @@ class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
         try:
             count = erase(target, self.database, self.backup, now=now)
         except Locked as locked:
-            until = put_off(target, self.database, latest, locked, now)
+            until = put_off(target, self.database, latest, locked, now=now, signatures=world.signatures)
             return f"{self.backup} on {self.target}: kept until {instant(until)}, for it is locked"
         if not any(stone.counts for stone in stones):
             erase_tombstones(target, self.database, self.backup)
@@ -264,6 +270,7 @@ _CURES = {
     "foreign": "it neither counts nor is touched",
     "impossible": IMPOSSIBLE_CURE,
 }
+_DENIED_CURE = "find out who wrote it; `reconcile backups undelete` takes the tombstone away"
 
 
 def _findings(target: str, copy: Copy) -> list[Finding]:
@@ -271,6 +278,9 @@ def _findings(target: str, copy: Copy) -> list[Finding]:
         severity = "error" if copy.state in ("damaged", "hidden", "impossible") else "warning"
         what = f"backup {copy.id} is {'an ' if copy.state == 'orphan' else ''}{copy.state}: {copy.why}"
         return [Finding(severity="error" if severity == "error" else "warning", where=target, what=what, cure=_CURES[copy.state])]
+    if copy.state == "deleted" and copy.due is None:
+        what = f"backup {copy.id} stays deleted, and is never removed by a tombstone that can't be believed: {copy.why}"
+        return [Finding(severity="error", where=target, what=what, cure=_DENIED_CURE)]
     if copy.state == "being_written":
         return [Finding(severity="note", where=target, what=f"backup {copy.id} is being written {copy.why}")]
     return []

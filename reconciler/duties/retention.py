@@ -9,9 +9,9 @@ from reconciler.backups import layout
 from reconciler.backups.erase import erase_object
 from reconciler.backups.fetch import read_manifest
 from reconciler.backups.keeping import read_hold
-from reconciler.backups.manifest import encode
 from reconciler.backups.pins import give_way_to_readers
-from reconciler.backups.records import read_repository, read_tombstone
+from reconciler.backups.records import read_repository
+from reconciler.backups.tombstones import read_tombstone, write_tombstone
 from reconciler.errors import Absent, Conflict, Finding, Refused
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.proof import proven, refuted, sound_on
@@ -19,7 +19,7 @@ from reconciler.planning.retention import Kept, keep
 from reconciler.planning.text import age, instant
 from reconciler.policy.model import DatabasePolicy, Retention
 from reconciler.world.facts import Backup, Observation, Tombstone
-from reconciler.world.ports import ABSENT, Target, World
+from reconciler.world.ports import Signatures, Target, World
 
 FLOOR = 2
 """While nothing was ever verified, so many of the newest whole ones stay, expired or not."""
@@ -68,9 +68,8 @@ def bury(world: World, want: DatabasePolicy, database: str, targets: Sequence[st
             raise Refused(f"{target.name}: {stone.id} belongs to another repository")
         if held := read_hold(target, layout.object_key(database, stone.id, layout.HOLD), stone.at):
             raise Refused(f"{target.name}: {stone.id} is {held}", cure="release it first")
-        key = layout.tombstone_key(database, stone.id, stone.due)
-        if _place(target, key, msgspec.structs.replace(stone, slot=manifest.slot)):
-            placed.append((target, key))
+        if _place(target, database, msgspec.structs.replace(stone, slot=manifest.slot), world.signatures):
+            placed.append((target, layout.tombstone_key(database, stone.id, stone.due)))
     try:
         give_way_to_readers(world, world.targets[want.home], database=database, backup=stone.id)
     except Conflict:
@@ -86,13 +85,14 @@ def deleted(stone: Tombstone) -> str:
     return f"deleted, can come back until {instant(stone.due)}"
 
 
-def _place(target: Target, key: str, stone: Tombstone) -> bool:
+def _place(target: Target, database: str, stone: Tombstone, signatures: Signatures) -> bool:
     """Whether it is new there. Met twice it is the same, as long as it is there: a lease that was lost is a conflict too."""
     try:
-        target.write(key, [encode(stone)], expect=ABSENT)
+        write_tombstone(target, database, stone, signatures)
     except Conflict as lost:
         try:
-            read_tombstone(target, key, backup=stone.id)
+            key = layout.tombstone_key(database, stone.id, stone.due)
+            read_tombstone(target, key, backup=stone.id, signatures=signatures)
         except Absent:
             raise lost from None
         return False

@@ -1,23 +1,19 @@
 """What holds deletions back: things unknown, a wrong clock, a freeze, an impossible date, and losing much at once."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
 from reconciler.errors import Finding
 from reconciler.planning.alarms import alarm
+from reconciler.planning.allowance import PERCENT, SKEW, WINDOW, allow, given_up, goes_at
 from reconciler.planning.identity import MOVED_CURE, elsewhere, repository_id
 from reconciler.planning.plan import Blocked, Rule, Step
-from reconciler.planning.text import age, counted
+from reconciler.planning.text import age, counted, instant
 from reconciler.world.facts import Known, Observation, Unknown
 from reconciler.world.history import slot_of
 
-WINDOW = timedelta(hours=24)
-PERCENT = 30
-"""Of the backups that were there before the window, so many may go within it. Ordinary policies need less; a slip takes more."""
-SKEW = timedelta(seconds=60)
-"""Beyond this, an age computed here is not to be trusted with a deletion."""
 FRESH = timedelta(minutes=15)
 """No deletion rests on what was seen longer ago: a turn looks for minutes at most, unless its machine slept meanwhile."""
 
@@ -28,13 +24,6 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     by: Rule
     why: str
     cure: str = ""
-
-
-class Allowance(msgspec.Struct, frozen=True, kw_only=True):
-    """How many backups may be lost in the 24 hours until now, and which were."""
-
-    may_go: int
-    gone: frozenset[str]
 
 
 def hold_back(steps: Iterable[Step], have: Observation, now: datetime) -> tuple[tuple[Step, ...], tuple[Blocked, ...]]:
@@ -48,6 +37,7 @@ def hold_back(steps: Iterable[Step], have: Observation, now: datetime) -> tuple[
         losses = [step for step in deletions if step.action.loses is not None]
         if reason := _losing(losses, have, now):
             blocked += [_blocked(step, reason) for step in losses]
+        blocked += _removed_too_soon(deletions, have, now)
         lost = [step for step in deletions if step.action.loses_snapshot is not None]
         if reason := _losing_snapshots(lost, have, now):
             blocked += [_blocked(step, reason) for step in lost]
@@ -135,6 +125,20 @@ def _losing(losses: Sequence[Step], have: Observation, now: datetime) -> Reason 
     return Reason(by="guard", why=why, cure="check the policy's retention")
 
 
+def _removed_too_soon(deletions: Sequence[Step], have: Observation, now: datetime) -> Iterator[Blocked]:
+    """Tombstones may be another's work: what is given up all at once goes no faster than a day's losses may."""
+    unproven = {key for catalogue in have.known().values() for key in catalogue.came}
+    for step in deletions:
+        backup = step.action.removes
+        if backup is None or backup not in unproven & given_up(have).keys() or (at := goes_at(have, backup)) <= now:
+            continue
+        why = f"many were given up at once, and go day by day: this one {instant(at)}"
+        yield _blocked(step, Reason(by="guard", why=why, cure=_UNDELETE_CURE))
+
+
+_UNDELETE_CURE = "`reconcile backups undelete ID` brings back what nobody meant to delete"
+
+
 def _losing_snapshots(losses: Sequence[Step], have: Observation, now: datetime) -> Reason | None:
     """The same rule for snapshots that we took at the provider: nothing brings one back."""
     if not losses or not isinstance(have.history, Known):
@@ -161,26 +165,3 @@ def _losing_snapshots(losses: Sequence[Step], have: Observation, now: datetime) 
     already = f", {len(gone)} already gone" if gone else ""
     why = f"would lose {counted(len(more), 'snapshot')}, at most {may_go} in 24h may go{already}"
     return Reason(by="guard", why=why, cure="check snapshots.retain in the policy")
-
-
-def allow(have: Observation, now: datetime) -> Allowance:
-    """As many as were born in the window, and a share of those that were there before: distinct ids, over all known targets."""
-    since = now - WINDOW
-    backups = {backup.id for backup in have.backups() if backup.state in ("whole", "deleted", "being_deleted")}
-    # Of several tombstones the latest tells when the last copy was given up.
-    lost: dict[str, datetime] = {}
-    for catalogue in have.known().values():
-        for stone in catalogue.tombstones:
-            if stone.counts:
-                lost[stone.id] = max(stone.at, lost.get(stone.id, stone.at))
-    gone = frozenset(key for key, at in lost.items() if at > since)
-    there = {key for key in backups if key not in lost} | gone
-    earliest, latest = _as_in_ids(since), _as_in_ids(now + SKEW)
-    # What is dated ahead was begun under a wrong clock: nobody knows when, so it is not counted as a birth of today.
-    born = {key for key in there if earliest < key.partition("-")[0] <= latest}
-    return Allowance(may_go=len(born) + max(1, PERCENT * len(there - born) // 100), gone=gone)
-
-
-def _as_in_ids(instant: datetime) -> str:
-    """Ids begin with the instant of birth, to the second; of what was erased nothing else tells it."""
-    return instant.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")

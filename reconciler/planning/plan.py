@@ -56,6 +56,11 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", dict=T
         return None
 
     @property
+    def removes(self) -> str | None:
+        """The backup that can't come back afterwards."""
+        return None
+
+    @property
     def loses_snapshot(self) -> str | None:
         """The same of a snapshot at the provider, by its name."""
         return None

@@ -66,8 +66,10 @@ class Judge:
         """A duty that asks for nothing, and sees what its reconciler sees."""
 
         def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
-            lag = max(self._truth.stores[name].lag_seconds for name in turn.want.dumps.targets)
-            turn.have, turn.looked_at = have, self._ledger.shown(lag)
+            # What people did since a listing, or just before it where it lags, it did not show.
+            seen = [name for name, listed in turn.reach.listed.items() if listed is not None]
+            since = min((turn.reach.asked.get(name, 0.0) - self._truth.stores[name].lag_seconds for name in seen), default=0.0)
+            turn.have, turn.looked_at = have, self._ledger.shown(since)
             turn.decided = self._ledger.timeline.now()
             self._compare(turn, have)
             return Due()

@@ -51,6 +51,10 @@ class Ledger:
         """The same of each backup's first tombstone by a reconciler."""
         self.held: set[tuple[str, str]] = set()
         """Copies, by store and id, of backups that people hold, since a turn has seen it; until they release them."""
+        self.planted: dict[str, tuple[datetime, int]] = {}
+        """Given up by a thief, who wrote a tombstone as a reconciler does: when, and how many might go that day."""
+        self.stolen: dict[str, datetime] = {}
+        """When a reconciler first removed one of these, that nobody else had given up."""
         self.tampered: set[str] = set()
         """Backups of which people changed an object behind the reconcilers' backs."""
         self.repositories: dict[tuple[str, str], bytes] = {}
@@ -73,9 +77,9 @@ class Ledger:
         """People change something behind the reconcilers' backs."""
         self._meddled.append(self.timeline.seconds)
 
-    def shown(self, lag_seconds: float) -> int:
-        """How often people had meddled, as far as listings that lag so much can show it by now."""
-        return sum(at + lag_seconds <= self.timeline.seconds for at in self._meddled)
+    def shown(self, until: float) -> int:
+        """How often people had meddled by then."""
+        return sum(at <= until for at in self._meddled)
 
     def record(self, store: Store, key: str, content: bytes, by: SimulatedProcess) -> None:
         """What a reconciler's write means for later: a birth, a loss, a draft, a repository."""
@@ -109,11 +113,14 @@ class Ledger:
             self.held.discard((store.name, backup))
 
     def record_removal(self, store: Store, key: str) -> None:
-        """A tombstone that is taken back gives its backup back."""
+        """A tombstone that is taken back gives its backup back; a manifest that goes takes its backup with it."""
         self.pinned.pop(key, None)
+        backup = key.split("/")[-2]
+        if key.endswith("/manifest.json") and backup in self.planted and backup not in self.asked | self.losses.keys():
+            self.stolen.setdefault(backup, self.timeline.now())
         if self.buried.pop((store.name, key), None) and store.current(key.rpartition("/")[0] + "/manifest.json"):
-            self.losses.pop(key.split("/")[-2], None)
-            self.condemned.pop(key.split("/")[-2], None)
+            self.losses.pop(backup, None)
+            self.condemned.pop(backup, None)
 
     def note(self, line: str) -> None:
         """For the trace."""

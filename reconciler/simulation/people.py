@@ -5,12 +5,14 @@ from datetime import timedelta
 
 import msgspec
 
+from reconciler.backups.layout import instant_of
 from reconciler.backups.manifest import encode
 from reconciler.policy.relation import Relation
+from reconciler.policy.secret import Revealed
 from reconciler.simulation.faults import SPELLS, Spell, SpellKind
 from reconciler.simulation.kept import PROJECT_DEEDS, mend
 from reconciler.simulation.project import Project
-from reconciler.simulation.signing import HIS, signed
+from reconciler.simulation.signing import HIS, OURS, signed
 from reconciler.simulation.source import HOTEL
 from reconciler.simulation.stage import HOUR, SCHEDULES, Stage, policy, retentions
 from reconciler.simulation.store import Store
@@ -74,12 +76,19 @@ def a_backup_is_deleted(stage: Stage) -> bool:
         return False
     now = stage.timeline.now().replace(microsecond=0)
     due = now + timedelta(hours=stage.chance.choice((0, 1)))
-    stone = Tombstone(id=folder.id, at=now, due=due, slot=folder.manifest.slot, reason="asked for")
-    for store in stage.stores.values():
-        if store.current(_key(stage, folder, "manifest.json")):
-            store.put(_key(stage, folder, f"tombstone-{due:%Y%m%dT%H%M%SZ}.json"), encode(stone), expect=None, by=None)
+    _bury(stage, folder, Tombstone(id=folder.id, at=now, due=due, slot=folder.manifest.slot, reason="asked for"), OURS)
     stage.ledger.asked.add(folder.id)
     return True
+
+
+def _bury(stage: Stage, folder: Folder, stone: Tombstone, key: Revealed) -> None:
+    """On each target that has it; signed with that key, where signatures are asked for."""
+    text = encode(stone)
+    if stage.signed:
+        text = msgspec.json.encode({**msgspec.json.decode(text), "signature": msgspec.json.decode(signed(text, key))})
+    for store in stage.stores.values():
+        if store.current(_key(stage, folder, "manifest.json")):
+            store.put(_key(stage, folder, f"tombstone-{stone.due:%Y%m%dT%H%M%SZ}.json"), text, expect=None, by=None)
 
 
 def the_newest_is_deleted(stage: Stage) -> bool:
@@ -89,10 +98,7 @@ def the_newest_is_deleted(stage: Stage) -> bool:
     if newest is None or newest.manifest is None:
         return False
     now = stage.timeline.now().replace(microsecond=0)
-    stone = Tombstone(id=newest.id, at=now, due=now, slot=newest.manifest.slot, reason="asked for")
-    for store in stage.stores.values():
-        if store.current(_key(stage, newest, "manifest.json")):
-            store.put(_key(stage, newest, f"tombstone-{now:%Y%m%dT%H%M%SZ}.json"), encode(stone), expect=None, by=None)
+    _bury(stage, newest, Tombstone(id=newest.id, at=now, due=now, slot=newest.manifest.slot, reason="asked for"), OURS)
     stage.ledger.asked.add(newest.id)
     return True
 
@@ -139,10 +145,12 @@ def a_foreign_backup(stage: Stage) -> bool:
 
 
 def a_thief_writes(stage: Stage) -> bool:
-    """Where keys are pinned, he has the bucket's rights and not the key: a backup of now, or another manifest of one."""
+    """He has the bucket's rights and not the key: tombstones; where keys are pinned, a backup of now, or another manifest."""
     folder = _some(stage)
-    if not stage.signed or folder is None or folder.manifest is None:
+    if folder is None or folder.manifest is None:
         return False
+    if not stage.signed or stage.thieving.happens(0.5):
+        return _give_up(stage)
     old = folder.visible["manifest.json"].content
     text = msgspec.json.decode(old) | {"labels": {"by": "thief"}}
     backup = folder.id
@@ -156,6 +164,23 @@ def a_thief_writes(stage: Stage) -> bool:
         if backup != folder.id:
             folder.store.put(f"{stage.want.name}/backups/{backup}/{name}", held.content, expect=None, by=None)
     _put_manifest(stage, folder.store, backup, manifest, signature)
+    return True
+
+
+def _give_up(stage: Stage) -> bool:
+    """Most of what is there, as if retention had done it today or long ago."""
+    chance = stage.thieving
+    now = stage.timeline.now()
+    at = (now - timedelta(hours=chance.choice((0, 2, 30 * 24)))).replace(microsecond=0)
+    due = at + timedelta(hours=chance.choice((0, 1)))
+    there = {folder.id for folder in _folders(stage)}
+    born = sum(instant_of(backup) > now - timedelta(hours=25) for backup in there)
+    may_go = born + max(1, len(there) * 30 // 100)
+    for folder in _folders(stage):
+        if folder.manifest is not None and chance.happens(0.8):
+            stone = Tombstone(id=folder.id, at=at, due=due, slot=folder.manifest.slot, reason="not kept by retention")
+            _bury(stage, folder, stone, HIS)
+            stage.ledger.planted.setdefault(folder.id, (now, may_go))
     return True
 
 

@@ -33,6 +33,8 @@ class Reach:
         """Whether it slept between deciding on the call under way and doing it: no rule can see that."""
         self.listed: dict[str, int | None] = {}
         """At the last listing of a database: how often the store had been changed; None where it gave no answer."""
+        self.asked: dict[str, float] = {}
+        """When that listing was made, by the true time."""
         self._beats: list[_Beat] = []
         self._beating = False
 

@@ -83,7 +83,8 @@ class Reconciler:
             return Consent(approved=frozenset(step.action.id for step in plan.steps))
         digest = blocked_digest(plan)
         if digest is not None:
-            self.stage.ledger.asked |= {held.step.action.loses for held in plan.blocked if held.step.action.loses}
+            named = ((held.step.action.loses, held.step.action.removes) for held in plan.blocked)
+            self.stage.ledger.asked |= {backup for pair in named for backup in pair if backup}
             self.stage.ledger.shortening |= any(held.step.action.destroys for held in plan.blocked)
         return Consent(allow_destructive=digest)
 

@@ -342,6 +342,21 @@ def much_at_once_is_held_back(change: Change) -> Iterator[str]:
         yield f"{change}: {lost} are lost already in a day, and {may_go} may be"
 
 
+def what_a_thief_gives_up_goes_slowly(change: Change) -> Iterator[str]:
+    """Rule 3: tombstones that he dates as he likes take no more a day, from when they came, than may go; unsigned ones none."""
+    ledger = change.ledger
+    removes = change.verb == "remove" and change.name == "manifest.json" and bool(change.backup) and not change.is_marker
+    if not removes or change.backup not in ledger.planted or change.backup in ledger.asked | ledger.losses.keys():
+        return
+    came, may_go = ledger.planted[change.backup]
+    days = (ledger.timeline.now() + CLOCKS - came) // DAY + 1
+    stolen = {backup for backup in ledger.stolen if ledger.planted[backup][0] == came} | {change.backup}
+    if change.truth.pinned:
+        yield f"{change}: no key that the policy pins signed its tombstone"
+    elif len(stolen) > days * (may_go + 1):
+        yield f"{change}: {len(stolen)} of a thief's go in {days} days, and {may_go} may in each"
+
+
 def retention_keeps(change: Change) -> Iterator[str]:
     """Rule 12: scheduled ones only, and none that a rule of the policy keeps; others when their own time is over."""
     stone = change.sentence
@@ -462,6 +477,7 @@ RULES: tuple[Rule, ...] = (
     the_last_good_ones_stay,
     what_alarms_stops_all,
     much_at_once_is_held_back,
+    what_a_thief_gives_up_goes_slowly,
     retention_keeps,
     a_slot_is_done_once,
 )

@@ -99,6 +99,7 @@ class Stage:
         every = Duration(hours=apart.choice((6, 24)))
         self.verify = Verify(every=every) if apart.happens(0.3) else None
         self.signed = Chance(seed + 2_000_003).happens(0.25)
+        self.thieving = Chance(seed + 6_000_003)
         self.reading = Chance(seed + 4_000_003)
         self.readers = 0.0 if quiet else self.reading.choice((0.0, 0.0, 0.3))
         """How often somebody begins to read a backup between two turns."""

@@ -33,6 +33,8 @@ class SimulatedTarget:
         """Complete, or it raises."""
 
         def look() -> Listing:
+            if prefix.count("/") == 1:
+                self._reach.asked[self.name] = self._store.timeline.seconds
             return Listing(items=self._store.listing(prefix, versions=versions), store_time=self._store.now())
 
         if prefix.startswith("."):

@@ -84,6 +84,10 @@ class ClaimBrief(msgspec.Struct, frozen=True):
     kind: str | None = None
 
 
+LATE = timedelta(minutes=10)
+"""A signed tombstone that comes so long after the instant that it tells has its grace from when it came."""
+
+
 class Stone(msgspec.Struct, frozen=True):
     """A tombstone."""
 
@@ -158,6 +162,8 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
     id: str
     visible: Mapping[str, Held]
     hidden: frozenset[str]
+    pinned: bool
+    """Whether only what we signed is believed."""
 
     @lazily
     def manifest(self) -> Brief | None:
@@ -173,12 +179,18 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
 
     @lazily
     def tombstones(self) -> list[Stone | None]:
-        """None for a torn one."""
-        return [self._stone(held) for name, held in sorted(self.visible.items()) if name.startswith("tombstone-")]
+        """None for a torn one, and for a stranger's where only ours are believed."""
+        found = [held for name, held in sorted(self.visible.items()) if name.startswith("tombstone-")]
+        came = min((held.stored.modified for held in found), default=None)
+        return [self._stone(held, came) for held in found if came is not None]
 
-    def _stone(self, held: Held) -> Stone | None:
-        stone = read(held.content, Stone)
-        return stone if stone is not None and stone.id == self.id else None
+    def _stone(self, held: Held, came: datetime) -> Stone | None:
+        stone: Stone | None = read(held.content, Stone)
+        if stone is None or stone.id != self.id or (self.pinned and not is_signed_by_us(held.content)):
+            return None
+        if self.pinned and came - stone.at > LATE:
+            return msgspec.structs.replace(stone, due=max(stone.due, came + (stone.due - stone.at)))
+        return stone
 
     @lazily
     def data(self) -> Mapping[str, Held]:
@@ -198,13 +210,23 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
         return self.manifest is not None and all(sizes.get(one.name) == one.stored_bytes for one in self.manifest.objects)
 
 
-def _folder(store: Store, backup: str, contents: Mapping[str, tuple[Held, ...]]) -> Folder:
+@lru_cache(maxsize=1024)
+def is_signed_by_us(tombstone: bytes) -> bool:
+    """Whether the signature within is ours, of all the rest as it is written."""
+    rest = msgspec.json.decode(tombstone)
+    signature = rest.pop("signature", None)
+    written = msgspec.json.format(msgspec.json.encode(rest), indent=2) + b"\n"
+    return bool(signature == msgspec.json.decode(signed(written)))
+
+
+def _folder(store: Store, backup: str, contents: Mapping[str, tuple[Held, ...]], *, pinned: bool) -> Folder:
     found = {name: versions[-1] for name, versions in contents.items() if is_of_backup(name)}
     return Folder(
         store=store,
         id=backup,
         visible={name: held for name, held in found.items() if not held.stored.marker},
         hidden=frozenset(name for name, held in found.items() if held.stored.marker),
+        pinned=pinned,
     )
 
 
@@ -240,7 +262,7 @@ class Truth:
         contents = store.folders.get(place[1], NOTHING)
         seen = self._seen.get(place)
         if seen is None or seen[0] is not contents:
-            seen = self._seen[place] = contents, _folder(store, backup, contents)
+            seen = self._seen[place] = contents, _folder(store, backup, contents, pinned=self.pinned)
         return seen[1]
 
     def repository(self, store: Store, database: str) -> RepositoryBrief | None:

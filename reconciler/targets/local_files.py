@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from threading import Event
 from typing import Final
@@ -134,14 +135,13 @@ def write_all(descriptor: int, chunk: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def finish(descriptor: int) -> os.stat_result:
-    """Put the bytes on the disk under a modification time that no other write has.
+def finish(descriptor: int, now: datetime) -> os.stat_result:
+    """Put the bytes on the disk under a modification time that no other write has: now, by the clock that tells the store's time.
 
     The digits below a millisecond are drawn: a kernel's tick is coarser than that, and inode numbers come again, so that two
     quick writes of one size would look alike.
     """
-    status = os.fstat(descriptor)
-    drawn = status.st_mtime_ns - status.st_mtime_ns % 1_000_000 + int(token(4), 16) % 1_000_000
-    os.utime(descriptor, ns=(status.st_atime_ns, drawn))
+    drawn = int(now.timestamp() * 1000) * 1_000_000 + int(token(4), 16) % 1_000_000
+    os.utime(descriptor, ns=(drawn, drawn))
     os.fsync(descriptor)
     return os.fstat(descriptor)

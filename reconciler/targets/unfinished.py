@@ -50,7 +50,7 @@ class Unfinished:
                     with translated():
                         write_all(descriptor, chunk)
                 with translated():
-                    status = finish(descriptor)
+                    status = finish(descriptor, self._clock.now())
                 yield Finished(path=path, status=status)
         finally:
             # After a rename it is gone; after anything else it must not stay. A failure here must not hide the first one.

@@ -203,7 +203,7 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     keep_until: datetime | None = None
     labels: Mapping[str, str] = {}
     due: datetime | None = None
-    """Of a tombstone: until then it can come back."""
+    """Of its tombstones: until then it can come back. None where one of them can't be believed."""
     repository: str | None = None
     """Whose it says it is."""
     identity: Identity | None = None
@@ -281,8 +281,11 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     repository: Repository | None
     copies: tuple[Copy, ...]
     tombstones: tuple[Tombstone, ...]
+    """Those that can be believed; where keys are pinned, with their graces counted from when they came."""
     store_time: datetime
     """The store's own clock at the listing."""
+    came: Mapping[str, datetime] = {}
+    """When the first tombstone of a backup came to the store, by its own clock; of those that no pinned key vouches for."""
     strays: tuple[str, ...] = ()
     """Keys that the layout does not know: reported, never touched."""
     pins: tuple[Pin, ...] = ()

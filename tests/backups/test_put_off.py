@@ -5,7 +5,7 @@ from datetime import timedelta
 from reconciler.backups import layout
 from reconciler.backups.erase import put_off
 from reconciler.backups.manifest import encode
-from reconciler.backups.records import read_tombstone
+from reconciler.backups.tombstones import read_tombstone
 from reconciler.errors import Locked
 from reconciler.simulation.chance import Chance
 from reconciler.simulation.faults import Faults
@@ -15,6 +15,7 @@ from reconciler.simulation.store import Store
 from reconciler.simulation.target import SimulatedTarget
 from reconciler.simulation.timeline import Timeline
 from reconciler.world.facts import Tombstone
+from reconciler.world.ports import Signatures
 from tests.building import HOUR, NOW
 
 BACKUP = "20251025T020000Z-3f9c2a"
@@ -30,7 +31,9 @@ def test_a_tombstone_that_no_listing_shows_yet() -> None:
     target.write(layout.tombstone_key("hotel", BACKUP, NOW), [encode(stone)])
     assert () == target.list("hotel/").items
 
-    until = put_off(target, "hotel", stone, Locked("locked", until=NOW + HOUR), NOW)
+    until = put_off(target, "hotel", stone, Locked("locked", until=NOW + HOUR), now=NOW, signatures=Signatures())
 
     assert timedelta(seconds=1) == until - (NOW + HOUR)
-    assert until == read_tombstone(target, layout.tombstone_key("hotel", BACKUP, until), backup=BACKUP).due
+    assert (
+        until == read_tombstone(target, layout.tombstone_key("hotel", BACKUP, until), backup=BACKUP, signatures=Signatures()).due
+    )

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from reconciler import apply, observe
-from reconciler.backups import catalogue, claim, erase, fence, signing, writer
+from reconciler.backups import catalogue, claim, erase, fence, signing, tombstones, writer
 from reconciler.backups.claim import Claim
 from reconciler.backups.keeping import Freeze, change_freeze
 from reconciler.backups.layout import is_tombstone, object_key
@@ -24,7 +24,7 @@ from reconciler.duties.pitr import ShortenWindow
 from reconciler.duties.retention import PruneBackup
 from reconciler.errors import Locked, Refused
 from reconciler.planning import alarms, guard, objectives, planner
-from reconciler.planning.guard import Allowance
+from reconciler.planning.allowance import Allowance
 from reconciler.planning.plan import Due
 from reconciler.planning.retention import keep as real_keep
 from reconciler.policy.model import DatabasePolicy
@@ -56,7 +56,9 @@ def nothing_is_locked(patch: pytest.MonkeyPatch) -> None:
 def a_lock_is_given_up(patch: pytest.MonkeyPatch) -> None:
     """Rule 14: what the store keeps for now is no longer announced as deleted."""
 
-    def forget(target: Target, database: str, stone: Tombstone, locked: Locked, now: datetime) -> datetime:
+    def forget(
+        target: Target, database: str, stone: Tombstone, locked: Locked, *, now: datetime, signatures: Signatures
+    ) -> datetime:
         erase.erase_tombstones(target, database, stone.id)
         return now
 
@@ -66,6 +68,23 @@ def a_lock_is_given_up(patch: pytest.MonkeyPatch) -> None:
 def much_may_go_at_once(patch: pytest.MonkeyPatch) -> None:
     """Rule 3 without its guard."""
     patch.setattr(guard, "allow", lambda have, now: Allowance(may_go=10**6, gone=frozenset()))
+
+
+def a_thief_sets_the_pace(patch: pytest.MonkeyPatch) -> None:
+    """Rule 3: what tombstones gave up today goes at once, however many came."""
+    patch.setattr(guard, "_removed_too_soon", lambda deletions, have, now: ())
+
+
+def tombstones_date_themselves(patch: pytest.MonkeyPatch) -> None:
+    """Rule 3: whoever dates his back is neither counted in today's losses, nor waits for the grace that he tells."""
+    for module in (catalogue, leftovers):
+        patch.setattr(module, "as_met", lambda stone, arrived, signatures: stone)
+    patch.setattr(catalogue, "arrival", lambda items: datetime.min.replace(tzinfo=UTC))
+
+
+def anybody_gives_up_what_is_signed(patch: pytest.MonkeyPatch) -> None:
+    """§2: a tombstone needs no signature, whatever the policy pins."""
+    patch.setattr(tombstones, "check", lambda *_: None)
 
 
 def nothing_is_held_back(patch: pytest.MonkeyPatch) -> None:
@@ -427,6 +446,9 @@ MUTATIONS: Mapping[str, Patch] = {
         nothing_is_locked,
         a_lock_is_given_up,
         much_may_go_at_once,
+        a_thief_sets_the_pace,
+        tombstones_date_themselves,
+        anybody_gives_up_what_is_signed,
         nothing_is_held_back,
         the_unseen_holds_nothing_back,
         no_answer_is_an_empty_catalogue,

@@ -1,13 +1,15 @@
 """The guard: what no deletion survives, and how much may be lost in a day."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from reconciler.planning.guard import allow
+from reconciler.backups.layout import instant_of
+from reconciler.planning.allowance import allow, given_up, goes_at
+from reconciler.planning.plan import blocked_digest
 from reconciler.policy.model import DatabasePolicy, Retention
 from reconciler.world.evidence import Chain
 from reconciler.world.facts import Known, Observation
@@ -298,3 +300,66 @@ def test_turns_that_did_not_run(days: int) -> None:
     for _ in range(30):
         assert () == world.turn().blocked
         world.now += HOUR
+
+
+def planted(many: int, came: datetime, *, dated: datetime = NOW - 40 * DAY, grace: timedelta = 0 * DAY) -> Observation:
+    """Ten daily backups; somebody put tombstones on the older ones, and dated them as he liked."""
+    there = daily(10, TODAY)
+    taken = [msgspec.structs.replace(one, state="being_deleted", has_tombstone=True) for one in there[:many]]
+    stones = [tombstone(one, dated, grace=grace) for one in taken]
+    return observation(primary=catalogue([*there[many:], *taken], stones, came=came))
+
+
+class TestTombstonesOfAnybody:
+    """Where no keys are pinned, nobody can tell who gave a backup up: what counts is when that came to the store."""
+
+    def test_within_what_may_go(self) -> None:
+        """As many as retention might have pruned in a day go at once: one came today, and 30 % of the nine before it."""
+        plan = planned(policy(), planted(3, NOW - HOUR))
+
+        assert 3 == kinds(plan).count("finish_deletion")
+        assert () == plan.blocked
+
+    @pytest.mark.parametrize(("days", "go"), [(0, 3), (1, 6), (2, 8), (9, 8)])
+    def test_more_at_once_go_day_by_day(self, days: int, go: int) -> None:
+        """Whatever they say of themselves; the rest is blocked, with what to do, and can be let through by name."""
+        plan = planned(policy(), planted(8, NOW - days * DAY - HOUR))
+
+        assert go == kinds(plan).count("finish_deletion")
+        assert ["finish_deletion"] * (8 - go) == blocked_kinds(plan)
+        assert {("guard", True)} >= {(held.by, "backups undelete" in held.cure) for held in plan.blocked}
+        assert (blocked_digest(plan) is None) == (go == 8)
+
+    def test_they_are_losses_of_the_day_they_came(self) -> None:
+        """Dated back, they would leave the whole allowance to others."""
+        assert 8 == len(allow(planted(8, NOW - HOUR), NOW).gone)
+        assert 0 == len(allow(planted(8, NOW - 25 * HOUR), NOW).gone)
+
+    def test_one_that_a_pinned_key_vouches_for(self) -> None:
+        """Whoever signed it went through the guard."""
+        have = planted(8, NOW - HOUR)
+        (name, seen), *_ = have.known().items()
+        signed = msgspec.structs.replace(have, catalogues={name: Known(msgspec.structs.replace(seen, came={}), NOW)})
+
+        assert () == planned(policy(), signed).blocked
+
+    def test_on_several_targets(self) -> None:
+        """The last copy that is given up tells when; each goes by the same day."""
+        seen = [planted(8, came).catalogues["primary"] for came in (NOW - 30 * DAY, NOW - HOUR)]
+        have = observation(primary=seen[0], offsite=seen[1])
+        plan = planned(policy(targets=("primary", "offsite")), have)
+
+        assert 6 == kinds(plan).count("finish_deletion")
+        assert 10 == len(plan.blocked)
+
+    @given(policies(), observations())
+    @settings(max_examples=60, deadline=None)
+    def test_in_any_world(self, want: DatabasePolicy, have: Observation) -> None:
+        """A removal is put off, never brought forward; of those that came at one time, a day's share at most goes at once."""
+        lost = given_up(have)
+        for backup, came in lost.items():
+            assert came <= goes_at(have, backup)
+        for came in set(lost.values()):
+            at_once = [backup for backup, at in lost.items() if at == came == goes_at(have, backup)]
+            births = sum(instant_of(backup) > came - DAY - MINUTE for backup in {*lost, *(one.id for one in have.backups())})
+            assert len(at_once) <= births + max(1, 30 * (len(lost) + len(have.backups())) // 100)
