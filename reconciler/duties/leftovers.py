@@ -164,8 +164,18 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
 def _next_end(have: Observation, now: datetime) -> datetime | None:
     """When the first grace ends, or the first tombstone may be forgotten."""
     graces = [copy.due for catalogue in have.known().values() for copy in catalogue.copies if copy.due is not None]
-    memories = [stone.due + REMEMBERED for catalogue in have.known().values() for stone in catalogue.tombstones if stone.counts]
+    memories = [end + REMEMBERED for catalogue in have.known().values() for end in _ends(catalogue).values()]
     return min((end for end in (*graces, *memories) if end > now), default=None)
+
+
+def _ends(catalogue: Catalogue) -> dict[str, datetime]:
+    """Of each backup that was lost there, when its grace was over. Not before its tombstone came: a thief's tells any date."""
+    ends: dict[str, datetime] = {}
+    for stone in catalogue.tombstones:
+        if stone.counts:
+            end = max(stone.due, catalogue.came.get(stone.id, stone.due))
+            ends[stone.id] = max(end, ends.get(stone.id, end))
+    return ends
 
 
 def _spared(target: str, copy: Copy, *, held: str, last_good: bool) -> Finding | None:
@@ -245,10 +255,7 @@ def _forgettable(have: Observation, target: str, catalogue: Catalogue, now: date
         return []
     left = {backup.id for backup in have.backups()}
     here = {copy.id for copy in catalogue.copies}
-    lost: dict[str, datetime] = {}
-    for stone in catalogue.tombstones:
-        if stone.counts:
-            lost[stone.id] = max(stone.due, lost.get(stone.id, stone.due))
+    lost = _ends(catalogue)
     swept = {stone.id for stone in catalogue.tombstones} - lost.keys() - here
     over = {key for key, due in lost.items() if due + REMEMBERED <= now and key not in left}
     return [_forget(have.database, target, key, "its debris is swept") for key in sorted(swept)] + [

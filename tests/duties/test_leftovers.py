@@ -139,6 +139,14 @@ def test_tombstone_of_what_is_gone(age: object, steps: list[str]) -> None:
     assert steps == kinds(asked(tombstones=[stone]))
 
 
+def test_tombstone_that_came_later_than_it_says() -> None:
+    """Forgotten at once, it would not be counted among the losses of the day it came."""
+    stone = tombstone(copy(OLD), NOW - 40 * DAY, grace=0 * DAY)
+
+    assert [] == kinds(leftovers.due(policy(), observation(primary=catalogue(GOOD, [stone], came=NOW - HOUR)), NOW))
+    assert ["forget_tombstone"] == kinds(leftovers.due(policy(), observation(primary=catalogue(GOOD, [stone])), NOW))
+
+
 def test_two_tombstones_of_one_backup() -> None:
     """The later one counts: what was deleted, brought back and deleted again is remembered from then."""
     gone = copy(OLD)
