@@ -91,7 +91,7 @@ def _locked(have: Observation) -> dict[tuple[str, ...], list[Backup]]:
 def _signing(signatures: Signatures, *, named: bool, notes: Notes) -> None:
     if not named:
         cure = "name signatures.signing_key, unless this policy is only read and restored with"
-        notes.finds("warning", "keys are pinned, and the policy names none that signs: no backup can be taken", cure)
+        notes.finds("warning", "keys are pinned, and the policy names none that signs: no backup can be taken or deleted", cure)
         return
     if notes.attempt(lambda: _try_signing(signatures, signing_key(signatures))):
         notes.passes("the signing key's public half is pinned, and what it signs is trusted")

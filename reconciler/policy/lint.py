@@ -179,7 +179,7 @@ def _within_reach(policy: Policy) -> Iterator[_Row]:
 def _signatures(database: DatabasePolicy) -> Iterator[_Row]:
     if database.signatures is not None and database.signatures.signing_key is None:
         cure = "name signing_key, unless this policy is only read and restored with"
-        yield "warning", _path(database, "signatures"), "keys are pinned, and none signs: no backup can be taken", cure
+        yield "warning", _path(database, "signatures"), "keys are pinned, and none signs: no backup can be taken or deleted", cure
 
 
 def _home(database: DatabasePolicy, policy: Policy) -> Iterator[_Row]:

@@ -72,7 +72,7 @@ class SignedBy(Section, frozen=True, kw_only=True):
     signing_key: Annotated[
         Secret | None,
         Meta(
-            description="The private key that signs new backups (PEM). Only taking, adopting and `backups sign` need it.",
+            description="The private key that signs new backups and deletions (PEM). Reading, copying and verifying need none.",
             examples=[{"file": "/run/secrets/signing_key"}],
         ),
     ] = None
