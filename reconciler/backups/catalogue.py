@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Literal, TypeVar
 
@@ -33,7 +33,7 @@ AHEAD = timedelta(minutes=5)
 """Clocks differ a little; an instant later than this is impossible."""
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
+class Seen(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One backup's objects, read as far as its state needs."""
 
     held: Held
@@ -52,6 +52,14 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     torn_tombstone: str = ""
     """Why one can't be."""
     hold: Hold = NO_HOLD
+    as_listed: bool = True
+    """All that was read was what the listing shows."""
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the next look finds the same, as long as the listing does: read once, sound, and nothing that is renewed."""
+        wrong = self.unreadable or self.distrusted or self.torn_tombstone or len(self.tombstones) < len(self.held.tombstones)
+        return self.as_listed and not wrong and layout.INTENT not in self.held.objects and layout.HOLD not in self.held.objects
 
 
 class Reader:
@@ -108,9 +116,7 @@ class Reader:
     def _look_at_all(self, backups: Sequence[Held]) -> Mapping[str, Seen]:
         """By id. Nothing is read of those of which the listing and the cache tell all."""
         gists = Gists(self._cache, f"{self._target.place}\n{self._database}", backups)
-        seen = {
-            held.id: Seen(held=held, gist=gist) for held in backups if _is_settled(held) and (gist := self._known(held, gists))
-        }
+        seen = {held.id: _settled(held, gist) for held in backups if held.is_settled and (gist := self._known(held, gists))}
         others = [held for held in backups if held.id not in seen]
         seen.update((one.held.id, one) for one in self._pool.map(lambda held: self._look(held, gists), others))
         gists.keep()
@@ -122,6 +128,18 @@ class Reader:
         return None if manifest is None or self._signatures.public_keys else gists.get(held.id, manifest)
 
     def _look(self, held: Held, gists: Gists) -> Seen:
+        """Tombstones, and signatures where keys are pinned, are not read and checked again while the listing shows the same."""
+        if not held.tombstones and not self._signatures.public_keys:
+            return self._look_closely(held, gists)
+        memory = _memory(held, self._target.place, self._cache, self._signatures)
+        if memory:
+            return memory[0]
+        seen = self._look_closely(held, gists)
+        if seen.lasts:
+            memory.append(seen)
+        return seen
+
+    def _look_closely(self, held: Held, gists: Gists) -> Seen:
         known = self._known(held, gists)
         seen = Seen(held=held, gist=known) if known else self._with_manifest(held, gists)
         if layout.INTENT in held.objects:
@@ -146,18 +164,17 @@ class Reader:
         gist = gist_of(manifest, stored)
         if as_listed and not self._signatures.public_keys:
             gists.put(gist)
-        return Seen(held=held, gist=gist, distrusted=self._distrust(held, text))
+        seen = Seen(held=held, gist=gist, as_listed=as_listed)
+        return self._with_signature(seen, text) if self._signatures.public_keys else seen
 
-    def _distrust(self, held: Held, manifest: bytes) -> str:
-        if not self._signatures.public_keys:
-            return ""
-        stored = held.objects.get(layout.SIGNATURE)
+    def _with_signature(self, seen: Seen, manifest: bytes) -> Seen:
+        stored = seen.held.objects.get(layout.SIGNATURE)
         try:
-            signature = self._remembered(stored, bytes)[1] if stored else None
+            _, signature, as_listed = self._remembered(stored, bytes) if stored else (b"", None, True)
             check_signature(manifest, signature, self._signatures, "its manifest")
         except (Corrupt, Absent) as error:
-            return error.what
-        return ""
+            return msgspec.structs.replace(seen, distrusted=error.what)
+        return msgspec.structs.replace(seen, as_listed=seen.as_listed and as_listed)
 
     def _remembered(self, stored: Stored, read_as: Callable[[bytes], T]) -> tuple[T, bytes, bool]:
         """What it says, its bytes, and whether they are those that were listed.
@@ -195,17 +212,19 @@ class Reader:
     def _with_tombstones(self, seen: Seen) -> Seen:
         if not seen.held.tombstones:
             return seen
-        stones, torn, arrived = [], "", arrival(seen.held.tombstones)
+        stones, torn, arrived, lasts = [], "", arrival(seen.held.tombstones), seen.as_listed
         for stored in seen.held.tombstones:
             try:
                 what = f"{self._target.name}: {stored.key}"
                 read_as = partial(tombstone_of, what=what, backup=seen.held.id, signatures=self._signatures)
-                stones.append(as_met(self._remembered(stored, read_as)[0], arrived, self._signatures))
+                stone, _, as_listed = self._remembered(stored, read_as)
+                stones.append(as_met(stone, arrived, self._signatures))
+                lasts = lasts and as_listed
             except Corrupt as error:
                 torn = error.what
             except Absent:
                 continue
-        return msgspec.structs.replace(seen, tombstones=tuple(stones), torn_tombstone=torn)
+        return msgspec.structs.replace(seen, tombstones=tuple(stones), torn_tombstone=torn, as_listed=lasts)
 
     def _marked(self, copies: Sequence[Copy], seen: Mapping[str, Seen]) -> tuple[Copy, ...]:
         """With the marks of the newest few alone: those of ten thousand backups would fill the memory."""
@@ -231,9 +250,15 @@ class Reader:
         return Pin(backup=layout.pinned_by(stored.key) or "", key=stored.key, writer=_WRITER[gone], says=says)
 
 
-def _is_settled(held: Held) -> bool:
-    """Whether nothing lies beside it that has to be asked each time."""
-    return layout.INTENT not in held.objects and layout.HOLD not in held.objects and not held.tombstones
+@lru_cache(maxsize=layout.SEEN)
+def _settled(held: Held, gist: Gist) -> Seen:
+    return Seen(held=held, gist=gist)
+
+
+@lru_cache(maxsize=layout.SEEN)
+def _memory(held: Held, place: str, cache: Cache, signatures: Signatures) -> list[Seen]:
+    """At most one: what lies there, as whoever trusts these keys read it by way of that cache."""
+    return []
 
 
 _WRITER: Mapping[bool | None, Literal["alive", "gone", "undecided"]] = {True: "gone", False: "alive", None: "undecided"}
@@ -244,7 +269,12 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
     state, why = _state(seen, repository, now)
     if state is None:
         return None
-    objects, gist, intent, held = seen.held.objects, seen.gist, seen.intent, seen.hold.says(now)
+    return _copy(seen, state, why, seen.hold.says(now))
+
+
+@lru_cache(maxsize=layout.SEEN)
+def _copy(seen: Seen, state: State, why: str, held: str) -> Copy:
+    objects, gist, intent = seen.held.objects, seen.gist, seen.intent
     told = gist.copy if gist else _without_gist(seen)
     slots = [record.slot for record in (told, intent, *seen.tombstones) if record is not None and record.slot is not None]
     return msgspec.structs.replace(
@@ -314,6 +344,12 @@ def _dying(seen: Seen, now: datetime) -> tuple[State | None, str]:
 def _with_valid_manifest(gist: Gist, held: Held, now: datetime) -> tuple[State, str]:
     if gist.copy.instant > now + AHEAD:
         return "impossible", f"its instant {gist.copy.instant:%Y-%m-%d %H:%MZ} lies in the future"
+    return _as_listed(gist, held)
+
+
+@lru_cache(maxsize=layout.SEEN)
+def _as_listed(gist: Gist, held: Held) -> tuple[State, str]:
+    """By what the manifest says and what the listing shows, whatever the time is."""
     for name in held.hidden:
         if name in gist.objects and name not in held.data:
             return "hidden", f"a delete marker that no tombstone explains hides {name}"

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from reconciler.backups import layout
-from reconciler.backups.manifest import decode_record
+from reconciler.backups.manifest import decode_again
 from reconciler.backups.sequence import append_record, read_once
 from reconciler.errors import Absent, Corrupt
 from reconciler.policy.model import DatabasePolicy
@@ -23,7 +23,7 @@ def read_changes(target: Target, items: Iterable[Stored], cache: Cache) -> tuple
     found: list[Change] = []
     for item in sorted(items, key=lambda item: item.key)[-NEWEST:]:
         try:
-            record = decode_record(read_once(target, item, cache), Change, f"{target.name}: {item.key}")
+            record = decode_again(read_once(target, item, cache), Change, f"{target.name}: {item.key}")
         except (Absent, Corrupt):
             continue
         if record.sequence == layout.sequence_of(item.key):

@@ -6,7 +6,7 @@ from threading import Lock
 
 import msgspec
 
-from reconciler.backups.manifest import decode_record, encode
+from reconciler.backups.manifest import decode_again, encode
 from reconciler.backups.records import read_whole
 from reconciler.errors import Absent, Conflict, Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.world.facts import Instant, Owner
@@ -135,7 +135,7 @@ def read_claim(target: Target, key: str) -> tuple[ClaimRecord | None, str]:
     """What it says (None: it is empty or torn, so nobody knows whose it is), and its ETag. Raises Absent."""
     text, stored = read_whole(target, key)
     try:
-        return decode_record(text, ClaimRecord, key), stored.etag
+        return decode_again(text, ClaimRecord, key), stored.etag
     except Corrupt:
         return None, stored.etag
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from reconciler.backups import layout
 from reconciler.backups.layout import Held
-from reconciler.backups.manifest import decode_record
+from reconciler.backups.manifest import decode_again, decode_record
 from reconciler.backups.records import read_repository, read_whole
 from reconciler.backups.sequence import append_record, read_once
 from reconciler.errors import Absent, Conflict, Corrupt, Refused, Unreachable
@@ -19,8 +19,8 @@ def content_of(names: Iterable[str], held: Held) -> str:
 
     Whatever is written over, or uploaded anew, is another content, of which no evidence speaks.
     """
-    seen = (held.objects.get(name) for name in (layout.MANIFEST, *names))
-    lines = (f"{one.key.rpartition('/')[2]} {one.size} {one.etag} {one.version or ''}" for one in seen if one is not None)
+    seen = [one for name in (layout.MANIFEST, *names) if (one := held.objects.get(name)) is not None]
+    lines = [f"{one.key.rpartition('/')[2]} {one.size} {one.etag} {one.version or ''}" for one in seen]
     return sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
@@ -39,7 +39,7 @@ def read_chain(target: Target, items: Iterable[Stored], cache: Cache) -> Chain:
             faults.append(f"{item.key} went away while we looked")
             continue
         try:
-            record = decode_record(text, Evidence, f"{target.name}: {item.key}")
+            record = decode_again(text, Evidence, f"{target.name}: {item.key}")
         except Corrupt as error:
             faults.append(error.what)
         else:

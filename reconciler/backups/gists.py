@@ -1,6 +1,7 @@
 """What the cache knows of manifests: as much as their backups' states need, a month of them in one text."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -13,8 +14,11 @@ from reconciler.world.ports import Cache, Stored
 
 Version = tuple[str, str | None, int]
 
+SMALL_BYTES = 1 << 16
+"""Of a month, which then stays in memory: a loop meets the same ones at each look. It is some hundred backups."""
 
-class Gist(msgspec.Struct, frozen=True, kw_only=True):
+
+class Gist(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Of one manifest, which was sound."""
 
     of: Version
@@ -31,7 +35,7 @@ class Month(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     """What the cache knows it by."""
-    gists: dict[str, Gist]
+    gists: Mapping[str, Gist]
 
 
 def gist_of(manifest: Manifest, stored: Stored) -> Gist:
@@ -66,35 +70,42 @@ class Gists:
         self._cache, self._of = cache, of
         self._listed = {held.id for held in listed}
         self._months = {month: self._read(month) for month in sorted(set(map(_month, self._listed)))}
-        self._changed: set[str] = set()
+        self._new: dict[str, dict[str, Gist]] = {month: {} for month in self._months}
 
     def get(self, backup: str, stored: Stored) -> Gist | None:
         """Of this very manifest."""
-        found = self._months[_month(backup)].gists.get(backup)
+        month = _month(backup)
+        found = self._new[month].get(backup) or self._months[month].gists.get(backup)
         return found if found is not None and found.of == _version(stored) and found.copy.id == backup else None
 
     def put(self, gist: Gist) -> None:
         """Known from now on, and to those who come after us once it was kept."""
-        month = _month(gist.copy.id)
-        self._months[month].gists[gist.copy.id] = gist
-        self._changed.add(month)
+        self._new[_month(gist.copy.id)][gist.copy.id] = gist
 
     def keep(self) -> None:
         """Write down what is new."""
-        for month in sorted(self._changed):
-            whole = self._months[month]
-            left = {backup: gist for backup, gist in whole.gists.items() if backup in self._listed}
-            self._cache.put(whole.name, msgspec.json.encode(msgspec.structs.replace(whole, gists=left)))
-        self._changed.clear()
+        for month, new in sorted(self._new.items()):
+            if new:
+                whole = self._months[month]
+                left = {backup: gist for backup, gist in {**whole.gists, **new}.items() if backup in self._listed}
+                self._cache.put(whole.name, msgspec.json.encode(msgspec.structs.replace(whole, gists=left)))
 
     def _read(self, month: str) -> Month:
         # Another version of this program may ask more of a manifest.
         name = f"gists\n{__version__}\n{self._of}\n{month}"
         try:
-            found = decode_record(self._cache.get(name) or b"", Month, name)
+            text = self._cache.get(name) or b""
+            found = _remembered(text, name) if len(text) <= SMALL_BYTES else _decoded(text, name)
         except Corrupt:
             found = None
         return found if found is not None and found.name == name else Month(name=name, gists={})
+
+
+def _decoded(text: bytes, name: str) -> Month:
+    return decode_record(text, Month, name)
+
+
+_remembered = lru_cache(maxsize=32)(_decoded)
 
 
 def _month(backup: str) -> str:

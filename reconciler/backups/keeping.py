@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from reconciler.backups import layout
-from reconciler.backups.manifest import decode_record, encode
+from reconciler.backups.manifest import decode_again, encode
 from reconciler.backups.records import read_whole
 from reconciler.errors import Absent, Conflict, Corrupt
 from reconciler.world.facts import Instant
@@ -85,7 +85,7 @@ def read_hold_record(target: Target, key: str) -> HoldRecord:
     except Corrupt:
         return HoldRecord(hold=UNREADABLE_HOLD, text=encode(UNREADABLE_HOLD), etag=None)
     try:
-        return HoldRecord(hold=decode_record(text, Hold, key), text=text, etag=stored.etag)
+        return HoldRecord(hold=decode_again(text, Hold, key), text=text, etag=stored.etag)
     except Corrupt:
         return HoldRecord(hold=UNREADABLE_HOLD, text=text, etag=stored.etag)
 
@@ -109,7 +109,7 @@ def _read_freeze(target: Target, key: str) -> tuple[Freeze, str | None]:
     except Corrupt:
         return UNREADABLE, None
     try:
-        return decode_record(text, Freeze, key), stored.etag
+        return decode_again(text, Freeze, key), stored.etag
     except Corrupt:
         return UNREADABLE, stored.etag
 

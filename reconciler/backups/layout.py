@@ -17,6 +17,8 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _COMPACT = "%Y%m%dT%H%M%SZ"
 _MANY = 1 << 16
 """Of ids and names: a large catalogue is looked at again and again, and these are the same each time."""
+SEEN = 1 << 10
+"""Backups on a target of which it stays in memory what was reckoned from the listing and the manifest."""
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
@@ -34,8 +36,8 @@ AGE = ".age"
 _DATA = re.compile(r"(dump|dump/[A-Za-z0-9_][A-Za-z0-9_.]*|globals\.json|fingerprint\.json)\.zst(\.age)?")
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """What lies under one backup's id on one target."""
+class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
+    """What lies under one backup's id on one target. Listings that show the same share one, and what was reckoned of it."""
 
     id: str
     objects: Mapping[str, Stored]
@@ -48,6 +50,11 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Earliest due first."""
         names = [name for name in self.objects if name.startswith("tombstone-") and _is_tombstone_name(name)]
         return tuple(self.objects[name] for name in sorted(names)) if names else ()
+
+    @lazily
+    def is_settled(self) -> bool:
+        """Whether nothing lies beside it that has to be asked each time."""
+        return INTENT not in self.objects and HOLD not in self.objects and not self.tombstones
 
     @lazily
     def data(self) -> Mapping[str, Stored]:
@@ -207,11 +214,14 @@ _KNOWN_FOLDERS = ("recoveries/", "scratch/")
 
 def _of_backup(key: str, start: int) -> tuple[str, str]:
     """The id and the name within it, where what follows `start` is of an object of a backup; else nothing."""
-    folder, _, below = key[start:].partition("/")
-    backup, _, name = below.partition("/")
-    return (backup, name) if folder == "backups" and is_backup_id(backup) and is_of_backup(name) else ("", "")
+    parts = key[start:].split("/", 2)
+    if len(parts) < 3 or parts[0] != "backups":
+        return "", ""
+    _, backup, name = parts
+    return (backup, name) if is_backup_id(backup) and is_of_backup(name) else ("", "")
 
 
+@lru_cache(maxsize=_MANY)
 def is_of_backup(name: str) -> bool:
     """Whether an object of that name within a backup's folder is of the backup. What else lies there is somebody's own."""
     return name in _RECORDS or is_data(name) or _is_tombstone_name(name)
@@ -225,7 +235,7 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
     pins: list[Stored] = []
     evidence: list[Stored] = []
     changes: list[Stored] = []
-    found: dict[str, dict[str, Stored]] = {}
+    found: dict[str, list[Stored]] = {}
     hidden: dict[str, list[str]] = {}
     items = tuple(items)
     # A store's own rules may have removed what a marker hid: then it hides nothing.
@@ -238,7 +248,7 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
             if item.marker and item.key in stored:
                 hidden.setdefault(backup, []).append(name)
             elif not item.marker:
-                found.setdefault(backup, {})[name] = item
+                found.setdefault(backup, []).append(item)
             continue
         if item.marker:
             continue
@@ -257,7 +267,7 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
         elif not (rest.startswith(_KNOWN_FOLDERS) or (rest.startswith("lease-") and rest.endswith(".json"))):
             strays.append(item.key)
     held = (
-        Held(id=key, objects=found.get(key, {}), hidden=tuple(hidden.get(key, ())))
+        _held(backup_root(database, key), key, tuple(found.get(key, ())), tuple(hidden.get(key, ())))
         for key in sorted(found.keys() | hidden.keys())
     )
     return Sorted(
@@ -269,3 +279,8 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
         backups=tuple(held),
         strays=tuple(strays),
     )
+
+
+@lru_cache(maxsize=SEEN)
+def _held(root: str, backup: str, objects: tuple[Stored, ...], hidden: tuple[str, ...]) -> Held:
+    return Held(id=backup, objects={item.key.removeprefix(root): item for item in objects}, hidden=hidden)

@@ -2,9 +2,10 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -12,6 +13,7 @@ from reconciler.backups.layout import AGE, DUMP, FOLDER, ZSTD, is_data
 from reconciler.errors import Corrupt, Refused
 from reconciler.world.facts import WHOLE, DumpFacts, Filters, Identity, Instant, SourceFacts
 from reconciler.world.fingerprint import Summary
+from reconciler.world.lazily import lazily
 from reconciler.world.learning import learnt
 
 FORMAT = 1
@@ -19,6 +21,9 @@ LARGEST = 16 * 1024 * 1024
 """A manifest is read whole; nothing that calls itself one may fill our memory."""
 PART_BYTES = 64 * 1024 * 1024
 """The most that reading back holds in memory before it may be used."""
+SMALL_BYTES = 1 << 14
+"""Of a record, or of a manifest with its signature: the same few are looked at again and again, and of most dumps they are no
+larger. What is remembered of them stays in memory with their bytes."""
 
 Kind = Literal["scheduled", "manual", "imported", "before_recovery"]
 
@@ -81,7 +86,7 @@ class PolicyRecord(msgspec.Struct, frozen=True, kw_only=True):
     git_commit: str | None = None
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """All that is known of a backup without reading it."""
 
     format: int
@@ -112,6 +117,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What was left out by name."""
     hosted: tuple[str, ...] = ()
     """Entries of the archive that are the source's host's own, as pg_restore lists them: every restore leaves them out."""
+
+    @lazily
+    def lie(self) -> str:
+        """What it says of itself that can't be so; empty where it adds up."""
+        return _lie(self)
 
     def archive_objects(self) -> tuple[StoredObject, ...]:
         """What pg_restore needs, as one object or as many."""
@@ -188,16 +198,12 @@ def encode(value: msgspec.Struct) -> bytes:
 
 def decode(text: bytes, *, backup: str) -> Manifest:
     """Raises Corrupt for what is no manifest of that backup, and NewerFormat for one that this program does not read."""
-    learnt(_Version)
-    try:
-        version = msgspec.json.decode(text, type=_Version).format
-    except _UNREADABLE as error:
-        raise Corrupt(f"the manifest of {backup} cannot be read: {error}") from error
+    version = decode_again(text, _Version, f"the manifest of {backup}").format
     if version > FORMAT:
         raise NewerFormat(
             f"the manifest of {backup} has format {version}, this program reads {FORMAT}", cure="use a newer reconcile"
         )
-    manifest = decode_record(text, Manifest, f"the manifest of {backup}")
+    manifest = decode_again(text, Manifest, f"the manifest of {backup}")
     if manifest.id != backup:
         raise Corrupt(f"the manifest of {backup} says that it is of {manifest.id}")
     return manifest
@@ -205,11 +211,28 @@ def decode(text: bytes, *, backup: str) -> Manifest:
 
 def decode_record(text: bytes, kind: type[T], what: str) -> T:
     """Any of our JSON records; `what` names it in the sentence. Raises Corrupt. Unknown fields are let through."""
-    learnt(kind)
     try:
-        return msgspec.json.decode(text, type=kind)
+        return _decoded(text, kind)
     except _UNREADABLE as error:
         raise Corrupt(f"{what} cannot be read: {error}") from error
+
+
+def decode_again(text: bytes, kind: type[T], what: str) -> T:
+    """The same, of what lies in a catalogue and says the same at each look: a small one is remembered by its very bytes."""
+    try:
+        return cast(T, _remembered(text, cast(Hashable, kind))) if len(text) <= SMALL_BYTES else _decoded(text, kind)
+    except _UNREADABLE as error:
+        raise Corrupt(f"{what} cannot be read: {error}") from error
+
+
+def _decoded(text: bytes, kind: type[T]) -> T:
+    learnt(kind)
+    return msgspec.json.decode(text, type=kind)
+
+
+@lru_cache(maxsize=1024)
+def _remembered(text: bytes, kind: type) -> Any:
+    return _decoded(text, kind)
 
 
 def restore_by_hand(*, encrypted: bool, archive: str = "custom", hosted: Sequence[str] = ()) -> str:
@@ -240,15 +263,21 @@ def _is_inside(stored: StoredObject) -> bool:
 
 def check_inside(manifest: Manifest) -> None:
     """What a manifest says of itself must add up: a lying one is refused before anything rests on it. Raises Corrupt."""
+    if manifest.lie:
+        raise Corrupt(f"the manifest of {manifest.id} {manifest.lie}")
+
+
+def _lie(manifest: Manifest) -> str:
     for stored in manifest.objects:
         if not _is_inside(stored):
-            raise Corrupt(f"the manifest of {manifest.id} names an object {stored.name!r}, which no backup has")
+            return f"names an object {stored.name!r}, which no backup has"
         if any(not 0 <= part.size <= PART_BYTES for part in stored.parts):
-            raise Corrupt(f"the manifest of {manifest.id} names a part of {stored.name} of a size that no part has")
+            return f"names a part of {stored.name} of a size that no part has"
         if sum(part.size for part in stored.parts) != stored.stored_bytes:
-            raise Corrupt(f"the manifest of {manifest.id} does not add up for {stored.name}")
+            return f"does not add up for {stored.name}"
     if sum(stored.stored_bytes for stored in manifest.objects) != manifest.stored_bytes:
-        raise Corrupt(f"the manifest of {manifest.id} does not add up")
+        return "does not add up"
     if len({stored.name for stored in manifest.objects}) != len(manifest.objects):
-        raise Corrupt(f"the manifest of {manifest.id} names an object twice")
-    manifest.object_of("dump" if manifest.archive == "custom" else "toc")
+        return "names an object twice"
+    needed = "dump" if manifest.archive == "custom" else "toc"
+    return "" if any(stored.content == needed for stored in manifest.objects) else f"names no {needed}"

@@ -1,6 +1,6 @@
 """The record of whose catalogue this is; and reading any small object whole."""
 
-from reconciler.backups.manifest import LARGEST, decode_record
+from reconciler.backups.manifest import LARGEST, decode_again
 from reconciler.errors import Corrupt
 from reconciler.world.facts import Repository
 from reconciler.world.ports import Stored, Target
@@ -22,7 +22,7 @@ def read_repository(target: Target, key: str) -> Repository:
     """Raises Corrupt for what is no such record."""
     text, _ = read_whole(target, key)
     try:
-        return decode_record(text, Repository, f"{target.name}: {key}")
+        return decode_again(text, Repository, f"{target.name}: {key}")
     except Corrupt as torn:
         cure = "copy it from another target of this database, or remove it: manifests tell whose they are, and it is written anew"
         raise Corrupt(torn.what, cure=cure) from torn

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from reconciler.backups.manifest import Manifest, decode_record, encode
+from reconciler.backups.manifest import SMALL_BYTES, Manifest, decode_again, encode
 from reconciler.errors import Corrupt, Refused
 from reconciler.policy.public_key import PREFIX
 from reconciler.policy.secret import Revealed
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 CURE = "reconcile keys new --signing makes a pair: name the private part as signatures.signing_key, pin the public one"
-
-SMALL_BYTES = 1 << 14
-"""Of a manifest and its signature: the same few are looked at again and again, and of most dumps they are no larger."""
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +85,7 @@ def check_signature(manifest: bytes, signature: bytes | None, signatures: Signat
         return
     if signature is None:
         raise Corrupt(f"{what} is not signed", cure="if it was taken before keys were pinned, `reconcile backups sign` it")
-    check(manifest, decode_record(signature, Signature, f"the signature of {what}"), signatures, what)
+    check(manifest, decode_again(signature, Signature, f"the signature of {what}"), signatures, what)
 
 
 def check(content: bytes, found: Signature | None, signatures: Signatures, what: str) -> None:

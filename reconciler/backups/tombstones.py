@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from reconciler.backups import layout
-from reconciler.backups.manifest import decode_record, encode
+from reconciler.backups.manifest import decode_again, encode
 from reconciler.backups.records import read_whole
 from reconciler.backups.signing import Signature, check, signature_of, signing_key
 from reconciler.errors import Corrupt
@@ -48,11 +48,11 @@ def read_tombstone(target: Target, key: str, *, backup: str, signatures: Signatu
 
 def tombstone_of(text: bytes, what: str, *, backup: str, signatures: Signatures) -> Tombstone:
     """The same, of what was read already."""
-    stone = decode_record(text, Tombstone, what)
+    stone = decode_again(text, Tombstone, what)
     if stone.id != backup:
         raise Corrupt(f"{what} speaks of {stone.id}")
     if signatures.public_keys:
-        check(encode(stone), decode_record(text, Signed, what).signature, signatures, what)
+        check(encode(stone), decode_again(text, Signed, what).signature, signatures, what)
     return stone
 
 

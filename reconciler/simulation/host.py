@@ -13,6 +13,21 @@ class Death(BaseException):
     """`kill -9`: raised at everything that a dead process still tries, so that no clean-up of its own takes effect."""
 
 
+class SimulatedCache:
+    """What a host's disk remembers; who empties it puts another in its place."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, bytes] = {}
+
+    def get(self, key: str) -> bytes | None:
+        """None for what is not there."""
+        return self._texts.get(key)
+
+    def put(self, key: str, value: bytes) -> None:
+        """From now on."""
+        self._texts[key] = value
+
+
 class Host:
     """A machine or a container. Two containers of one machine share `boot`, and see only their own processes."""
 
@@ -21,7 +36,7 @@ class Host:
         self.offset, self.drift = offset, drift
         self.timeline = timeline
         self.processes: dict[int, SimulatedProcess] = {}
-        self.remembered: dict[str, bytes] = {}
+        self.cache = SimulatedCache()
         self._started = 0
         self._now = (0.0, timeline.began)
 
@@ -39,13 +54,6 @@ class Host:
         process = SimulatedProcess(self, pid=pid, ticks=self._started)
         self.processes[process.pid] = process
         return process
-
-    def get(self, key: str) -> bytes | None:
-        """As a cache: what is in its disk."""
-        return self.remembered.get(key)
-
-    def put(self, key: str, value: bytes) -> None:
-        self.remembered[key] = value
 
 
 class SimulatedProcess:

@@ -10,6 +10,7 @@ from reconciler.backups.manifest import encode
 from reconciler.policy.relation import Relation
 from reconciler.policy.secret import Revealed
 from reconciler.simulation.faults import SPELLS, Spell, SpellKind
+from reconciler.simulation.host import SimulatedCache
 from reconciler.simulation.kept import PROJECT_DEEDS, mend
 from reconciler.simulation.project import Project
 from reconciler.simulation.signing import HIS, OURS, signed
@@ -291,7 +292,7 @@ def a_machine_restarts(stage: Stage) -> bool:
 
 def a_cache_is_emptied(stage: Stage) -> bool:
     """It may be, at any time."""
-    stage.chance.choice(stage.hosts).remembered.clear()
+    stage.chance.choice(stage.hosts).cache = SimulatedCache()
     return True
 
 

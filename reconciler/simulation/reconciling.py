@@ -116,7 +116,7 @@ class Reconciler:
             clock=SimulatedClock(reach),
             process=reach.process,
             pool=InlinePool(),
-            cache=self.host,
+            cache=self.host.cache,
             stop=reach.process.stop,
             tell=_silent,
             token=stage.chance.token,

@@ -401,6 +401,10 @@ class Pool(Protocol):
 class Cache(Protocol):
     """Remembers small immutable texts. May forget any of them at any time, and never fails."""
 
+    def __hash__(self) -> int:
+        """As any object has it: what was read by way of one cache is not taken for what another one knows."""
+        ...
+
     def get(self, key: str) -> bytes | None: ...
 
     def put(self, key: str, value: bytes) -> None: ...

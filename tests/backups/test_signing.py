@@ -8,7 +8,8 @@ import pytest
 
 from reconciler.backups import layout
 from reconciler.backups.fetch import read_manifest
-from reconciler.backups.signing import SMALL_BYTES, Signature, _verified, check_signature, new_pair, sign
+from reconciler.backups.manifest import SMALL_BYTES
+from reconciler.backups.signing import Signature, _verified, check_signature, new_pair, sign
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.dumps import TakeDump
 from reconciler.duties.retention import PruneBackup
