@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from reconciler.world.facts import Observation
+from reconciler.world.facts import Copy, Observation
 
 WINDOW = timedelta(hours=24)
 PERCENT = 30
@@ -35,29 +35,36 @@ def goes_at(have: Observation, backup: str) -> datetime:
     """When it may go for good: at once; or where more came to be given up in a day than may go, so many days later.
 
     A tombstone alone does not tell who wrote it, and a thief dates his as he likes: counted is from when it came to the store.
+    Nor does it tell that there ever was a backup: what nothing else is left of frees nothing for others, as gone before them.
     """
-    lost = given_up(have)
+    lost, left = given_up(have), _backups(have)
     came = lost[backup]
-    before = sum((at, key) <= (came, backup) for key, at in lost.items() if at > came - WINDOW + JITTER)
-    ids = _backups(have) | lost.keys()
-    there = {key for key in ids if key[:_INSTANT] <= _as_in_ids(came + SKEW) and lost.get(key, came) > came - WINDOW}
-    may_go = _may_go(there, came)
-    return came + WINDOW * max(0, -((may_go - before) // may_go))
+    recent = {key for key, at in lost.items() if at > came - WINDOW + JITTER}
+    there = {key for key in recent | (left - lost.keys()) if key[:_INSTANT] <= _as_in_ids(came + SKEW)}
+    before = {key for key in recent if (lost[key], key) <= (came, backup)} | (there - left)
+    too_many = len(before) - _may_go(there, came)
+    return came + WINDOW * max(0, -(-too_many // _may_go(there & left, came)))
 
 
 def given_up(have: Observation) -> Mapping[str, datetime]:
-    """When the last copy of each was: of several tombstones the latest tells."""
+    """When the last copy of each was: of several tombstones the latest tells; of one that is dated ahead, its coming."""
     lost: dict[str, datetime] = {}
     for catalogue in have.known().values():
         for stone in catalogue.tombstones:
             if stone.counts:
-                at = max(stone.at, catalogue.came.get(stone.id, stone.at))
+                came = catalogue.came.get(stone.id, stone.at)
+                at = came if stone.at > catalogue.store_time + SKEW else max(stone.at, came)
                 lost[stone.id] = max(at, lost.get(stone.id, at))
     return lost
 
 
 def _backups(have: Observation) -> set[str]:
-    return {backup.id for backup in have.backups() if backup.state in ("whole", "deleted", "being_deleted")}
+    """Those with a manifest: anybody can lay some data beside a tombstone."""
+    return {backup.id for backup in have.backups() if any(map(_is_backup, backup.copies.values()))}
+
+
+def _is_backup(copy: Copy) -> bool:
+    return copy.state in ("whole", "deleted", "being_deleted") and copy.repository is not None
 
 
 def _may_go(there: Collection[str], now: datetime) -> int:

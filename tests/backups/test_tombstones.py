@@ -20,7 +20,7 @@ from reconciler.policy.secret import Revealed
 from reconciler.world.facts import Tombstone
 from reconciler.world.ports import Signatures, World
 from tests.backups.faking import MovedClock, bury, catalogue, make_world, states, take
-from tests.building import DAY, HOUR, MINUTE, NOW, policy, retention
+from tests.building import DAY, HOUR, MINUTE, NOW, planned, policy, retention
 
 KEY, PUBLIC = new_pair()
 HIS_KEY, HIS_PUBLIC = new_pair()
@@ -188,6 +188,23 @@ class TestItsGrace:
             finish(world, backup)
         clock.move(2 * HOUR)
         assert "removed for good" in finish(world, backup)
+
+
+@pytest.mark.parametrize("instant", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+@pytest.mark.parametrize("which", ["at", "due"])
+def test_an_instant_at_the_end_of_the_calendar(tmp_path: Path, clock: MovedClock, instant: str, which: str) -> None:
+    """Nothing can be reckoned from it: it is not believed, and no turn fails for its sake."""
+    world = make_world(tmp_path, clock)
+    backup = take(world)
+    bury(world, backup, NOW - 9 * DAY)
+    (listed,) = (item for item in world.targets["primary"].list("hotel/backups/").items if "tombstone-" in item.key)
+    text = msgspec.json.decode(b"".join(world.targets["primary"].read(listed.key))) | {which: instant}
+    world.targets["primary"].write(listed.key, [msgspec.json.encode(text)])
+
+    assert "deleted" == states(world)[backup]
+    asked = planned(WANT, observe(world, WANT, Watch(world.clock, world.process)))
+    (finding,) = (found for found in asked.findings if backup in found.what)
+    assert ("error", True) == (finding.severity, "no deletion of ours" in finding.what)
 
 
 def test_what_came_is_told_of_those_that_nobody_signed(tmp_path: Path, clock: MovedClock) -> None:

@@ -352,6 +352,39 @@ class TestTombstonesOfAnybody:
         assert 6 == kinds(plan).count("finish_deletion")
         assert 10 == len(plan.blocked)
 
+    @pytest.mark.parametrize("came", [NOW - 2 * HOUR, NOW - HOUR, NOW - 59 * MINUTE])
+    @pytest.mark.parametrize("counts", [True, False])
+    @pytest.mark.parametrize("junk", [True, False])
+    def test_beside_tombstones_of_what_never_was(self, came: datetime, counts: bool, junk: bool) -> None:
+        """Ids that somebody made up, born today, free nothing: neither at once nor sooner, with or without some data."""
+        doomed = planted(8, NOW - HOUR)
+        made_up = [copy(NOW - 5 * HOUR - number * MINUTE, "deleted", salt="made up", repository=None) for number in range(20)]
+        seen = doomed.known()["primary"]
+        have = msgspec.structs.replace(
+            doomed,
+            catalogues={
+                "primary": Known(
+                    msgspec.structs.replace(
+                        seen,
+                        copies=(*seen.copies, *(made_up if junk else ())),
+                        tombstones=(*seen.tombstones, *(tombstone(one, came, counts=counts) for one in made_up)),
+                        came={**seen.came, **{one.id: came for one in made_up}},
+                    ),
+                    NOW,
+                )
+            },
+        )
+
+        assert 3 >= kinds(planned(policy(), have)).count("finish_deletion")
+        for backup in seen.came:
+            assert goes_at(doomed, backup) <= goes_at(have, backup)
+        assert allow(have, NOW).may_go - len(allow(have, NOW).gone) <= allow(doomed, NOW).may_go - len(allow(doomed, NOW).gone)
+
+    def test_dated_ahead(self) -> None:
+        """It would count among the losses of each day until then, and no retention could prune any more."""
+        assert 8 == len(allow(planted(8, NOW - HOUR, dated=utc("2099-01-01 00:00")), NOW).gone)
+        assert 0 == len(allow(planted(8, NOW - 25 * HOUR, dated=utc("2099-01-01 00:00")), NOW).gone)
+
     @given(policies(), observations())
     @settings(max_examples=60, deadline=None)
     def test_in_any_world(self, want: DatabasePolicy, have: Observation) -> None:
