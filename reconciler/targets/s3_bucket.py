@@ -71,6 +71,10 @@ class Bucket:
         what = f"{verb} {self.place}{key}"
         return Doing(target=self.target, what=what, bucket=self.name, right=f"s3:{right}", endpoint=self.endpoint)
 
+    def writing(self, verb: str, key: str, lock: Mapping[str, Any]) -> Doing:
+        """As `doing`. What locks (`lock`, a part of the request) takes a right of its own, and a refusal tells not which."""
+        return self.doing(verb, key, "PutObject and s3:PutObjectRetention" if lock else "PutObject")
+
     def checksum(self, body: bytes | bytearray) -> dict[str, Any]:
         """The part of a request that lets the store check what arrives."""
         if self.checksums == "sha256":

@@ -25,7 +25,7 @@ def copy(bucket: Bucket, origin: Bucket, wanted: CopyWithin, *, lock: Mapping[st
     """The port's `copy_within`, of two buckets of one account."""
     if bucket.checksums != "sha256" or not _is_fit(wanted.parts):
         return False
-    return _Copy(bucket, origin, wanted).run(lock)
+    return _Copy(bucket, origin, wanted, lock).run()
 
 
 def _is_fit(parts: Sequence[Hashed]) -> bool:
@@ -36,17 +36,17 @@ def _is_fit(parts: Sequence[Hashed]) -> bool:
 class _Copy:
     """One object."""
 
-    def __init__(self, bucket: Bucket, origin: Bucket, wanted: CopyWithin) -> None:
-        self._bucket, self._origin, self._wanted = bucket, origin, wanted
+    def __init__(self, bucket: Bucket, origin: Bucket, wanted: CopyWithin, lock: Mapping[str, Any]) -> None:
+        self._bucket, self._origin, self._wanted, self._lock = bucket, origin, wanted, lock
         self._client = bucket.client
         self._id = token(16)
         what = f"copy {origin.place}{wanted.key} to"
-        self._doing = bucket.doing(what, wanted.key, "PutObject")
+        self._doing = bucket.writing(what, wanted.key, lock)
         self._size = sum(part.size for part in wanted.parts)
 
-    def run(self, lock: Mapping[str, Any]) -> bool:
-        marked = {**self._bucket.at(self._wanted.key), **lock, "ChecksumAlgorithm": "SHA256", "Metadata": {WRITE_ID: self._id}}
-        answer = self._ask(lambda: self._client.create_multipart_upload(**marked))
+    def run(self) -> bool:
+        marked = {**self._bucket.at(self._wanted.key), **self._lock, "Metadata": {WRITE_ID: self._id}}
+        answer = self._ask(lambda: self._client.create_multipart_upload(**marked, ChecksumAlgorithm="SHA256"))
         upload = {**self._bucket.at(self._wanted.key), "UploadId": self._bucket.told(answer, "UploadId")}
         try:
             parts = self._copy_all(upload)

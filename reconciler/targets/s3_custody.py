@@ -1,13 +1,14 @@
 """What a bucket does by itself with what lies in it: locks, expiry, archiving."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final, Literal
 
 import msgspec
+from botocore.exceptions import ClientError
 
-from reconciler.errors import Locked, ReconcilerError
+from reconciler.errors import Absent, Locked, ReconcilerError
 from reconciler.targets.retrying import PATIENT_SECONDS
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_errors import archive_of, code_of, translated
@@ -28,6 +29,9 @@ _NONE_SET: Final = {
     "ObjectLockConfigurationNotFoundError",
 }
 """There is no such setting, or the store has no such thing."""
+
+_NOT_LOCKED: Final = _NONE_SET | {"InvalidRequest", "NoSuchObjectLegalHold"}
+"""The bucket locks nothing, or not this object."""
 
 
 class Lock(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,14 +62,49 @@ class S3Custody(Custody):
     def hold(self, key: str, version: str | None, *, held: bool) -> None:
         """A legal hold. Only one that is seen there is let go: who may not set one must be able to do without."""
         at = self._bucket.at(key) | ({"VersionId": version} if version else {})
-        client, right = self._bucket.client, "PutObjectLegalHold"
 
         def attempt() -> None:
-            with translated(self._bucket.doing("hold" if held else "release", key, right)):
-                if held or client.head_object(**at).get("ObjectLockLegalHoldStatus") == "ON":
-                    client.put_object_legal_hold(**at, LegalHold={"Status": "ON" if held else "OFF"})
+            if held or self._is_held(key, at):
+                with translated(self._bucket.doing("hold" if held else "release", key, "PutObjectLegalHold")):
+                    self._bucket.client.put_object_legal_hold(**at, LegalHold={"Status": "ON" if held else "OFF"})
 
         persist(attempt, clock=self._bucket.clock, stop=self._bucket.stop, within=PATIENT_SECONDS)
+
+    def lock_on(self, key: str, version: str) -> Locked | None:
+        """Why that version can't be deleted, if it is a lock; None where it is not.
+
+        Raises Refused and Unreachable where the policy asks for locks and they can't be seen; elsewhere that is None, too.
+        """
+        try:
+            return self._lock_on(key, self._bucket.at(key) | {"VersionId": version})
+        except Absent:
+            return None
+        except ReconcilerError:
+            if self.holds:
+                raise
+            return None
+
+    def _lock_on(self, key: str, at: Mapping[str, Any]) -> Locked | None:
+        what = f"{self._bucket.target}: {self._bucket.place}{key} is locked"
+        if self._is_held(key, at):
+            return Locked(f"{what} by a legal hold", cure="release the legal hold")
+        answer = self._look(key, "GetObjectRetention", self._bucket.client.get_object_retention, at)
+        until: datetime | None = answer.get("Retention", {}).get("RetainUntilDate")
+        # One that ended since we were refused was the reason all the same.
+        if until is None or until <= self._bucket.time_of(answer) - _MEANWHILE:
+            return None
+        return Locked(
+            f"{what} until {until.astimezone(UTC):%Y-%m-%d %H:%MZ}", cure="wait until then", until=until.astimezone(UTC)
+        )
+
+    def _is_held(self, key: str, at: Mapping[str, Any]) -> bool:
+        answer = self._look(key, "GetObjectLegalHold", self._bucket.client.get_object_legal_hold, at)
+        return bool(answer.get("LegalHold", {}).get("Status") == "ON")
+
+    def _look(self, key: str, right: str, request: Callable[..., Any], at: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Empty where there is none. By a request of its own: AWS leaves out of an object's description what we may not see."""
+        with translated(self._bucket.doing("look for locks on", key, right)):
+            return _unless(_NOT_LOCKED, lambda: request(**at))
 
     def default_retention(self) -> timedelta | None:
         """Asked once."""
@@ -101,32 +140,19 @@ class S3Custody(Custody):
 
         def attempt() -> Mapping[str, Any]:
             with translated(self._bucket.doing(f"ask for the {what} of", "", right)):
-                try:
-                    answer: Mapping[str, Any] = request(Bucket=self._bucket.name)
-                except self._bucket.client.exceptions.ClientError as error:
-                    if code_of(error) not in _NONE_SET:
-                        raise
-                    return {}
-            return answer
+                return _unless(_NONE_SET, lambda: request(Bucket=self._bucket.name))
 
         return persist(attempt, clock=self._bucket.clock, stop=self._bucket.stop, within=PATIENT_SECONDS)
 
 
-def lock_on(bucket: Bucket, key: str, version: str) -> Locked | None:
-    """Why that version can't be deleted, if it is a lock; None where it is not, or can't be seen."""
+def _unless(none: Container[str], request: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The answer; an empty one where the store's refusal says that there is none."""
     try:
-        with translated(bucket.doing("look at", key, "GetObjectRetention")):
-            answer = bucket.client.head_object(**bucket.at(key), VersionId=version)
-    except ReconcilerError:
-        return None
-    what = f"{bucket.target}: {bucket.place}{key} is locked"
-    until: datetime | None = answer.get("ObjectLockRetainUntilDate")
-    if answer.get("ObjectLockLegalHoldStatus") == "ON":
-        return Locked(f"{what} by a legal hold", cure="release the legal hold")
-    # One that ended since we were refused was the reason all the same.
-    if until is None or until <= bucket.time_of(answer) - _MEANWHILE:
-        return None
-    return Locked(f"{what} until {until.astimezone(UTC):%Y-%m-%d %H:%MZ}", cure="wait until then", until=until.astimezone(UTC))
+        return request()
+    except ClientError as error:
+        if code_of(error) not in none:
+            raise
+        return {}
 
 
 def _read(rule: Mapping[str, Any], own: str) -> Iterator[LifecycleRule]:

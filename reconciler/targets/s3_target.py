@@ -6,11 +6,11 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, Final
 
-from reconciler.errors import Conflict, Refused
+from reconciler.errors import Conflict, Locked, Refused
 from reconciler.targets.keys import check_key
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_copy import copy
-from reconciler.targets.s3_custody import S3Custody, lock_on
+from reconciler.targets.s3_custody import S3Custody
 from reconciler.targets.s3_errors import archive_of, code_of, translated
 from reconciler.targets.s3_upload import write
 from reconciler.world.ports import Blob, CopyWithin, Listing, Stored, Target, Upload
@@ -128,10 +128,16 @@ class S3Target:
             with translated(self.bucket.doing("delete", key, right)):
                 self._client.delete_object(**self.bucket.at(key) | ({"VersionId": version} if version else {}))
         except Refused as refusal:
-            locked = lock_on(self.bucket, key, version) if version else None
+            locked = self._lock_on(key, version, refusal) if version else None
             if locked is None:
                 raise
             raise locked from refusal
+
+    def _lock_on(self, key: str, version: str, refusal: Refused) -> Locked | None:
+        try:
+            return self.custody.lock_on(key, version)
+        except Refused as unseen:
+            raise Refused(refusal.what, cure=f"{unseen.cure}; if that shows no lock, {refusal.cure}") from unseen
 
     def unfinished(self, prefix: str) -> Sequence[Upload]:
         pages = self._pages("list_multipart_uploads", prefix, right="ListBucketMultipartUploads")

@@ -74,7 +74,7 @@ class _Write:
         self._client = bucket.client
         self._key = key
         self._id = token(16)
-        self._doing = bucket.doing("write", key, "PutObject")
+        self._doing = bucket.writing("write", key, lock)
         self._marked = {**bucket.at(key), **lock, "Metadata": {WRITE_ID: self._id}}
         self._condition: dict[str, Any] = {}
         if expect is not None:

@@ -123,14 +123,28 @@ class TestLocks:
         refusal = wait_for(lambda: refused_without_lock(locked, stored), seconds=20, what="the lock to end")
         assert "s3:DeleteObjectVersion" in refusal.cure
 
-    def test_a_lock_that_may_not_be_seen(self, locked: S3Target, proxy: FaultProxy) -> None:
-        """Refused all the same, as the store says it."""
+    @pytest.mark.parametrize(
+        ("query", "right"), [(r"\?retention", "s3:GetObjectRetention"), (r"\?legal-hold", "s3:GetObjectLegalHold")]
+    )
+    def test_a_lock_that_may_not_be_seen(self, locked: S3Target, proxy: FaultProxy, query: str, right: str) -> None:
+        """Refused all the same, with the right that would show it."""
         stored = locked.write("hotel/x", [b"1"], keep_until=soon())
-        proxy.on("HEAD", "versionId=", DENIED, times=-1)
+        proxy.on("GET", query, DENIED, times=-1)
 
         with pytest.raises(Refused, match="403 AccessDenied") as caught:
             locked.delete("hotel/x", version=stored.version)
         assert not isinstance(caught.value, Locked)
+        assert right in caught.value.cure
+
+    def test_a_hold_that_may_not_be_seen(self, locked: S3Target, proxy: FaultProxy) -> None:
+        """It is not taken for none: what describes an object leaves it out where the right is missing."""
+        stored = locked.write("hotel/x", [b"1"])
+        locked.custody.hold("hotel/x", stored.version, held=True)
+        proxy.on("GET", "legal-hold", DENIED, times=-1)
+
+        with pytest.raises(Refused, match="403 AccessDenied") as caught:
+            locked.custody.hold("hotel/x", stored.version, held=False)
+        assert "s3:GetObjectLegalHold" in caught.value.cure
 
 
 def refused_without_lock(target: Target, stored: Stored) -> Refused | None:
