@@ -187,3 +187,28 @@ def stand(tmp_path: Path, box: tuple[Path, Status], program: Program) -> Stand:
     made = Stand(folder=tmp_path, status=status, box=folder, program=program)
     made.policy.write_text(POLICY.format(prefix=token_hex(4), box=folder))
     return made
+
+
+@pytest.fixture
+def empty(stand: Stand) -> Iterator[str]:
+    """A database with nothing in it; gone after the test."""
+    name = f"again_{stand.folder.name}"[:60]
+    with stand.connect() as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    yield stand.admin_url.rpartition("/")[0] + f"/{name}"
+    with stand.connect() as admin:
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def small(stand: Stand) -> Iterator[Stand]:
+    """A source of few rows: there are as many effects as with many, and each is sooner over."""
+    name = f"small_{token_hex(4)}"
+    with stand.connect() as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+        with stand.connect(name) as inside:
+            inside.execute("CREATE TABLE t AS SELECT i FROM generate_series(1, 100) i")
+        url = stand.source_url.rpartition("/")[0] + f"/{name}"
+        postgres = msgspec.structs.replace(stand.status.postgres, url=url)
+        yield msgspec.structs.replace(stand, status=msgspec.structs.replace(stand.status, postgres=postgres))
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

@@ -11,7 +11,6 @@ from time import monotonic
 from typing import Any
 
 import boto3
-import msgspec
 import pytest
 
 from reconciler.connect import KINDS, Means, connect
@@ -119,20 +118,6 @@ def _waited(condition: Callable[[], bool], seconds: float = 30) -> bool:
             return False
         StopEvent().wait(0.1)
     return True
-
-
-@pytest.fixture
-def small(stand: Stand) -> Iterator[Stand]:
-    """A source of few rows: there are as many effects as with many, and each death is followed by two dumps."""
-    name = f"small_{token(4)}"
-    with stand.connect() as admin:
-        admin.execute(f"CREATE DATABASE {name}".encode())
-        with stand.connect(name) as inside:
-            inside.execute("CREATE TABLE t AS SELECT i FROM generate_series(1, 100) i")
-        url = stand.source_url.rpartition("/")[0] + f"/{name}"
-        postgres = msgspec.structs.replace(stand.status.postgres, url=url)
-        yield msgspec.structs.replace(stand, status=msgspec.structs.replace(stand.status, postgres=postgres))
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-from psycopg import sql
 
 from reconciler.sandbox.binaries import postgres_binaries
 from tests.end_to_end.conftest import Stand
@@ -21,17 +20,6 @@ def _tool(name: str, *words: str) -> str:
 
 def _valid(document: Any, name: str) -> None:
     jsonschema.Draft202012Validator(json.loads((SCHEMAS / f"{name}.v1.schema.json").read_text())).validate(document)
-
-
-@pytest.fixture
-def empty(stand: Stand) -> Any:
-    """A database with nothing in it; gone after the test."""
-    name = f"again_{stand.folder.name}"[:60]
-    with stand.connect() as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-    yield stand.admin_url.rpartition("/")[0] + f"/{name}"
-    with stand.connect() as admin:
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def test_plan_apply_plan(stand: Stand) -> None:
