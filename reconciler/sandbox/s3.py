@@ -176,6 +176,8 @@ def _command(data: Path, chosen: Ports, keys: Path) -> Sequence[str]:
         "-s3.port.lance=0",
         "-s3.autoCreateBucket=false",
         f"-s3.config={keys}",
+        # The one account may make others, each with a policy of its own: so rights are tried.
+        "-s3.iam.readOnly=false",
     ]
 
 
