@@ -316,7 +316,8 @@ class TestStore:
 
     def test_a_page_of_a_listing_fails(self, stand: Stand, older: list[dict[str, Any]], store: FaultProxy) -> None:
         """A short listing would look like backups gone: all of it is unknown, and none of it is gone."""
-        crowd = [f"{stand.prefix}/hotel/evidence/{number:08d}.json" for number in range(1001)]
+        # In a folder that is listed with the rest and not read.
+        crowd = [f"{stand.prefix}/hotel/recoveries/20251025T020000Z-3f9c2a/{number:04d}.json" for number in range(1001)]
         with ThreadPoolExecutor(8) as pool:
             client = stand.s3()
             list(pool.map(lambda key: client.put_object(Bucket=stand.status.s3.bucket, Key=key, Body=b"{}"), crowd))
