@@ -116,12 +116,14 @@ def _losing(losses: Sequence[Step], have: Observation, now: datetime) -> Reason 
     """All of this plan's losses are held back when they exceed what may go in a day: then a person looks."""
     allowance = allow(have, now)
     gone = len(allowance.gone)
-    # A prune that a death cut short is planned again: what one target already counts as gone is no second loss.
+    # A prune that a death cut short is planned again: what one target already counts as gone is no second loss. Where more is
+    # gone than may go, it may be another's tombstone there, which lets nothing go here.
     more = {step.action.loses for step in losses} - allowance.gone
-    if not more or len(more) + gone <= allowance.may_go:
+    if not losses or len(more) + gone <= allowance.may_go:
         return None
-    already = f", {gone} already gone" if gone else ""
-    why = f"would lose {counted(len(more), 'backup')}, at most {allowance.may_go} in 24h may go{already}"
+    already = f", {gone} already gone" if gone and more else ""
+    what = f"would lose {counted(len(more), 'backup')}" if more else f"{counted(gone, 'backup')} gone already"
+    why = f"{what}, at most {allowance.may_go} in 24h may go{already}"
     return Reason(by="guard", why=why, cure="check the policy's retention")
 
 

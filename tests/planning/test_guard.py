@@ -303,7 +303,7 @@ def test_turns_that_did_not_run(days: int) -> None:
 
 
 def planted(many: int, came: datetime, *, dated: datetime = NOW - 40 * DAY, grace: timedelta = 0 * DAY) -> Observation:
-    """Ten daily backups; somebody put tombstones on the older ones, and dated them as he liked."""
+    """Ten daily backups; somebody put tombstones on the newer ones, and dated them as he liked."""
     there = daily(10, TODAY)
     taken = [msgspec.structs.replace(one, state="being_deleted", has_tombstone=True) for one in there[:many]]
     stones = [tombstone(one, dated, grace=grace) for one in taken]
@@ -342,6 +342,20 @@ class TestTombstonesOfAnybody:
         signed = msgspec.structs.replace(have, catalogues={name: Known(msgspec.structs.replace(seen, came={}), NOW)})
 
         assert () == planned(policy(), signed).blocked
+
+    def test_elsewhere_they_let_nothing_go(self) -> None:
+        """A copy that retention gives up is no second loss after one on another target, as long as what is gone may go."""
+        there = daily(10, TODAY)
+        for many, pruned, blocked in ((3, 3, 0), (7, 0, 7)):
+            given_up = [msgspec.structs.replace(one, state="deleted", has_tombstone=True, due=NOW + DAY) for one in there[-many:]]
+            stones = [tombstone(one, NOW - HOUR, grace=25 * HOUR) for one in given_up]
+            offsite = catalogue([*there[:-many], *given_up], stones)
+            keep = retention(keep_last=10 - many)
+            plan = planned(
+                policy(targets=("primary", "offsite"), keep=keep), observation(primary=catalogue(there), offsite=offsite)
+            )
+
+            assert (pruned, blocked) == (kinds(plan).count("prune_backup"), blocked_kinds(plan).count("prune_backup"))
 
     def test_on_several_targets(self) -> None:
         """The last copy that is given up tells when; each goes by the same day."""
