@@ -82,10 +82,14 @@ class Draft:
         self._keep_until = claim.record.since + retain if retain else None
 
     def begin(self) -> None:
-        """Put the intent down. Raises Conflict where something lies under this id already: a backup, or another's work."""
+        """Put the intent down. Raises Conflict where something lies under this id already: a backup, or another's work.
+
+        What people laid there is theirs, and no part of any backup.
+        """
         self._claim.write(ABSENT)
         root = layout.backup_root(self._database, self.id)
-        others = [item.key for item in self.target.list(root).items if item.key != self._claim.key]
+        there = (item.key for item in self.target.list(root).items if layout.is_of_backup(item.key.removeprefix(root)))
+        others = [key for key in there if key != self._claim.key]
         if others:
             raise Conflict(f"{self.target.name}: {others[0]} is there already, so nothing is written beside it")
         self._alone = True

@@ -268,6 +268,14 @@ class TestWhatIsThereAlready:
             copy_of(older).perform(world, WANT)
         assert {"tombstone-20251025T121200Z.json"} == names(world, older, "offsite")
 
+    def test_what_people_laid_there(self, world: World, older: str) -> None:
+        """It is no reason not to copy: each turn would fail, and delete nothing."""
+        world.targets["offsite"].write(object_key("hotel", older, "notes.txt"), [b"mine"])
+
+        copy_of(older).perform(world, WANT)
+        assert b"".join(ROWS) == content(world, older, "offsite")
+        assert "notes.txt" in names(world, older, "offsite")
+
 
 class TestCopies:
     def test_a_copy_is_the_same_backup(self, world: World, older: str) -> None:
