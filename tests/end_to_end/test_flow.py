@@ -125,12 +125,10 @@ def test_restore_by_several_jobs(stand: Stand, empty: str) -> None:
     (stand.folder / "spool").mkdir()
     stand.run("backups", "restore", backup, "--into", empty, "--jobs", "2", "--spool", "spool")
     none = stand.run("backups", "restore", backup, "--into", empty, "--jobs", "0", expect=1)
-    useless = stand.run("backups", "restore", backup, "--into", empty, "--spool", "spool", expect=1)
 
     assert _tool("pg_dump", "--restrict-key=x", stand.admin_url) == _tool("pg_dump", "--restrict-key=x", empty)
     assert not list((stand.folder / "spool").iterdir())
     assert "--jobs" in none.stderr
-    assert "--spool is for a restore by several jobs" in useless.stderr
 
 
 def test_fetch_as_it_is_stored(stand: Stand) -> None:
