@@ -58,8 +58,8 @@ def _one(world: Stage, chance: random.Random) -> bool:
 def _unread(world: Stage) -> list[str]:
     """Copies of which not all comes back as it was written."""
     copies = [(one["id"], target) for one in world.backups() for target in one["targets"]]
-    fetch = ("backups", "fetch", "--output", "check.dump", "--force")
-    return [f"{backup} on {target}" for backup, target in copies if backup not in world.run(*fetch, backup, "--from", target)]
+    into = ("--output", "check.dump", "--force")
+    return [f"{one} on {name}" for one, name in copies if one not in world.run("backups", "fetch", one, "--from", name, *into)]
 
 
 def _check(world: Stage, safe: set[str], when: str) -> None:
