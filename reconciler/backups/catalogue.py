@@ -85,7 +85,7 @@ class Reader:
         repository = read_repository(self._target, order.repository.key) if order.repository else None
         freeze = read_freeze(self._target, order.freeze.key) if order.freeze else NO_FREEZE
         seen = self._look_at_all(order.backups)
-        copies = [copy for item in seen.values() if (copy := copy_of(item, repository, now))]
+        copies = [copy for item in seen.values() if not item.held.is_trace and (copy := copy_of(item, repository, now))]
         return Catalogue(
             repository=repository,
             copies=self._marked(sorted(copies, key=lambda copy: (copy.instant, copy.id), reverse=True), seen),
@@ -116,7 +116,7 @@ class Reader:
     def _look_at_all(self, backups: Sequence[Held]) -> Mapping[str, Seen]:
         """By id. Nothing is read of those of which the listing and the cache tell all."""
         gists = Gists(self._cache, f"{self._target.place}\n{self._database}", backups)
-        seen = {held.id: _settled(held, gist) for held in backups if held.is_settled and (gist := self._known(held, gists))}
+        seen = {held.id: known for held in backups if (known := self._at_hand(held, gists))}
         others = [held for held in backups if held.id not in seen]
         seen.update((one.held.id, one) for one in self._pool.map(lambda held: self._look(held, gists), others))
         gists.keep()
@@ -127,16 +127,20 @@ class Reader:
         manifest = held.objects.get(layout.MANIFEST)
         return None if manifest is None or self._signatures.public_keys else gists.get(held.id, manifest)
 
-    def _look(self, held: Held, gists: Gists) -> Seen:
+    def _at_hand(self, held: Held, gists: Gists) -> Seen | None:
         """Tombstones, and signatures where keys are pinned, are not read and checked again while the listing shows the same."""
-        if not held.tombstones and not self._signatures.public_keys:
-            return self._look_closely(held, gists)
-        memory = _memory(held, self._target.place, self._cache, self._signatures)
-        if memory:
-            return memory[0]
+        if held.tombstones or self._signatures.public_keys:
+            return next(iter(self._memory(held)), None)
+        gist = self._known(held, gists) if held.is_settled else None
+        return _settled(held, gist) if gist else None
+
+    def _memory(self, held: Held) -> list[Seen]:
+        return _memory(held, self._target.place, self._cache, self._signatures)
+
+    def _look(self, held: Held, gists: Gists) -> Seen:
         seen = self._look_closely(held, gists)
-        if seen.lasts:
-            memory.append(seen)
+        if seen.lasts and (held.tombstones or self._signatures.public_keys):
+            self._memory(held).append(seen)
         return seen
 
     def _look_closely(self, held: Held, gists: Gists) -> Seen:

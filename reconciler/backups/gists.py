@@ -13,6 +13,8 @@ from reconciler.world.facts import Copy
 from reconciler.world.ports import Cache, Stored
 
 Version = tuple[str, str | None, int]
+_MONTH = len("202510")
+"""So ids of backups begin."""
 
 SMALL_BYTES = 1 << 16
 """Of a month, which then stays in memory: a loop meets the same ones at each look. It is some hundred backups."""
@@ -69,18 +71,18 @@ class Gists:
         """`of`: whose they are, as the cache tells them apart."""
         self._cache, self._of = cache, of
         self._listed = {held.id for held in listed}
-        self._months = {month: self._read(month) for month in sorted(set(map(_month, self._listed)))}
+        self._months = {month: self._read(month) for month in sorted({backup[:_MONTH] for backup in self._listed})}
         self._new: dict[str, dict[str, Gist]] = {month: {} for month in self._months}
 
     def get(self, backup: str, stored: Stored) -> Gist | None:
         """Of this very manifest."""
-        month = _month(backup)
+        month = backup[:_MONTH]
         found = self._new[month].get(backup) or self._months[month].gists.get(backup)
         return found if found is not None and found.of == _version(stored) and found.copy.id == backup else None
 
     def put(self, gist: Gist) -> None:
         """Known from now on, and to those who come after us once it was kept."""
-        self._new[_month(gist.copy.id)][gist.copy.id] = gist
+        self._new[gist.copy.id[:_MONTH]][gist.copy.id] = gist
 
     def keep(self) -> None:
         """Write down what is new."""
@@ -106,11 +108,6 @@ def _decoded(text: bytes, name: str) -> Month:
 
 
 _remembered = lru_cache(maxsize=32)(_decoded)
-
-
-def _month(backup: str) -> str:
-    """`202510`."""
-    return backup[:6]
 
 
 def _version(stored: Stored) -> Version:

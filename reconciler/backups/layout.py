@@ -17,6 +17,8 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _COMPACT = "%Y%m%dT%H%M%SZ"
 _MANY = 1 << 16
 """Of ids and names: a large catalogue is looked at again and again, and these are the same each time."""
+FEW = 256
+"""Objects of a listing that is remembered as a whole: most that a loop meets are the same as before."""
 SEEN = 1 << 10
 """Backups on a target of which it stays in memory what was reckoned from the listing and the manifest."""
 
@@ -55,6 +57,11 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     def is_settled(self) -> bool:
         """Whether nothing lies beside it that has to be asked each time."""
         return INTENT not in self.objects and HOLD not in self.objects and not self.tombstones
+
+    @property
+    def is_trace(self) -> bool:
+        """Whether tombstones are all that is left."""
+        return 0 < len(self.objects) == len(self.tombstones)
 
     @lazily
     def data(self) -> Mapping[str, Stored]:
@@ -212,6 +219,7 @@ def windows_root(site: str) -> str:
 _KNOWN_FOLDERS = ("recoveries/", "scratch/")
 
 
+@lru_cache(maxsize=1 << 13)
 def _of_backup(key: str, start: int) -> tuple[str, str]:
     """The id and the name within it, where what follows `start` is of an object of a backup; else nothing."""
     parts = key[start:].split("/", 2)
@@ -229,6 +237,12 @@ def is_of_backup(name: str) -> bool:
 
 def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
     """What a listing of `{database}/` shows. What the layout does not know is a stray: reported, never touched."""
+    items = tuple(items)
+    return (_in_order if len(items) <= FEW else _in_order.__wrapped__)(database, items)
+
+
+@lru_cache(maxsize=64)
+def _in_order(database: str, items: tuple[Stored, ...]) -> Sorted:
     start = len(root(database))
     repository, freeze = None, None
     strays: list[str] = []
@@ -237,9 +251,8 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
     changes: list[Stored] = []
     found: dict[str, list[Stored]] = {}
     hidden: dict[str, list[str]] = {}
-    items = tuple(items)
     # A store's own rules may have removed what a marker hid: then it hides nothing.
-    stored = {item.key for item in items if not item.marker} if any(item.marker for item in items) else set()
+    stored = {item.key for item in items if not item.marker}
     for item in items:
         if not item.latest:
             continue

@@ -64,7 +64,7 @@ def tombstone_of(text: bytes, what: str, *, backup: str, signatures: Signatures)
 
 def arrival(items: Iterable[Stored]) -> datetime:
     """When the first of these tombstones came, by the store's own clock."""
-    return min(item.modified for item in items)
+    return min([item.modified for item in items])
 
 
 def as_met(stone: Tombstone, arrived: datetime, signatures: Signatures) -> Tombstone:

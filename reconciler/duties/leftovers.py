@@ -1,6 +1,6 @@
 """Leftovers: what a death left behind, and deletions whose grace has passed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -164,17 +164,18 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
 def _next_end(have: Observation, now: datetime) -> datetime | None:
     """When the first grace ends, or the first tombstone may be forgotten."""
     graces = [copy.due for catalogue in have.known().values() for copy in catalogue.copies if copy.due is not None]
-    memories = [end + REMEMBERED for catalogue in have.known().values() for end in _ends(catalogue).values()]
+    memories = [end + REMEMBERED for catalogue in have.known().values() for end in have.once(_ends, catalogue).values()]
     return min((end for end in (*graces, *memories) if end > now), default=None)
 
 
-def _ends(catalogue: Catalogue) -> dict[str, datetime]:
+def _ends(have: Observation, catalogue: Catalogue) -> Mapping[str, datetime]:
     """Of each backup that was lost there, when its grace was over. Not before its tombstone came: a thief's tells any date."""
     ends: dict[str, datetime] = {}
+    came = catalogue.came
     for stone in catalogue.tombstones:
         if stone.counts:
-            end = max(stone.due, catalogue.came.get(stone.id, stone.due))
-            ends[stone.id] = max(end, ends.get(stone.id, end))
+            end = max(stone.due, came[stone.id]) if stone.id in came else stone.due
+            ends[stone.id] = max(end, ends[stone.id]) if stone.id in ends else end
     return ends
 
 
@@ -255,7 +256,7 @@ def _forgettable(have: Observation, target: str, catalogue: Catalogue, now: date
         return []
     left = {backup.id for backup in have.backups()}
     here = {copy.id for copy in catalogue.copies}
-    lost = _ends(catalogue)
+    lost = have.once(_ends, catalogue)
     swept = {stone.id for stone in catalogue.tombstones} - lost.keys() - here
     over = {key for key, due in lost.items() if due + REMEMBERED <= now and key not in left}
     return [_forget(have.database, target, key, "its debris is swept") for key in sorted(swept)] + [

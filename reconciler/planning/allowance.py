@@ -39,8 +39,9 @@ def goes_at(have: Observation, backup: str) -> datetime:
     """
     lost, left = given_up(have), _backups(have)
     came = lost[backup]
-    recent = {key for key, at in lost.items() if at > came - WINDOW + JITTER}
-    there = {key for key in recent | (left - lost.keys()) if key[:_INSTANT] <= _as_in_ids(came + SKEW)}
+    since, until = came - WINDOW + JITTER, _as_in_ids(came + SKEW)
+    recent = {key for key, at in lost.items() if at > since}
+    there = {key for key in recent | (left - lost.keys()) if key[:_INSTANT] <= until}
     before = {key for key in recent if (lost[key], key) <= (came, backup)} | (there - left)
     too_many = len(before) - _may_go(there, came)
     return came + WINDOW * max(0, -(-too_many // _may_go(there & left, came)))
@@ -48,6 +49,10 @@ def goes_at(have: Observation, backup: str) -> datetime:
 
 def given_up(have: Observation) -> Mapping[str, datetime]:
     """When the last copy of each was: of several tombstones the latest tells; of one that is dated ahead, its coming."""
+    return have.once(_given_up)
+
+
+def _given_up(have: Observation) -> Mapping[str, datetime]:
     lost: dict[str, datetime] = {}
     for catalogue in have.known().values():
         for stone in catalogue.tombstones:
@@ -58,9 +63,13 @@ def given_up(have: Observation) -> Mapping[str, datetime]:
     return lost
 
 
-def _backups(have: Observation) -> set[str]:
+def _backups(have: Observation) -> frozenset[str]:
     """Those with a manifest: anybody can lay some data beside a tombstone."""
-    return {backup.id for backup in have.backups() if any(map(_is_backup, backup.copies.values()))}
+    return have.once(_with_manifest)
+
+
+def _with_manifest(have: Observation) -> frozenset[str]:
+    return frozenset(backup.id for backup in have.backups() if any(map(_is_backup, backup.copies.values())))
 
 
 def _is_backup(copy: Copy) -> bool:

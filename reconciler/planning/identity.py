@@ -36,6 +36,10 @@ def _ids(have: Observation) -> set[str]:
 
 def disagreement(have: Observation) -> Finding | None:
     """Why all of it is foreign to this source, or None."""
+    return have.once(_disagreement)
+
+
+def _disagreement(have: Observation) -> Finding | None:
     ids = _ids(have)
     if len(ids) > 1:
         what = f"the targets hold different repositories under {have.database}/: {', '.join(sorted(ids))}"

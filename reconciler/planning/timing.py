@@ -21,6 +21,10 @@ RECENT = 5
 
 def usual_duration(have: Observation) -> timedelta | None:
     """How long the newest dumps took, as their manifests say: the one in the middle. None while there is none."""
+    return have.once(_usual_duration)
+
+
+def _usual_duration(have: Observation) -> timedelta | None:
     took = list(islice(_durations(have), RECENT))
     return median_high(took) if took else None
 

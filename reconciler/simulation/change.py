@@ -38,17 +38,17 @@ class Change:
     def by(self) -> SimulatedProcess:
         return self.turn.process
 
-    @property
+    @lazily
     def now(self) -> datetime:
         """By the clock of who does it."""
         return self.by.host.now()
 
-    @property
+    @lazily
     def is_calm(self) -> bool:
         """What they saw is still so, as far as people are concerned."""
         return self.ledger.is_calm(self.turn)
 
-    @property
+    @lazily
     def in_time(self) -> bool:
         """They did not sleep between deciding and doing."""
         return not self.turn.reach.slept
@@ -58,7 +58,7 @@ class Change:
         """What a plain read of the key finds now."""
         return self.store.current(self.key)
 
-    @property
+    @lazily
     def is_written_elsewhere(self) -> bool:
         """Another store has, or had, these very bytes under the same key."""
         others = (store for store in self.truth.stores.values() if store is not self.store)
@@ -75,44 +75,44 @@ class Change:
         """All that lies under the backup's id there."""
         return self.truth.folder(self.store, self.database, self.backup)
 
-    @property
+    @lazily
     def is_marker(self) -> bool:
         """Only a delete marker, or a version below one, goes."""
         versions = self.store.objects.get(self.key, ())
         return any(held.stored.version == self.version and held.stored.marker for held in versions)
 
-    @property
+    @lazily
     def is_claim(self) -> bool:
         """An intent, a lease or a pin: what is renewed."""
         return self.name in ("intent.json", "lease-keep.json", "lease-prove.json") or "/pins/" in self.key
 
-    @property
+    @lazily
     def is_history(self) -> bool:
         """Only a version that is not the latest goes."""
         versions = self.store.objects.get(self.key, ())
         return self.version is not None and bool(versions) and versions[-1].stored.version != self.version
 
-    @property
+    @lazily
     def stone(self) -> Stone | None:
         """If a tombstone is being written."""
         is_one = self.verb == "write" and self.name.startswith("tombstone-")
         return read(self.content, Stone) if is_one else None
 
-    @property
+    @lazily
     def sentence(self) -> Stone | None:
         """If a tombstone is being written that says more than another one there already does: a lock only puts that one off."""
         stone = self.stone
         known = stone is not None and any(other is not None and other.at == stone.at for other in self.folder.tombstones)
         return None if known else stone
 
-    @property
+    @lazily
     def is_own_draft(self) -> bool:
         """Something that they wrote themselves and that never was a backup."""
         never = "manifest.json" not in self.folder.visible and "manifest.json" not in self.folder.hidden
         intent = f"{self.database}/backups/{self.backup}/intent.json"
         return never and self.ledger.drafts.get((self.store.name, intent)) is self.by
 
-    @property
+    @lazily
     def destroys(self) -> bool:
         """Whether something of a backup goes, or is condemned."""
         if not self.backup or self.is_marker:

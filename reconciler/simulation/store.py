@@ -66,13 +66,19 @@ class Store:
         self.uploads: dict[str, Upload] = {}
         self.witness: Witness = _Nobody()
         self.changes = 0
+        self._now = (timeline.seconds, timeline.now() + timedelta(seconds=offset))
+        self._listed: dict[tuple[str, bool], tuple[int, tuple[Stored, ...]]] = {}
+        """The last listing of each prefix, and after how many changes it was made."""
         self._count = 0
         self._past: list[tuple[float, str, tuple[Held, ...]]] = []
         self._lock = Lock()
 
     def now(self) -> datetime:
         """Its own clock."""
-        return self.timeline.now() + timedelta(seconds=self.offset)
+        seconds = self.timeline.seconds
+        if seconds != self._now[0]:
+            self._now = seconds, self.timeline.now() + timedelta(seconds=self.offset)
+        return self._now[1]
 
     def current(self, key: str) -> Held | None:
         """What a plain read finds."""
@@ -138,6 +144,14 @@ class Store:
 
     def listing(self, prefix: str, *, versions: bool) -> tuple[Stored, ...]:
         """Ordered by key; of a key, newest version first."""
+        if self.lag_seconds:
+            return self._list(prefix, versions=versions)
+        seen = self._listed.get((prefix, versions))
+        if seen is None or seen[0] != self.changes:
+            seen = self._listed[prefix, versions] = self.changes, self._list(prefix, versions=versions)
+        return seen[1]
+
+    def _list(self, prefix: str, *, versions: bool) -> tuple[Stored, ...]:
         objects = self._view()
         keys = self._keys if objects is self.objects else sorted(objects)
         keys = keys[bisect_left(keys, prefix) : bisect_left(keys, prefix + _LAST)]

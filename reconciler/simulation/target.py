@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from reconciler.errors import Absent, ReconcilerError, Refused
 from reconciler.simulation.host import Death
@@ -98,8 +99,13 @@ class SimulatedTarget:
 
 
 def _check(key: str) -> None:
-    if "\0" in key or any(segment in ("", ".", "..") for segment in key.split("/")):
+    if not _is_key(key):
         raise Refused(f"{key!r} is no key of an object", cure="part names by single slashes, none being `.` or `..`")
+
+
+@lru_cache(maxsize=4096)
+def _is_key(key: str) -> bool:
+    return "\0" not in key and not any(segment in ("", ".", "..") for segment in key.split("/"))
 
 
 def _pieces(content: bytes) -> Iterator[bytes]:

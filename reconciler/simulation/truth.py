@@ -242,6 +242,7 @@ class Truth:
         """`pinned`: the policy pins the key with which our backups are signed."""
         self.stores, self.hosts, self.identity, self.pinned = stores, hosts, identity, pinned
         self._folders: dict[tuple[str, str], tuple[int, dict[str, Folder]]] = {}
+        self._repositories: dict[tuple[str, str], tuple[int, RepositoryBrief | None]] = {}
         self._seen: dict[tuple[str, str], tuple[Mapping[str, tuple[Held, ...]], Folder]] = {}
 
     def folders(self, store: Store, database: str) -> dict[str, Folder]:
@@ -266,8 +267,13 @@ class Truth:
         return seen[1]
 
     def repository(self, store: Store, database: str) -> RepositoryBrief | None:
-        held = store.current(f"{database}/repository.json")
-        return read(held.content, RepositoryBrief) if held else None
+        """If its record can be read."""
+        seen = self._repositories.get((store.name, database))
+        if seen is None or seen[0] != store.changes:
+            held = store.current(f"{database}/repository.json")
+            seen = store.changes, read(held.content, RepositoryBrief) if held else None
+            self._repositories[store.name, database] = seen
+        return seen[1]
 
     def lives(self, claim: ClaimBrief | None) -> bool:
         """Whether whoever wrote it is really alive."""

@@ -5,7 +5,6 @@ An unreachable service is `Unknown`, never empty. All instants are aware and in 
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from operator import is_
 from typing import Annotated, Generic, Literal, TypeVar, cast
 
 import msgspec
@@ -345,16 +344,16 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def once(self, reckon: Callable[..., T], *of: object) -> T:
         """`reckon(self, *of)`, which rests on nothing else: several duties ask for the same. `of` are compared by `is`."""
-        for did, given, found in self._reckoned:
-            if did is reckon and len(given) == len(of) and all(map(is_, given, of)):
-                return cast(T, found)
-        value = reckon(self, *of)
-        self._reckoned.append((reckon, of, value))
-        return value
+        key = (reckon, *map(id, of))
+        known = self._reckoned.get(key)
+        if known is None:
+            # With what it is of, whose identity nothing else may take meanwhile.
+            known = self._reckoned[key] = (of, reckon(self, *of))
+        return cast(T, known[1])
 
     @lazily
-    def _reckoned(self) -> list[tuple[object, tuple[object, ...], object]]:
-        return []
+    def _reckoned(self) -> dict[tuple[object, ...], tuple[tuple[object, ...], object]]:
+        return {}
 
     # Every duty asks for these, and thousands of backups take their time: `dict=True` above gives them a place to stay.
     @lazily
