@@ -11,7 +11,7 @@ from reconciler.simulation.host import SimulatedProcess
 from reconciler.simulation.kept import Keeper
 from reconciler.simulation.ledger import Ledger, Turn
 from reconciler.simulation.project import Project
-from reconciler.simulation.rules import RULES
+from reconciler.simulation.rules import rules_of
 from reconciler.simulation.store import Store
 from reconciler.simulation.truth import SILENT, Folder, Truth
 from reconciler.world.facts import Catalogue, Copy, Known, Observation
@@ -58,7 +58,7 @@ class Judge:
 
     def _hold(self, change: Change) -> None:
         self._ledger.note(str(change))
-        for rule in RULES:
+        for rule in rules_of(change):
             for wrong in rule(change):
                 self._ledger.breaks(rule.__name__, wrong)
 

@@ -40,7 +40,7 @@ class Reach:
 
     def call(self, verb: str, place: str, key: str, work: Callable[[], T], *, changes: bool = False) -> T:
         """Do it, unless something happens."""
-        if not _is_claim(key) or self._beating:
+        if self._beating or not _is_claim(key):
             return self._call(verb, place, key, work, changes=changes)
         # A claim that is being written is locked: its beat would wait.
         self._beating = True
@@ -51,16 +51,16 @@ class Reach:
 
     def _call(self, verb: str, place: str, key: str, work: Callable[[], T], *, changes: bool) -> T:
         self._take_time()
-        what = f"{verb} {key}"
-        refused = self.faults.refusal(place, what, self.timeline.seconds, changes=changes)
-        if refused is not None:
-            raise refused
+        if place in self.faults.spells:
+            refused = self.faults.refusal(place, f"{verb} {key}", self.timeline.seconds, changes=changes)
+            if refused is not None:
+                raise refused
         fault = self.faults.draw(changes=changes)
         if fault == "late effect" and verb == "begin":
             fault = "lost answer"  # An upload that begins once all is cleaned away is beyond any program's reach.
         if fault == "none":
             return work()
-        return self._meet(fault, place, what, work)
+        return self._meet(fault, place, f"{verb} {key}", work)
 
     def _meet(self, fault: Fault, place: str, what: str, work: Callable[[], T]) -> T:
         match fault:
@@ -106,7 +106,8 @@ class Reach:
         self._still_here()
 
     def _take_time(self) -> None:
-        self._still_here()
+        if not self.process.alive:
+            raise Death
         self.slept = False
         # Most calls are so quick that nobody comes between; the others are where things interleave.
         if self.faults.chance.happens(0.3):
@@ -116,7 +117,7 @@ class Reach:
         """So long, beating where a beat is due."""
         ends = self.timeline.seconds + seconds
         while True:
-            beat = None if self._beating else min(self._beats, key=lambda beat: beat.at, default=None)
+            beat = min(self._beats, key=lambda beat: beat.at) if self._beats and not self._beating else None
             self.timeline.sleep(max(self.timeline.seconds, min(ends, beat.at if beat else ends)))
             self._still_here()
             if beat is not None and beat.at <= self.timeline.seconds:

@@ -47,7 +47,7 @@ def only_its_own(change: Change) -> Iterator[str]:
 
 def nothing_is_overwritten(change: Change) -> Iterator[str]:
     """Rule 8: writes are if-absent; claims alone are renewed, and freezes written again, that lose nothing by it."""
-    if change.verb != "write" or change.before is None or change.is_claim:
+    if change.before is None or change.is_claim:
         return
     if change.name != "freeze.json" or change.backup:
         yield f"{change}: something is there already"
@@ -71,19 +71,14 @@ def claims_pass_from_the_dead(change: Change) -> Iterator[str]:
 
 def intent_before_the_first_byte(change: Change) -> Iterator[str]:
     """§2: data and manifest come under an intent of their writer."""
-    writes = (
-        change.verb == "write"
-        and bool(change.backup)
-        and change.stone is None
-        and change.name not in ("intent.json", "hold.json")
-    )
+    writes = bool(change.backup) and change.stone is None and change.name not in ("intent.json", "hold.json")
     if writes and change.in_time and not change.is_mine(change.folder.intent):
         yield f"{change}: there is no intent of its writer"
 
 
 def a_manifest_tells_the_truth(change: Change) -> Iterator[str]:
     """Rules 5 and 9: whatever is listed as a backup is the dump, to the last byte, before its manifest is there."""
-    if change.verb != "write" or change.name != "manifest.json" or not change.backup:
+    if change.name != "manifest.json" or not change.backup:
         return
     said = read(change.content, Brief)
     if said is None or said.id != change.backup or said.database != change.database:
@@ -104,7 +99,7 @@ def a_manifest_tells_the_truth(change: Change) -> Iterator[str]:
 
 def verified_is_earned(change: Change) -> Iterator[str]:
     """Rule 9: only what is the dump, to the last byte, was ever restored."""
-    record = read(change.content, EvidenceBrief) if change.verb == "write" and "/evidence/" in change.key else None
+    record = read(change.content, EvidenceBrief) if "/evidence/" in change.key else None
     if record is None or record.result != "passed" or not change.is_calm or not change.in_time:
         return
     if change.is_written_elsewhere:
@@ -115,7 +110,7 @@ def verified_is_earned(change: Change) -> Iterator[str]:
 
 def evidence_is_copied_as_it_is(change: Change) -> Iterator[str]:
     """Rule 9: records are made on home; what lies on another target is one of them, under its number, byte for byte."""
-    if change.verb == "write" and "/evidence/" in change.key and change.store.name != change.turn.want.home:
+    if "/evidence/" in change.key and change.store.name != change.turn.want.home:
         if not change.is_written_elsewhere:
             yield f"{change}: no other target has this record"
         before = read(change.content, EvidenceBrief)
@@ -125,8 +120,6 @@ def evidence_is_copied_as_it_is(change: Change) -> Iterator[str]:
 
 def unknown_is_not_absent(change: Change) -> Iterator[str]:
     """Rule 1: a deletion rests on everything being Known, and lately."""
-    if not change.destroys or change.is_own_draft:
-        return
     have = change.turn.have
     if have is None:
         yield f"{change}: without having looked"
@@ -142,7 +135,7 @@ def unknown_is_not_absent(change: Change) -> Iterator[str]:
 
 def clocks_agree(change: Change) -> Iterator[str]:
     """§5: nothing is destroyed under a clock that differs from a store's."""
-    if not change.destroys or change.is_own_draft or not change.is_calm:
+    if not change.is_calm:
         return
     for name in change.turn.want.dumps.targets:
         apart = abs(change.truth.stores[name].now() - change.now)
@@ -152,7 +145,7 @@ def clocks_agree(change: Change) -> Iterator[str]:
 
 def under_the_lease(change: Change) -> Iterator[str]:
     """Rule 8: who deletes holds the lease."""
-    if not change.destroys or change.is_own_draft or not change.in_time:
+    if not change.in_time:
         return
     held = change.truth.stores[change.turn.want.home].current(f"{change.database}/lease-keep.json")
     if held is None or not change.is_mine(read(held.content, ClaimBrief)):
@@ -161,7 +154,7 @@ def under_the_lease(change: Change) -> Iterator[str]:
 
 def nothing_goes_meanwhile(change: Change) -> Iterator[str]:
     """Rules 12 and 13, §2: a hold keeps one backup, a freeze and a date in the future keep all."""
-    if not change.destroys or change.is_own_draft or not change.is_calm:
+    if not change.is_calm:
         return
     for name in change.turn.want.dumps.targets:
         store = change.truth.stores[name]
@@ -180,13 +173,13 @@ def nothing_goes_meanwhile(change: Change) -> Iterator[str]:
 def what_is_held_stays(change: Change) -> Iterator[str]:
     """Rule 12: a hold has come to every copy: none goes before people release it, whichever targets the policy names by then."""
     held = (change.store.name, change.backup) in change.ledger.held
-    if held and change.destroys and not change.is_own_draft and change.is_calm and change.in_time:
+    if held and change.is_calm and change.in_time:
         yield f"{change}: people hold it, and nobody released it"
 
 
 def holds_are_passed_on(change: Change) -> Iterator[str]:
     """Rule 12: only people hold a backup; what they said is brought to its other copies as it is, and to nothing else."""
-    if change.verb != "write" or change.name != "hold.json" or not change.backup:
+    if change.name != "hold.json" or not change.backup:
         return
     if not change.is_written_elsewhere:
         yield f"{change}: nobody said so"
@@ -198,7 +191,7 @@ def nothing_goes_under_a_reader(change: Change) -> Iterator[str]:
     """Rule 12: whoever pinned a backup before its tombstone was there reads it to the end."""
     condemned = change.ledger.condemned.get(change.backup)
     home = change.truth.stores[change.turn.want.home]
-    if change.verb != "remove" or not change.destroys or change.is_own_draft or condemned is None or home.lag_seconds:
+    if change.verb != "remove" or condemned is None or home.lag_seconds:
         return
     for key, since in change.ledger.pinned.items():
         held = home.current(key) if key.startswith(f"{change.database}/pins/{change.backup}-") and since < condemned else None
@@ -209,7 +202,7 @@ def nothing_goes_under_a_reader(change: Change) -> Iterator[str]:
 
 def nothing_of_another_source(change: Change) -> Iterator[str]:
     """§1: where a target's folder was begun for another source, nothing of it is destroyed."""
-    if not change.destroys or change.is_own_draft or not change.is_calm:
+    if not change.is_calm:
         return
     found = [change.truth.repository(change.truth.stores[name], change.database) for name in change.turn.want.dumps.targets]
     if len({whose.id for whose in found if whose}) > 1 or any(
@@ -220,7 +213,7 @@ def nothing_of_another_source(change: Change) -> Iterator[str]:
 
 def only_what_stays_is_copied(change: Change) -> Iterator[str]:
     """Rule 12: nothing is copied that a tombstone names."""
-    begins = change.verb == "write" and change.name == "intent.json" and change.before is None
+    begins = change.name == "intent.json" and change.before is None
     if not begins or not _is_copy(change) or not change.is_calm or not _as_seen(change):
         return
     if _is_condemned(change, change.backup) or change.folder.tombstones:
@@ -229,7 +222,7 @@ def only_what_stays_is_copied(change: Change) -> Iterator[str]:
 
 def as_the_table_says(change: Change) -> Iterator[str]:
     """§2: only what is being deleted or debris is removed, the manifest first; what is ours and nothing else."""
-    if change.verb != "remove" or not change.destroys or change.is_own_draft:
+    if change.verb != "remove":
         return
     state = change.truth.state(change.folder, change.database, change.now + CLOCKS)
     allowed = ("being_deleted", "debris", "being_written", "gone")
@@ -243,7 +236,7 @@ def as_the_table_says(change: Change) -> Iterator[str]:
 
 def grace_has_passed(change: Change) -> Iterator[str]:
     """Rule 3: what was a backup comes back until its tombstone is due."""
-    if change.verb != "remove" or change.name != "manifest.json" or not change.backup or change.is_marker:
+    if change.name != "manifest.json" or not change.backup or change.is_marker:
         return
     stones = change.folder.tombstones
     if not stones:
@@ -256,13 +249,13 @@ def grace_has_passed(change: Change) -> Iterator[str]:
 def what_can_be_locked_is(change: Change) -> Iterator[str]:
     """Rule 14: what a backup is made of is kept from everybody's deletion, where the store can."""
     lasts = change.name in ("manifest.json", "manifest.sig") or change.name.endswith(".zst")
-    if change.verb == "write" and change.store.locks and change.backup and lasts and change.until is None:
+    if change.store.locks and change.backup and lasts and change.until is None:
         yield f"{change}: it is not locked"
 
 
 def tombstones_stay(change: Change) -> Iterator[str]:
     """§2: as long as anything of the id is left anywhere, and 30 days."""
-    if change.verb != "remove" or not change.name.startswith("tombstone-") or change.is_marker or not change.backup:
+    if not change.name.startswith("tombstone-") or change.is_marker or not change.backup:
         return
     if change.ledger.buried.get((change.store.name, change.key)) is change.by and "manifest.json" in change.folder.visible:
         return  # It gives way to a reader that it met.
@@ -304,7 +297,7 @@ def the_last_good_ones_stay(change: Change) -> Iterator[str]:
 def what_alarms_stops_all(change: Change) -> Iterator[str]:
     """Rule 13: where a copy failed, or half of the rows are gone, nothing is destroyed until a person has looked."""
     have = change.turn.have
-    if not change.destroys or change.is_own_draft or not change.is_calm or have is None:
+    if not change.is_calm or have is None:
         return
     looked_at = {name for seen in have.known().values() for name in seen.acknowledged}
     lies = {(target, copy.id, copy.content) for target, seen in have.known().items() for copy in seen.copies}
@@ -345,7 +338,7 @@ def much_at_once_is_held_back(change: Change) -> Iterator[str]:
 def what_a_thief_gives_up_goes_slowly(change: Change) -> Iterator[str]:
     """Rule 3: tombstones that he dates as he likes take no more a day, from when they came, than may go; unsigned ones none."""
     ledger = change.ledger
-    removes = change.verb == "remove" and change.name == "manifest.json" and bool(change.backup) and not change.is_marker
+    removes = change.name == "manifest.json" and bool(change.backup) and not change.is_marker
     if not removes or change.backup not in ledger.planted or change.backup in ledger.asked | ledger.losses.keys():
         return
     came, may_go = ledger.planted[change.backup]
@@ -401,7 +394,7 @@ def _kept_of(change: Change, alike: Mapping[str, Brief]) -> Mapping[str, str]:
 
 def a_slot_is_done_once(change: Change) -> Iterator[str]:
     """§5: the newest slot, where nothing names it yet; never one of yesterday."""
-    begins = change.verb == "write" and change.name == "intent.json" and change.before is None
+    begins = change.name == "intent.json" and change.before is None
     claim = read(change.content, ClaimBrief) if begins else None
     if claim is None or claim.kind != "scheduled" or claim.slot is None or _is_copy(change):
         return
@@ -453,31 +446,36 @@ def _grace(change: Change) -> timedelta:
     return rules.grace if rules is not None else timedelta(days=7)
 
 
-RULES: tuple[Rule, ...] = (
-    only_its_own,
+OF_ANY: tuple[Rule, ...] = (only_its_own, claims_pass_from_the_dead, the_last_good_ones_stay)
+OF_WRITES: tuple[Rule, ...] = (
     nothing_is_overwritten,
-    claims_pass_from_the_dead,
     intent_before_the_first_byte,
     a_manifest_tells_the_truth,
     verified_is_earned,
     evidence_is_copied_as_it_is,
+    holds_are_passed_on,
+    only_what_stays_is_copied,
+    what_can_be_locked_is,
+    a_slot_is_done_once,
+)
+OF_REMOVALS: tuple[Rule, ...] = (grace_has_passed, tombstones_stay, what_a_thief_gives_up_goes_slowly)
+OF_SENTENCES: tuple[Rule, ...] = (much_at_once_is_held_back, retention_keeps)
+OF_DESTROYING: tuple[Rule, ...] = (
     unknown_is_not_absent,
     clocks_agree,
     under_the_lease,
     nothing_goes_meanwhile,
     what_is_held_stays,
-    holds_are_passed_on,
     nothing_goes_under_a_reader,
     nothing_of_another_source,
-    only_what_stays_is_copied,
     as_the_table_says,
-    grace_has_passed,
-    what_can_be_locked_is,
-    tombstones_stay,
-    the_last_good_ones_stay,
     what_alarms_stops_all,
-    much_at_once_is_held_back,
-    what_a_thief_gives_up_goes_slowly,
-    retention_keeps,
-    a_slot_is_done_once,
 )
+
+
+def rules_of(change: Change) -> tuple[Rule, ...]:
+    """Those that may have something to say of it."""
+    rules = OF_ANY + (OF_WRITES if change.verb == "write" else OF_REMOVALS)
+    if change.sentence is not None:
+        rules += OF_SENTENCES
+    return rules + OF_DESTROYING if change.destroys and not change.is_own_draft else rules

@@ -1,9 +1,10 @@
 """An object store in memory: what lies in the bucket, whoever asks. Versions, markers, locks, conditions, uploads."""
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import md5
+from itertools import chain
 from threading import Lock
 from typing import Protocol
 
@@ -22,6 +23,16 @@ class Held(msgspec.Struct, frozen=True):
     content: bytes
     until: datetime | None = None
     """No program deletes this version sooner; a marker may hide it."""
+
+
+class _Shown(msgspec.Struct, frozen=True):
+    """A key as listings show it."""
+
+    of: tuple[Held, ...]
+    versions: tuple[Stored, ...]
+    """Newest first."""
+    plain: tuple[Stored, ...]
+    """What is not hidden, if anything."""
 
 
 class Witness(Protocol):
@@ -66,6 +77,7 @@ class Store:
         self.uploads: dict[str, Upload] = {}
         self.witness: Witness = _Nobody()
         self.changes = 0
+        self._shown: dict[str, _Shown] = {}
         self._now = (timeline.seconds, timeline.now() + timedelta(seconds=offset))
         self._listed: dict[tuple[str, bool], tuple[int, tuple[Stored, ...]]] = {}
         """The last listing of each prefix, and after how many changes it was made."""
@@ -153,12 +165,19 @@ class Store:
 
     def _list(self, prefix: str, *, versions: bool) -> tuple[Stored, ...]:
         objects = self._view()
-        keys = self._keys if objects is self.objects else sorted(objects)
-        keys = keys[bisect_left(keys, prefix) : bisect_left(keys, prefix + _LAST)]
-        if versions:
-            return tuple(stored for key in keys for stored in _newest_first(objects[key]))
-        newest = (objects[key][-1].stored for key in keys)
-        return tuple(_plain(stored) for stored in newest if not stored.marker)
+        keys = self.keys(prefix) if objects is self.objects else _below(prefix, sorted(objects))
+        shown = (self._show(key, objects[key]) for key in keys)
+        return tuple(chain.from_iterable(one.versions if versions else one.plain for one in shown))
+
+    def _show(self, key: str, versions: tuple[Held, ...]) -> "_Shown":
+        shown = self._shown.get(key)
+        if shown is None or shown.of is not versions:
+            shown = self._shown[key] = _shown(versions)
+        return shown
+
+    def keys(self, prefix: str) -> Sequence[str]:
+        """Those that begin so, in order."""
+        return _below(prefix, self._keys)
 
     def begin(self, key: str) -> Upload:
         """A write that is not complete yet."""
@@ -230,11 +249,12 @@ _LAST = "\U0010ffff"
 """Behind every other character."""
 
 
-def _newest_first(versions: Sequence[Held]) -> Iterator[Stored]:
-    yield versions[-1].stored
-    for held in versions[-2::-1]:
-        yield msgspec.structs.replace(held.stored, latest=False)
+def _below(prefix: str, keys: Sequence[str]) -> Sequence[str]:
+    return keys[bisect_left(keys, prefix) : bisect_left(keys, prefix + _LAST)]
 
 
-def _plain(stored: Stored) -> Stored:
-    return stored if stored.version is None else msgspec.structs.replace(stored, version=None)
+def _shown(versions: tuple[Held, ...]) -> "_Shown":
+    newest = versions[-1].stored
+    plain = newest if newest.version is None else msgspec.structs.replace(newest, version=None)
+    before = (msgspec.structs.replace(held.stored, latest=False) for held in versions[-2::-1])
+    return _Shown(of=versions, versions=(newest, *before), plain=() if newest.marker else (plain,))

@@ -254,16 +254,19 @@ class Truth:
 
     def _look(self, store: Store, database: str) -> dict[str, Folder]:
         start = f"{database}/backups/"
-        ids = [folder[len(start) :] for folder in store.folders if folder.startswith(start)]
-        return {backup: self.folder(store, database, backup) for backup in ids}
+        found = ((place, contents) for place, contents in store.folders.items() if place.startswith(start))
+        return {place[len(start) :]: self._folder(store, place, contents) for place, contents in found}
 
     def folder(self, store: Store, database: str, backup: str) -> Folder:
         """One of them, possibly empty."""
-        place = (store.name, f"{database}/backups/{backup}")
-        contents = store.folders.get(place[1], NOTHING)
-        seen = self._seen.get(place)
+        place = f"{database}/backups/{backup}"
+        return self._folder(store, place, store.folders.get(place, NOTHING))
+
+    def _folder(self, store: Store, place: str, contents: Mapping[str, tuple[Held, ...]]) -> Folder:
+        seen = self._seen.get((store.name, place))
         if seen is None or seen[0] is not contents:
-            seen = self._seen[place] = contents, _folder(store, backup, contents, pinned=self.pinned)
+            folder = _folder(store, place.rpartition("/")[2], contents, pinned=self.pinned)
+            seen = self._seen[store.name, place] = contents, folder
         return seen[1]
 
     def repository(self, store: Store, database: str) -> RepositoryBrief | None:
@@ -283,8 +286,8 @@ class Truth:
 
     def proven(self, store: Store, database: str) -> Iterator[EvidenceBrief]:
         """Restores that passed, by the records in that store: what they said of bytes that still lie there, and still hold."""
-        for key, versions in store.objects.items():
-            record = read(versions[-1].content, EvidenceBrief) if key.startswith(f"{database}/evidence/") else None
+        for key in store.keys(f"{database}/evidence/"):
+            record = read(store.objects[key][-1].content, EvidenceBrief)
             if record is not None and (record.level, record.result) == ("restore", "passed") and self.holds(record, database):
                 yield record
 
