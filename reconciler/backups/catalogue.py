@@ -1,7 +1,6 @@
 """One listing and the manifests not seen before → the state of every backup that a target holds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from itertools import islice
@@ -130,7 +129,8 @@ class Reader:
     def _at_hand(self, held: Held, gists: Gists) -> Seen | None:
         """Tombstones, and signatures where keys are pinned, are not read and checked again while the listing shows the same."""
         if held.tombstones or self._signatures.public_keys:
-            return next(iter(self._memory(held)), None)
+            memory = self._memory(held)
+            return memory[0] if memory else None
         gist = self._known(held, gists) if held.is_settled else None
         return _settled(held, gist) if gist else None
 
@@ -189,8 +189,10 @@ class Reader:
         name = f"{self._target.place}\n{stored.key}\n{stored.etag}\n{stored.version}"
         text = self._cache.get(name)
         if text is not None:
-            with suppress(Corrupt, NewerFormat):
+            try:
                 return read_as(text), text, True
+            except (Corrupt, NewerFormat):
+                text = None
         text, read = read_whole(self._target, stored.key)
         value = read_as(text)
         as_listed = read.etag == stored.etag

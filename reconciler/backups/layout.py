@@ -58,7 +58,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
         """Whether nothing lies beside it that has to be asked each time."""
         return INTENT not in self.objects and HOLD not in self.objects and not self.tombstones
 
-    @property
+    @lazily
     def is_trace(self) -> bool:
         """Whether tombstones are all that is left."""
         return 0 < len(self.objects) == len(self.tombstones)

@@ -2,10 +2,10 @@
 
 import re
 import shlex
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -220,9 +220,11 @@ def decode_record(text: bytes, kind: type[T], what: str) -> T:
 def decode_again(text: bytes, kind: type[T], what: str) -> T:
     """The same, of what lies in a catalogue and says the same at each look: a small one is remembered by its very bytes."""
     try:
-        return cast(T, _remembered(text, cast(Hashable, kind))) if len(text) <= SMALL_BYTES else _decoded(text, kind)
+        key: Any = kind  # mypy takes no type for hashable
+        found: T = _remembered(text, key) if len(text) <= SMALL_BYTES else _decoded(text, kind)
     except _UNREADABLE as error:
         raise Corrupt(f"{what} cannot be read: {error}") from error
+    return found
 
 
 def _decoded(text: bytes, kind: type[T]) -> T:

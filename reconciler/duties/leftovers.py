@@ -150,7 +150,9 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     few = {partial: sum(backup.partial <= partial for backup in whole) < FLOOR for partial in (False, True)}
     for target, catalogue in have.known().items():
         lost = {stone.id for stone in catalogue.tombstones if stone.counts}
-        for copy in sorted(catalogue.copies, key=lambda copy: copy.id, reverse=True):
+        # Of nearly all there is nothing to say.
+        left = [copy for copy in catalogue.copies if copy.state != "whole" or copy.writer == "gone"]
+        for copy in sorted(left, key=lambda copy: copy.id, reverse=True):
             spared = _spared(target, copy, held=held.get(copy.id, ""), last_good=few[copy.partial] and copy.id in lost)
             steps += _steps(have.database, target, copy) if spared is None and not catalogue.append_only else []
             findings += [spared] if spared is not None else _findings(target, copy)

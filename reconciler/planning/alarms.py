@@ -27,6 +27,10 @@ def alarming(have: Observation, now: datetime) -> Iterator[tuple[str, str]]:
 
 def alarm(have: Observation, now: datetime) -> str:
     """Whatever of it no person has looked at yet; empty where there is nothing."""
+    return have.once(_alarm, now)
+
+
+def _alarm(have: Observation, now: datetime) -> str:
     acknowledged = {name for catalogue in have.known().values() for name in catalogue.acknowledged}
     return "; ".join(dict.fromkeys(why for name, why in alarming(have, now) if name not in acknowledged))
 

@@ -196,13 +196,12 @@ def _nothing(name: str, have: Observation, within: set[str]) -> str:
 
 def newest_restore_point(backups: Iterable[Backup], within: set[str]) -> Copy | None:
     """The newest whole copy on one of these targets. Damaged, partial, foreign and deleted ones are none."""
-    copies = (
-        copy
-        for backup in backups
-        for target, copy in backup.copies.items()
-        if target in within and copy.state == "whole" and not copy.partial
-    )
-    return max(copies, key=lambda copy: copy.instant, default=None)
+    newest: Copy | None = None
+    for backup in backups:
+        for target, copy in backup.copies.items():
+            if copy.state == "whole" and target in within and not copy.partial:
+                newest = copy if newest is None or copy.instant > newest.instant else newest
+    return newest
 
 
 def _risk(newest: Copy, rpo: timedelta, want: DatabasePolicy, have: Observation, now: datetime) -> str:

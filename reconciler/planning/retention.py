@@ -208,12 +208,16 @@ def _zone(timezone: str | tzinfo) -> tzinfo:
 
 def _utc(instant: datetime) -> datetime:
     """In UTC, where instants compare truly: two of one zone are compared by their wall clocks."""
+    if instant.tzinfo is UTC:
+        return instant
     if instant.utcoffset() is None:
         raise ValueError(f"{instant} has no time zone, so it is no instant; give it one, e.g. UTC")
     return _at(instant, UTC)
 
 
 def _at(instant: datetime, zone: tzinfo) -> datetime:
+    if instant.tzinfo is zone:
+        return instant
     try:
         return instant.astimezone(zone)
     except OverflowError:  # in the first or last hours of the calendar; within a day of right is right enough there

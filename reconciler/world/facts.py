@@ -5,7 +5,7 @@ An unreachable service is `Unknown`, never empty. All instants are aware and in 
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Generic, Literal, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -331,7 +331,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def unknown(self) -> Mapping[str, Unknown]:
         """The targets that could not be read, and why."""
-        return {name: seen for name, seen in sorted(self.catalogues.items()) if isinstance(seen, Unknown)}
+        return self._unknown
 
     def pinned(self) -> frozenset[str]:
         """Backups that somebody reads, or may be reading."""
@@ -349,16 +349,21 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if known is None:
             # With what it is of, whose identity nothing else may take meanwhile.
             known = self._reckoned[key] = (of, reckon(self, *of))
-        return cast(T, known[1])
+        value: T = known[1]
+        return value
 
     @lazily
-    def _reckoned(self) -> dict[tuple[object, ...], tuple[tuple[object, ...], object]]:
+    def _reckoned(self) -> dict[tuple[object, ...], tuple[tuple[object, ...], Any]]:
         return {}
 
     # Every duty asks for these, and thousands of backups take their time: `dict=True` above gives them a place to stay.
     @lazily
     def _known(self) -> Mapping[str, Catalogue]:
         return {name: seen.value for name, seen in sorted(self.catalogues.items()) if isinstance(seen, Known)}
+
+    @lazily
+    def _unknown(self) -> Mapping[str, Unknown]:
+        return {name: seen for name, seen in sorted(self.catalogues.items()) if isinstance(seen, Unknown)}
 
     @lazily
     def _union(self) -> tuple["Backup", ...]:

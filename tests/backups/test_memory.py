@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from reconciler.backups.gists import Gists, gist_of
-from reconciler.backups.layout import SEEN, object_key, put_in_order, tombstone_key
+from reconciler.backups.layout import FEW, SEEN, object_key, put_in_order, tombstone_key
 from reconciler.backups.manifest import SMALL_BYTES, Manifest, _remembered, check_inside, decode, decode_again, encode
 from reconciler.backups.signing import Signature, new_pair
 from reconciler.backups.tombstones import write_tombstone
@@ -172,6 +172,15 @@ class TestAListing:
         assert first is again
         assert first is not other
         assert [self.stored(backup, **change)] == list(other.objects.values())
+
+    def test_that_is_the_same(self) -> None:
+        """It is put in order once; for another database, or of very many objects, it is not taken from memory."""
+        items = [self.stored("20251020T020000Z-3f9c2a")]
+        many = [self.stored("20251020T020000Z-3f9c2a", key=f"hotel/{number}") for number in range(FEW + 1)]
+
+        assert put_in_order("hotel", items) is put_in_order("hotel", tuple(items))
+        assert ("hotel/backups/20251020T020000Z-3f9c2a/dump.zst",) == put_in_order("hote", items).strays
+        assert put_in_order("hotel", many) is not put_in_order("hotel", many)
 
     def test_of_very_many(self) -> None:
         """As many stay in memory as are said to, whatever is listed."""
