@@ -12,7 +12,10 @@ from reconciler.postgres.flow import Watch, is_ready, write_block
 
 ANSWER_BYTES: Final = 8
 _GONE: Final = (BrokenPipeError, ConnectionResetError)
-"""The guardian has ended, and the program with it: what that means is seen by whoever waits for it."""
+
+
+class Deserted(Exception):
+    """The guardian has ended, and the program with it; processes of its own may wait for what nobody opens any more."""
 
 
 class Opener:
@@ -24,15 +27,20 @@ class Opener:
         """For `Child`, which gives it to the guardian."""
 
     def first_read(self, names: Sequence[str], watch: Watch) -> tuple[int, int] | None:
-        """The first of them that somebody reads: its place among them, and a descriptor of it. None: nobody reads any."""
+        """The first of them that somebody reads: its place among them, and a descriptor of it. None: nobody reads any.
+
+        Raises Deserted.
+        """
         try:
             write_block(self._ours.fileno(), " ".join(names).encode() + b"\n", watch)
             while not is_ready(self._ours.fileno(), select.POLLIN):
                 watch.check()
             answer, descriptors, _, _ = socket.recv_fds(self._ours, ANSWER_BYTES, 1)
-        except _GONE:
-            return None
-        number = int(answer or b"0")
+        except _GONE as gone:
+            raise Deserted from gone
+        if not answer:
+            raise Deserted
+        number = int(answer)
         if descriptors:
             return number, descriptors[0]
         if number:

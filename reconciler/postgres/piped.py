@@ -121,7 +121,7 @@ class Piped:
         self._newest = name
 
     def look(self) -> None:
-        """Begin to fill what was opened meanwhile. Raises what went wrong with another one."""
+        """Begin to fill what was opened meanwhile. Raises what went wrong with another one; Deserted."""
         self._watch.check()
         self._raise_failure()
         names = self._candidates()

@@ -17,6 +17,7 @@ from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import first_error, from_words, translated
 from reconciler.postgres.flow import Watch, feed
 from reconciler.postgres.hosted import refuse_source, restorable, was_hosted, without_host
+from reconciler.postgres.opener import Deserted
 from reconciler.postgres.piped import LOOK_SECONDS, Piped, Pipes, piped
 from reconciler.postgres.roles import create_roles, finish_database, rename_roles, without_roles
 from reconciler.postgres.session import NOTICE_MILLISECONDS, Session, session, time_limit, unlimited, watches_clients
@@ -322,6 +323,8 @@ def _restore_from_pipes(run: Run, folder: Piped) -> None:
     with _in_part(run.conninfo):
         try:
             code = child.finish(folder.look, look_seconds=LOOK_SECONDS)
+        except Deserted:
+            code = child.end()
         finally:
             child.end()
         if code:

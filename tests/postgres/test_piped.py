@@ -14,10 +14,12 @@ import pytest
 from reconciler.backups.toc import read_toc
 from reconciler.errors import Corrupt, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.postgres.dump import Manners
+from reconciler.postgres.flow import Watch
+from reconciler.postgres.opener import Opener
 from reconciler.postgres.piped import LIKELY, Pipes
 from reconciler.postgres.source import PostgresSource
 from tests.postgres.odd_schema import odd_database
-from tests.postgres.processes import comes_true, sessions_end
+from tests.postgres.processes import children, comes_true, is_running, sessions_end
 from tests.postgres.taking import Taken, put, take
 from tests.servers.postgres import BINARIES, Server
 
@@ -217,6 +219,31 @@ def test_stopped(case: Case, manners: Manners, stop: Event) -> None:
         case.put(Folder(case.archive, lambda _name, number: stop.set() if number == 3 else None), manners)
     assert {0} == {case.rows(f"t{number}") for number in range(3)}
     assert sessions_end(case.server, "reconciler/restore")
+
+
+def test_a_guardian_that_dies(case: Case, manners: Manners, stop: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed for want of memory, say: its sessions don't wait for ever for files that nobody opens any more."""
+    asked, looks = Opener.first_read, 0
+
+    def first_read(opens: Opener, names: Sequence[str], watch: Watch) -> tuple[int, int] | None:
+        nonlocal looks
+        if not looks and case.copying() < 2:
+            return None
+        if not looks:
+            (guardian,) = (child for child in children() if b"--jobs=2" in Path(f"/proc/{child}/cmdline").read_bytes())
+            os.kill(guardian, signal.SIGKILL)
+            comes_true(lambda: not is_running(guardian))
+        looks += 1
+        if looks > 500:
+            stop.set()
+        return asked(opens, names, watch)
+
+    monkeypatch.setattr(Opener, "first_read", first_read)
+
+    with pytest.raises(Unreachable, match="ended by signal 9"):
+        case.put(Folder(case.archive), manners)
+    assert sessions_end(case.server, "reconciler/restore")
+    assert [] == list(case.pipes.iterdir())
 
 
 def test_a_file_that_nobody_asked_for(case: Case, manners: Manners) -> None:
