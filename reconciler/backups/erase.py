@@ -17,8 +17,25 @@ LOOK_AGAIN = timedelta(days=1)
 """How soon a deletion is tried again that a legal hold stopped, which has no end of its own."""
 
 
-def erase(target: Target, database: str, backup: str, *, now: datetime) -> int:
-    """All of it but tombstones, every version, unfinished writes too; how many objects went. Met twice, it is the same.
+class Erased(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it."""
+
+    objects: int
+    """That are seen no more, each version counted."""
+    hidden: int
+    """Of how many keys the store keeps versions, behind a marker."""
+
+    @property
+    def says(self) -> str:
+        if self.hidden:
+            return (
+                f"{self.hidden} objects hidden; versions that this key can't delete stay until the bucket's own rules remove them"
+            )
+        return f"{self.objects} objects removed for good"
+
+
+def erase(target: Target, database: str, backup: str, *, now: datetime) -> Erased:
+    """All of it but tombstones, every version, unfinished writes too. Met twice, it is the same.
 
     Raises Refused on a hold that is not over, and Locked where the store keeps an object: what comes after it is untouched then,
     and the manifest comes first. Versions that our key may not delete are hidden, and the store's own rules must do the rest.
@@ -34,9 +51,9 @@ def erase(target: Target, database: str, backup: str, *, now: datetime) -> int:
         # What aborting left, or what was completed meanwhile, must go before the intent that it is found by.
         items = target.list(root, versions=target.versioned).items
     doomed = [item for item in sorted(items, key=_rank) if _is_doomed(item.key.removeprefix(root))]
-    _remove(target, (item for item in doomed if _name(item) != layout.INTENT), hide_locked=False)
-    _remove(target, (item for item in doomed if _name(item) == layout.INTENT), hide_locked=True)
-    return len(doomed)
+    hidden = _remove(target, (item for item in doomed if _name(item) != layout.INTENT), hide_locked=False)
+    hidden |= _remove(target, (item for item in doomed if _name(item) == layout.INTENT), hide_locked=True)
+    return Erased(objects=len(doomed), hidden=len(hidden))
 
 
 def _is_doomed(name: str) -> bool:
@@ -86,8 +103,11 @@ def _tombstones(target: Target, root: str) -> list[Stored]:
     return [item for item in target.list(root, versions=target.versioned).items if layout.is_tombstone(item.key)]
 
 
-def _remove(target: Target, items: Iterable[Stored], *, hide_locked: bool) -> None:
-    """Version by version. What may not be deleted is hidden by a marker instead; what is locked, only if `hide_locked`."""
+def _remove(target: Target, items: Iterable[Stored], *, hide_locked: bool) -> set[str]:
+    """Version by version. What may not be deleted is hidden by a marker instead; what is locked, only if `hide_locked`.
+
+    Which keys were hidden.
+    """
     hidden: set[str] = set()
     for item in items:
         try:
@@ -98,6 +118,7 @@ def _remove(target: Target, items: Iterable[Stored], *, hide_locked: bool) -> No
             if item.key not in hidden and not item.marker:
                 target.delete(item.key)
                 hidden.add(item.key)
+    return hidden
 
 
 def _name(item: Stored) -> str:

@@ -46,12 +46,12 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
         with suppress(Conflict):
             write_tombstone(target, self.database, record, world.signatures)
         try:
-            count = erase(target, self.database, self.backup, now=now)
+            erased = erase(target, self.database, self.backup, now=now)
         except Locked as locked:
             until = put_off(target, self.database, record, locked, now=now, signatures=world.signatures)
             return f"{locked.what}; it is tried again {instant(until)}"
         erase_tombstones(target, self.database, self.backup)
-        return f"{self.backup} on {self.target}: {count} objects removed" + (f", {ended} sessions ended" if ended else "")
+        return f"{self.backup} on {self.target}: {erased.says}" + (f", {ended} sessions ended" if ended else "")
 
     def _take_over(self, world: World, target: Target) -> None:
         """Claim the intent: a writer who only slept meets Conflict before its manifest, and seals nothing that we remove."""
@@ -93,13 +93,13 @@ class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
             raise Refused(f"{self.target}: {self.backup} may not be removed yet")
         give_way_to_readers(world, world.targets[want.home], database=self.database, backup=self.backup)
         try:
-            count = erase(target, self.database, self.backup, now=now)
+            erased = erase(target, self.database, self.backup, now=now)
         except Locked as locked:
             until = put_off(target, self.database, latest, locked, now=now, signatures=world.signatures)
             return f"{self.backup} on {self.target}: kept until {instant(until)}, for it is locked"
         if not any(stone.counts for stone in stones):
             erase_tombstones(target, self.database, self.backup)
-        return f"{self.backup} on {self.target}: {count} objects removed for good"
+        return f"{self.backup} on {self.target}: {erased.says}"
 
 
 class RemoveIntent(Action, frozen=True, kw_only=True, tag="remove_intent"):

@@ -445,7 +445,9 @@ class TestRights:
         """All of it is hidden, and explained: it is gone, and stays so when its tombstone is forgotten."""
         backup = take_backup(world)
         bury(world, backup, clock.now())
-        FinishDeletion(database="hotel", backup=backup, target="primary").perform(world, WANT)
+        said = FinishDeletion(database="hotel", backup=backup, target="primary").perform(world, WANT)
+        assert "for good" not in said
+        assert "objects hidden" in said
         assert {} == states(world)
 
         ForgetTombstone(database="hotel", backup=backup, target="primary").perform(world, WANT)
