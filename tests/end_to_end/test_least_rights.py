@@ -12,7 +12,7 @@ from tests.servers.s3_rights import Keys, document, new_keys
 PLAIN = ("Read", "Write", "WriteBucket", "Delete")
 VERSIONED = (*PLAIN, "Versions", "DeleteVersions")
 LOCKED = (*VERSIONED, "Locks")
-COPY = """{{type: s3, bucket: {bucket}, prefix: "{prefix}/", append_only: true, endpoint: {{file: {box}/s3_endpoint}},
+COPY = """{{type: s3, bucket: {bucket}, prefix: "{prefix}/", append_only: true{more}, endpoint: {{file: {box}/s3_endpoint}},
          access_key_id: {{file: disk.id}}, secret_access_key: {{file: disk.secret}}}}"""
 LOCK = ", object_lock: {mode: governance, retain: 1d}"
 
@@ -111,11 +111,26 @@ def test_doctor_has_nothing_to_say(stand: Stand, home: Home) -> None:
     assert "0 errors, 0 warnings, 0 notes" in stand.run("doctor", "--target", "primary").stdout
 
 
-def test_a_copy_that_nothing_is_deleted_from(small: Stand) -> None:
+def test_doctor_names_a_right_that_is_withheld(stand: Stand) -> None:
+    """Where versions are to stay, that is the one complaint, as the page says."""
+    bucket = make_bucket(stand, versioned=True)
+    limit(stand, bucket, *PLAIN, "Versions")
+
+    told = stand.run("doctor", "--target", "primary", expect=1).stdout
+    assert {f"s3:DeleteObjectVersion on bucket {bucket}"} == {*re.findall(r"s3:\w+ on bucket \S+\b", told)}
+
+
+@pytest.mark.parametrize(
+    ("locked", "sids"),
+    [(False, ("Read", "Write", "WriteBucket")), (True, ("Read", "Write", "WriteBucket", "Versions", "Locks"))],
+    ids=["plain", "locked"],
+)
+def test_a_copy_that_nothing_is_deleted_from(small: Stand, locked: bool, sids: tuple[str, ...]) -> None:
     """By keys that can't: what is pruned at home stays there."""
-    bucket = make_bucket(small, versioned=True)
-    give(small, bucket, "Read", "Write", "WriteBucket", "Versions", to="disk")
-    small.rewrite("{type: local, path: ./disk}", COPY.format(bucket=bucket, prefix=small.prefix, box=small.box))
+    bucket = make_bucket(small, locked=locked)
+    give(small, bucket, *sids, to="disk")
+    copy = COPY.format(bucket=bucket, prefix=small.prefix, box=small.box, more=LOCK if locked else "")
+    small.rewrite("{type: local, path: ./disk}", copy)
     small.rewrite("keep_last: 3", "keep_last: 2, grace: 0s")
 
     doctor = small.run("doctor", "--target", "disk").stdout
