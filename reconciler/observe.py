@@ -1,7 +1,6 @@
 """One database of the world → one observation. Reads only; all sides at once; what does not answer is Unknown."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from contextlib import suppress
 from datetime import datetime
@@ -20,7 +19,7 @@ from reconciler.world.events import Waiting
 from reconciler.world.evidence import Chain, joined
 from reconciler.world.facts import Catalogue, Known, Observation, Observed, Unknown
 from reconciler.world.history import Change, HistoryFacts
-from reconciler.world.ports import Pool, Target, World
+from reconciler.world.ports import Answer, Pool, Target, World
 
 LIMIT_SECONDS = 120.0
 """For all sides together: the sockets' own limits are shorter, this one is for what they don't see."""
@@ -152,7 +151,7 @@ def _look(world: World, read: Callable[[], T]) -> Observed[T]:
     return Known(value, began)
 
 
-def _gather(world: World, want: DatabasePolicy, name: str, future: "Future[Observed[T]]", ends: float) -> Observed[T]:
+def _gather(world: World, want: DatabasePolicy, name: str, future: Answer[Observed[T]], ends: float) -> Observed[T]:
     left = max(0.0, ends - world.clock.monotonic())
     with suppress(Late):
         return future.result(timeout=min(left, WORD_SECONDS))

@@ -110,7 +110,7 @@ class Reach:
             raise Death
         self.slept = False
         # Most calls are so quick that nobody comes between; the others are where things interleave.
-        if self.faults.chance.happens(0.3):
+        if self.faults.chance.random() < 0.3:
             self.pass_time(self.faults.chance.uniform(0.01, 2.0))
 
     def pass_time(self, seconds: float) -> None:

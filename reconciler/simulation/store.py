@@ -1,7 +1,7 @@
 """An object store in memory: what lies in the bucket, whoever asks. Versions, markers, locks, conditions, uploads."""
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import md5
 from itertools import chain
@@ -23,16 +23,6 @@ class Held(msgspec.Struct, frozen=True):
     content: bytes
     until: datetime | None = None
     """No program deletes this version sooner; a marker may hide it."""
-
-
-class _Shown(msgspec.Struct, frozen=True):
-    """A key as listings show it."""
-
-    of: tuple[Held, ...]
-    versions: tuple[Stored, ...]
-    """Newest first."""
-    plain: tuple[Stored, ...]
-    """What is not hidden, if anything."""
 
 
 class Witness(Protocol):
@@ -72,12 +62,13 @@ class Store:
         """By key, newest version last."""
         self._keys: list[str] = []
         """Of these, in order."""
-        self.folders: dict[str, Mapping[str, tuple[Held, ...]]] = {}
-        """By `{database}/backups/{id}`, what lies below it, by name: another mapping after each change."""
+        self.folders: dict[str, dict[str, Mapping[str, tuple[Held, ...]]]] = {}
+        """By database and id of a backup, what lies below it, by name: another mapping after each change."""
         self.uploads: dict[str, Upload] = {}
         self.witness: Witness = _Nobody()
         self.changes = 0
-        self._shown: dict[str, _Shown] = {}
+        self._shown: dict[bool, dict[str, tuple[Stored, ...]]] = {False: {}, True: {}}
+        """By whether versions are asked for: each key as listings show it."""
         self._now = (timeline.seconds, timeline.now() + timedelta(seconds=offset))
         self._listed: dict[tuple[str, bool], tuple[int, tuple[Stored, ...]]] = {}
         """The last listing of each prefix, and after how many changes it was made."""
@@ -166,14 +157,12 @@ class Store:
     def _list(self, prefix: str, *, versions: bool) -> tuple[Stored, ...]:
         objects = self._view()
         keys = self.keys(prefix) if objects is self.objects else _below(prefix, sorted(objects))
-        shown = (self._show(key, objects[key]) for key in keys)
-        return tuple(chain.from_iterable(one.versions if versions else one.plain for one in shown))
-
-    def _show(self, key: str, versions: tuple[Held, ...]) -> "_Shown":
-        shown = self._shown.get(key)
-        if shown is None or shown.of is not versions:
-            shown = self._shown[key] = _shown(versions)
-        return shown
+        shown: Iterable[tuple[Stored, ...]]
+        if objects is not self.objects:
+            shown = (_shown(objects[key], versions=versions) for key in keys)
+        else:
+            shown = map(self._shown[versions].__getitem__, keys)
+        return tuple(chain.from_iterable(shown))
 
     def keys(self, prefix: str) -> Sequence[str]:
         """Those that begin so, in order."""
@@ -213,6 +202,9 @@ class Store:
             self._past.append((self.timeline.seconds, key, self.objects.get(key, ())))
         if key not in self.objects and versions:
             insort(self._keys, key)
+        for kind, shown in self._shown.items():
+            if versions:
+                shown[key] = _shown(versions, versions=kind)
         if versions:
             self.objects[key] = versions
         elif self.objects.pop(key, None) is not None:
@@ -224,14 +216,14 @@ class Store:
         backup, _, name = below.partition("/")
         if not name:
             return
-        folder = f"{database}/backups/{backup}"
-        left = {**self.folders.get(folder, {}), name: versions}
+        folders = self.folders.setdefault(database, {})
+        left = {**folders.get(backup, {}), name: versions}
         if not versions:
             del left[name]
         if left:
-            self.folders[folder] = left
+            folders[backup] = left
         else:
-            self.folders.pop(folder, None)
+            folders.pop(backup, None)
 
     def _view(self) -> dict[str, tuple[Held, ...]]:
         """What listings show: what is younger than the lag is not yet in them."""
@@ -253,8 +245,11 @@ def _below(prefix: str, keys: Sequence[str]) -> Sequence[str]:
     return keys[bisect_left(keys, prefix) : bisect_left(keys, prefix + _LAST)]
 
 
-def _shown(versions: tuple[Held, ...]) -> "_Shown":
-    newest = versions[-1].stored
-    plain = newest if newest.version is None else msgspec.structs.replace(newest, version=None)
-    before = (msgspec.structs.replace(held.stored, latest=False) for held in versions[-2::-1])
-    return _Shown(of=versions, versions=(newest, *before), plain=() if newest.marker else (plain,))
+def _shown(held: tuple[Held, ...], *, versions: bool) -> tuple[Stored, ...]:
+    """A key as listings show it: all its versions, newest first, or what is not hidden, if anything."""
+    newest = held[-1].stored
+    if versions:
+        return newest, *(msgspec.structs.replace(one.stored, latest=False) for one in held[-2::-1])
+    if newest.marker:
+        return ()
+    return (newest if newest.version is None else msgspec.structs.replace(newest, version=None),)

@@ -109,5 +109,11 @@ def _is_key(key: str) -> bool:
 
 
 def _pieces(content: bytes) -> Iterator[bytes]:
+    if len(content) <= PIECE_BYTES:
+        return iter((content,) if content else ())
+    return _in_pieces(content)
+
+
+def _in_pieces(content: bytes) -> Iterator[bytes]:
     for start in range(0, len(content), PIECE_BYTES):
         yield content[start : start + PIECE_BYTES]

@@ -152,9 +152,6 @@ def is_of_backup(name: str) -> bool:
     return _OF_BACKUP.fullmatch(name) is not None
 
 
-NOTHING: Mapping[str, tuple[Held, ...]] = {}
-
-
 class Folder(msgspec.Struct, frozen=True, dict=True):
     """What of a backup lies under its id in one store, by name: what a plain read finds, and what is hidden from it."""
 
@@ -191,6 +188,11 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
         if self.pinned and came - stone.at > LATE:
             return msgspec.structs.replace(stone, due=max(stone.due, came + (stone.due - stone.at)))
         return stone
+
+    @lazily
+    def is_trace(self) -> bool:
+        """Whether tombstones are all that is left to see."""
+        return bool(self.visible) and all(name.startswith("tombstone-") for name in self.visible)
 
     @lazily
     def data(self) -> Mapping[str, Held]:
@@ -243,7 +245,7 @@ class Truth:
         self.stores, self.hosts, self.identity, self.pinned = stores, hosts, identity, pinned
         self._folders: dict[tuple[str, str], tuple[int, dict[str, Folder]]] = {}
         self._repositories: dict[tuple[str, str], tuple[int, RepositoryBrief | None]] = {}
-        self._seen: dict[tuple[str, str], tuple[Mapping[str, tuple[Held, ...]], Folder]] = {}
+        self._seen: dict[tuple[str, str], dict[str, tuple[Mapping[str, tuple[Held, ...]], Folder]]] = {}
 
     def folders(self, store: Store, database: str) -> dict[str, Folder]:
         """By id."""
@@ -253,21 +255,19 @@ class Truth:
         return seen[1]
 
     def _look(self, store: Store, database: str) -> dict[str, Folder]:
-        start = f"{database}/backups/"
-        found = ((place, contents) for place, contents in store.folders.items() if place.startswith(start))
-        return {place[len(start) :]: self._folder(store, place, contents) for place, contents in found}
+        known = self._seen.setdefault((store.name, database), {})
+        found: dict[str, Folder] = {}
+        for backup, contents in store.folders.get(database, {}).items():
+            seen = known.get(backup)
+            if seen is None or seen[0] is not contents:
+                seen = known[backup] = contents, _folder(store, backup, contents, pinned=self.pinned)
+            found[backup] = seen[1]
+        return found
 
     def folder(self, store: Store, database: str, backup: str) -> Folder:
         """One of them, possibly empty."""
-        place = f"{database}/backups/{backup}"
-        return self._folder(store, place, store.folders.get(place, NOTHING))
-
-    def _folder(self, store: Store, place: str, contents: Mapping[str, tuple[Held, ...]]) -> Folder:
-        seen = self._seen.get((store.name, place))
-        if seen is None or seen[0] is not contents:
-            folder = _folder(store, place.rpartition("/")[2], contents, pinned=self.pinned)
-            seen = self._seen[store.name, place] = contents, folder
-        return seen[1]
+        found = self.folders(store, database).get(backup)
+        return found if found is not None else _folder(store, backup, {}, pinned=self.pinned)
 
     def repository(self, store: Store, database: str) -> RepositoryBrief | None:
         """If its record can be read."""
@@ -313,6 +313,8 @@ class Truth:
 
     def state(self, folder: Folder, database: str, now: datetime) -> State:
         """As the table has it, with whoever may be dead counted by what they really are."""
+        if folder.is_trace:
+            return "gone"
         manifest = folder.manifest
         if manifest is not None:
             whose = self.repository(folder.store, database)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from threading import BoundedSemaphore, Thread
-from typing import TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,15 +56,32 @@ class ThreadPool:
 class InlinePool:
     """Does everything at once, in the caller's thread."""
 
-    def submit(self, work: Callable[[], T]) -> "Future[T]":
+    def submit(self, work: Callable[[], T]) -> "_Given[T]":
         """Done when it returns."""
-        future: Future[T] = Future()
-        _settle(work, future)
-        return future
+        try:
+            value = work()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the answer is asked for
+            return _Given(partial(_raise, error))
+        return _Given(lambda: value)
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Sequence[R]:
         """One after the other."""
         return [work(item) for item in items]
+
+
+class _Given(Generic[T]):
+    """An answer that is there: nobody waits for it, so that it needs no lock."""
+
+    def __init__(self, value: Callable[[], T]) -> None:
+        self._value = value
+
+    def result(self, timeout: float | None = None) -> T:
+        """At once."""
+        return self._value()
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 def _settle(work: Callable[[], T], future: "Future[T]") -> None:

@@ -1,7 +1,6 @@
 """The ports: all that the core asks of the world. Each docstring is the contract, and a suite in `tests/contracts` runs it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +24,7 @@ Identities = Callable[[], Sequence[Revealed]]
 
 T = TypeVar("T")
 R = TypeVar("R")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -389,10 +389,18 @@ class Clock(Protocol):
         """Wait that long; True at once when asked to stop."""
 
 
+class Answer(Protocol[T_co]):
+    """What comes of a piece of work, as a future tells it."""
+
+    def result(self, timeout: float | None = None) -> T_co:
+        """Waits for it; raises what the work raised, and TimeoutError."""
+        ...
+
+
 class Pool(Protocol):
     """Where work that may overlap is done."""
 
-    def submit(self, work: Callable[[], T]) -> "Future[T]": ...
+    def submit(self, work: Callable[[], T]) -> Answer[T]: ...
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Sequence[R]:
         """All results in the items' order; the first exception goes through."""
