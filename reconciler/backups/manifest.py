@@ -32,14 +32,14 @@ Content = Literal["dump", "globals", "fingerprint", "data", "toc"]
 """`dump`: an archive as one stream. `data` and `toc`: the files of a directory archive."""
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class Part(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A range of an object's bytes, checked before any byte of it is used."""
 
     size: int
     sha256: str
 
 
-class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
+class StoredObject(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One object beside the manifest."""
 
     name: str

@@ -63,7 +63,7 @@ class Rules(Protocol):
     def keep_within_yearly(self) -> Span | None: ...
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class Kept(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An instant that stays, and all the reasons why, such as `daily 3 of 30`."""
 
     instant: datetime

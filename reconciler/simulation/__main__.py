@@ -1,6 +1,7 @@
 """`python -m reconciler.simulation`: run seed after seed for a while, or one again with its trace."""
 
 import argparse
+import gc
 import sys
 import time
 from collections import Counter
@@ -30,6 +31,7 @@ def _again(seed: int, turns: int, *, kept: bool) -> int:
 
 
 def _soak(first: int, turns: int, seconds: float, *, kept: bool) -> int:
+    _spare_the_collector()
     clock, done, faults = SystemClock(), 0, Counter[str]()
     began = clock.monotonic()
     seed = first
@@ -48,6 +50,13 @@ def _soak(first: int, turns: int, seconds: float, *, kept: bool) -> int:
     _say(f"{seed - first} worlds (seeds {first} to {seed - 1}), {pace}: no rule broken")
     _say(*(f"{count:8d}  {kind.replace('_', ' ')}" for kind, count in faults.most_common()))
     return 0
+
+
+def _spare_the_collector() -> None:
+    """What was imported stays, and worlds make few cycles: looking for them as often as usual took a twentieth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def command(seed: int, turns: int, *, kept: bool = False) -> str:

@@ -16,7 +16,7 @@ from reconciler.simulation.timeline import Timeline
 from reconciler.world.ports import Stored, Upload
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """One version: what is said of it, and its bytes."""
 
     stored: Stored

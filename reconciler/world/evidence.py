@@ -32,7 +32,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     result: Literal["failed", "unproven"]
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record of one verification or drill. It speaks of one content of one copy: another content is another copy."""
 
     format: int = EVIDENCE_FORMAT

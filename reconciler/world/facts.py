@@ -42,7 +42,7 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True):
 Observed = Known[T] | Unknown
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
+class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What makes a source itself. A system identifier alone is shared by clones, so the database's name belongs to it."""
 
     provider: str
@@ -54,7 +54,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.provider} {self.cluster}/{self.database}"
 
 
-class Owner(msgspec.Struct, frozen=True, kw_only=True):
+class Owner(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who claims something: a process, and one claim of it. Two containers share a boot id but not a pid namespace."""
 
     boot: str
@@ -183,7 +183,7 @@ State = Literal[
 ]
 
 
-class Copy(msgspec.Struct, frozen=True, kw_only=True):
+class Copy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One backup as one target holds it."""
 
     id: str
@@ -230,7 +230,7 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     """The archive class that its dump must be brought back from before it can be read, or empty."""
 
 
-class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A deletion that was decided. Stays while any copy of the id is left, and 30 days."""
 
     id: str
