@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from reconciler.backups import layout
-from reconciler.backups.manifest import decode_again, encode
+from reconciler.backups.manifest import EARLIEST, decode_again, encode
 from reconciler.backups.records import read_whole
 from reconciler.errors import Absent, Conflict, Corrupt
 from reconciler.world.facts import Instant
@@ -59,7 +59,7 @@ TRIES = 5
 NO_HOLD = Hold(who="", why="", at=datetime.min.replace(tzinfo=UTC), until=datetime.min.replace(tzinfo=UTC))
 
 
-UNREADABLE_HOLD = Hold(who="somebody", why="hold.json is there, and cannot be read", at=NO_HOLD.at)
+UNREADABLE_HOLD = Hold(who="somebody", why="hold.json is there, and cannot be read", at=EARLIEST)
 
 
 class HoldRecord(msgspec.Struct, frozen=True, kw_only=True):

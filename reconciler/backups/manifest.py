@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Literal, TypeVar
@@ -24,6 +25,9 @@ PART_BYTES = 64 * 1024 * 1024
 SMALL_BYTES = 1 << 14
 """Of a record, or of a manifest with its signature: the same few are looked at again and again, and of most dumps they are no
 larger. What is remembered of them stays in memory with their bytes."""
+
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Within these a span can be added to an instant, and it can be told in any zone."""
 
 Kind = Literal["scheduled", "manual", "imported", "before_recovery"]
 
@@ -229,7 +233,12 @@ def decode_again(text: bytes, kind: type[T], what: str) -> T:
 
 def _decoded(text: bytes, kind: type[T]) -> T:
     learnt(kind)
-    return msgspec.json.decode(text, type=kind)
+    found = msgspec.json.decode(text, type=kind)
+    for name in getattr(kind, "__struct_fields__", ()):
+        told = getattr(found, name)
+        if isinstance(told, datetime) and not EARLIEST <= told < LATEST:
+            raise msgspec.ValidationError(f"{name} tells {told.isoformat()}, from which nothing can be reckoned")
+    return found
 
 
 @lru_cache(maxsize=1024)

@@ -4,19 +4,21 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from msgspec import structs
+from msgspec import json, structs
 
 from reconciler.backups.catalogue import MARKED
-from reconciler.backups.layout import object_key
+from reconciler.backups.layout import MANIFEST, object_key
+from reconciler.backups.manifest import decode_record, encode
 from reconciler.errors import Corrupt, Unreachable
 from reconciler.simulation.signing import public
 from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.telling import Telling
 from reconciler.world.cache import FileCache
+from reconciler.world.evidence import Evidence
 from reconciler.world.pool import ThreadPool
 from reconciler.world.ports import Blob, Listing, Signatures, World
 from tests.backups.faking import Counting, MemoryCache, MovedClock, catalogue, make_world, manifest_of, silent, states, take
-from tests.building import HOUR, MINUTE
+from tests.building import HOUR, MINUTE, NOW, copy, evidence
 
 
 class Seen:
@@ -227,3 +229,17 @@ def test_what_goes_away_between_listing_and_reading(seen: Seen) -> None:
 
     assert "whole" == found[max(seen.ids)].state
     assert ("damaged", "the manifest went away while we looked") == (found[one].state, found[one].why)
+
+
+@pytest.mark.parametrize("told", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+def test_an_instant_at_the_end_of_the_calendar(seen: Seen, told: str) -> None:
+    """Nothing can be reckoned from it, so whoever writes it into a record stops no turn: the record can't be read."""
+    backup = min(seen.ids)
+    key = object_key("hotel", backup, MANIFEST)
+    text = json.decode(b"".join(seen.target.read(key))) | {"instant": told}
+    seen.target.write(key, [json.encode(text)])
+    proof = json.decode(encode(evidence(copy(NOW)))) | {"expires": told}
+
+    assert "damaged" == states(seen.world)[backup]
+    with pytest.raises(Corrupt, match="expires tells"):
+        decode_record(json.encode(proof), Evidence, "the evidence")

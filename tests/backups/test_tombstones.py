@@ -204,7 +204,7 @@ def test_an_instant_at_the_end_of_the_calendar(tmp_path: Path, clock: MovedClock
     assert "deleted" == states(world)[backup]
     asked = planned(WANT, observe(world, WANT, Watch(world.clock, world.process)))
     (finding,) = (found for found in asked.findings if backup in found.what)
-    assert ("error", True) == (finding.severity, "no deletion of ours" in finding.what)
+    assert ("error", True) == (finding.severity, f"{which} tells" in finding.what)
 
 
 def test_what_came_is_told_of_those_that_nobody_signed(tmp_path: Path, clock: MovedClock) -> None:
