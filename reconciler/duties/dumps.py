@@ -22,7 +22,7 @@ from reconciler.planning.timing import slots_of, waits
 from reconciler.policy.model import DEFAULT_JOBS, DatabasePolicy, Staging
 from reconciler.policy.secret import Revealed
 from reconciler.world.events import Moved
-from reconciler.world.facts import WHOLE, Filters, Identity, Known, Observation, Repository
+from reconciler.world.facts import WHOLE, Copy, Filters, Identity, Known, Observation, Repository
 from reconciler.world.fingerprint import Summary
 from reconciler.world.ports import DumpOptions, Target, World
 
@@ -201,17 +201,24 @@ def _undisputed(have: Observation, now: datetime) -> datetime:
 def newest_slot(have: Observation, now: datetime) -> datetime | None:
     """The newest slot that counts as done: named by a manifest, a tombstone or a living intent, on any known target.
 
-    One that lies ahead was named under a wrong clock. If it counted, no dump would be taken until then.
+    One that lies ahead was named under a wrong clock. If it counted, no dump would be taken until then. Nor was any done that a
+    tombstone named before it came: a thief may lay a year of them.
     """
     slots = []
     for catalogue in have.known().values():
-        slots += [copy.slot for copy in catalogue.copies if copy.state in _DONE]
-        slots += [stone.slot for stone in catalogue.tombstones if stone.counts]
+        slots += [copy.slot for copy in catalogue.copies if copy.state in _DONE and _tells_itself(copy)]
+        told = [(stone.slot, catalogue.came.get(stone.id)) for stone in catalogue.tombstones if stone.counts]
+        slots += [slot for slot, came in told if slot is not None and (came is None or slot <= came + SKEW)]
     return max((slot for slot in slots if slot is not None and slot <= now), default=None)
 
 
 _DONE = ("whole", "being_written", "deleted", "damaged")
 """States of a copy whose slot needs no other dump. Debris frees its own; of what is being deleted, the tombstone tells."""
+
+
+def _tells_itself(copy: Copy) -> bool:
+    """Whether its slot is not just its tombstone's."""
+    return copy.state != "deleted" or copy.repository is not None
 
 
 def plan_dump(

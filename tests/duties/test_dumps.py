@@ -69,6 +69,10 @@ FREE = {
         [copy(NOW - MINUTE, "being_deleted", slot=SLOT)], [tombstone(copy(NOW - MINUTE), NOW, counts=False)]
     ),
     "a tombstone that does not count names it": catalogue(tombstones=[tombstone(DONE, NOW, counts=False, slot=SLOT)]),
+    "a tombstone names it that came before it": catalogue(tombstones=[tombstone(DONE, SLOT - HOUR)]),
+    "the same, with some data": catalogue(
+        [copy(SLOT, "deleted", repository=None)], [tombstone(DONE, NOW - MINUTE)], came=SLOT - HOUR
+    ),
     "another's backup names it": catalogue([copy(SLOT, "foreign")]),
     "a backup of a day to come names it": catalogue([copy(NOW + DAY, "impossible", slot=SLOT)]),
     "a manual one since": catalogue([copy(NOW - HOUR, kind="manual", slot=None)]),
