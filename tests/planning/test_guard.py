@@ -394,6 +394,15 @@ class TestTombstonesOfAnybody:
             assert goes_at(doomed, backup) <= goes_at(have, backup)
         assert allow(have, NOW).may_go - len(allow(have, NOW).gone) <= allow(doomed, NOW).may_go - len(allow(doomed, NOW).gone)
 
+    def test_removals_that_were_cut_short(self) -> None:
+        """What is gone already slows the rest down no more than it did before."""
+        there = daily(100, TODAY - 7 * DAY)
+        stones = [tombstone(one, NOW - 6 * DAY, grace=6 * DAY) for one in there[10:]]
+        left = [msgspec.structs.replace(one, state="being_deleted", has_tombstone=True) for one in there[10:15]]
+        plan = planned(policy(), observation(primary=catalogue([*there[:10], *left], stones)))
+
+        assert 5 == kinds(plan).count("finish_deletion")
+
     def test_dated_ahead(self) -> None:
         """It would count among the losses of each day until then, and no retention could prune any more."""
         assert 8 == len(allow(planted(8, NOW - HOUR, dated=utc("2099-01-01 00:00")), NOW).gone)
