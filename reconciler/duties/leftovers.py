@@ -166,8 +166,9 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
 def _next_end(have: Observation, now: datetime) -> datetime | None:
     """When the first grace ends, or the first tombstone may be forgotten."""
     graces = [copy.due for catalogue in have.known().values() for copy in catalogue.copies if copy.due is not None]
-    memories = [end + REMEMBERED for catalogue in have.known().values() for end in have.once(_ends, catalogue).values()]
-    return min((end for end in (*graces, *memories) if end > now), default=None)
+    ends = [end for catalogue in have.known().values() for end in have.once(_ends, catalogue).values()]
+    first = min((end for end in ends if end > now - REMEMBERED), default=None)
+    return min((end for end in (*graces, first and first + REMEMBERED) if end is not None and end > now), default=None)
 
 
 def _ends(have: Observation, catalogue: Catalogue) -> Mapping[str, datetime]:
@@ -260,7 +261,8 @@ def _forgettable(have: Observation, target: str, catalogue: Catalogue, now: date
     here = {copy.id for copy in catalogue.copies}
     lost = have.once(_ends, catalogue)
     swept = {stone.id for stone in catalogue.tombstones} - lost.keys() - here
-    over = {key for key, due in lost.items() if due + REMEMBERED <= now and key not in left}
+    long_ago = now - REMEMBERED
+    over = {key for key, due in lost.items() if due <= long_ago and key not in left}
     return [_forget(have.database, target, key, "its debris is swept") for key in sorted(swept)] + [
         _forget(have.database, target, key, f"gone for {age(REMEMBERED)}") for key in sorted(over)
     ]

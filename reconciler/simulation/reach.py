@@ -40,7 +40,7 @@ class Reach:
 
     def call(self, verb: str, place: str, key: str, work: Callable[[], T], *, changes: bool = False) -> T:
         """Do it, unless something happens."""
-        if self._beating or not _is_claim(key):
+        if self._beating or not (key.endswith(CLAIMS) or "/pins/" in key):
             return self._call(verb, place, key, work, changes=changes)
         # A claim that is being written is locked: its beat would wait.
         self._beating = True
@@ -169,7 +169,3 @@ class SimulatedClock:
             return True
         self._reach.pass_time(seconds)
         return stop.is_set()
-
-
-def _is_claim(key: str) -> bool:
-    return key.endswith(CLAIMS) or "/pins/" in key

@@ -386,16 +386,16 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         best = next(iter(self.copies.values()))
         return best if best.state == "whole" else min(self.copies.values(), key=lambda copy: STATES.index(copy.state))
 
-    @property
+    @lazily
     def state(self) -> State:
         """The best that any copy is in."""
         return self._best.state
 
-    @property
+    @lazily
     def instant(self) -> datetime:
         return self._best.instant
 
-    @property
+    @lazily
     def kind(self) -> str:
         return self._best.kind
 
@@ -426,7 +426,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         held = [name for name, copy in self.copies.items() if copy.held]
         return tuple(dict.fromkeys(self.copies[name].held for name in sorted(held))) if held else ()
 
-    @property
+    @lazily
     def partial(self) -> bool:
         """Whether whole objects were left out of it."""
         return self._best.partial
