@@ -13,7 +13,7 @@ from reconciler.simulation.ledger import Ledger, Turn
 from reconciler.simulation.project import Project
 from reconciler.simulation.rules import rules_of
 from reconciler.simulation.store import Store
-from reconciler.simulation.truth import SILENT, Folder, Truth
+from reconciler.simulation.truth import SILENT, ClaimBrief, Folder, Truth, read
 from reconciler.world.facts import Catalogue, Copy, Known, Observation
 
 LONGEST_LOOK = timedelta(seconds=4000)
@@ -157,6 +157,16 @@ class Judge:
             whole = [one for one in found if not one.partial]
             if not whole or min(now - one.instant for one in whole) > condition.objective + LONGEST_LOOK:
                 self._ledger.breaks("met_is_met", f"{condition.name} is {condition.status}: {condition.says}")
+
+    def pruned(self, turn: Turn, backup: str) -> None:
+        """Rule 12: it was given up, and no pin that was there before is passed over: the tombstone would have gone again."""
+        database, home = turn.want.name, self._truth.stores[turn.want.home]
+        since = self._ledger.condemned.get(backup)
+        for key, at in self._ledger.pinned.items():
+            held = home.current(key) if key.startswith(f"{database}/pins/{backup}-") else None
+            before = since is not None and at < since and not home.lag_seconds
+            if held is not None and before and self._truth.lives(read(held.content, ClaimBrief)):
+                self._ledger.breaks("nothing_goes_under_a_reader", f"{backup} was given up under {key}")
 
     def leftovers(self, want: DatabasePolicy) -> Iterator[str]:
         """What a death left that the next turns should have taken away. Without its intent, nobody can tell that it is dead."""

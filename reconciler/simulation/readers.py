@@ -7,6 +7,9 @@ from reconciler.simulation.host import SimulatedProcess
 from reconciler.simulation.stage import HOUR, Stage
 from reconciler.simulation.store import Store
 
+SOON_SECONDS = 12.0
+"""A turn looks and acts within about so long."""
+
 
 class Readers:
     """Those of one stage."""
@@ -16,9 +19,14 @@ class Readers:
         self._open: dict[str, tuple[Store, SimulatedProcess]] = {}
 
     def come(self) -> None:
-        """Perhaps one begins: it pins a backup that no tombstone names, as far as it sees."""
+        """Perhaps one begins, now or soon: then most likely in the midst of a turn, between its look and what it does."""
+        if self._chance.happens(self._stage.readers):
+            self._stage.timeline.later(self._chance.uniform(0, SOON_SECONDS), self._begin)
+
+    def _begin(self) -> None:
+        """It pins a backup that no tombstone names, as far as it sees."""
         stage, chance = self._stage, self._chance
-        if not chance.happens(stage.readers):
+        if stage.mended:
             return
         origin, home = stage.stores[chance.choice(list(stage.want.dumps.targets))], stage.stores[stage.want.home]
         folders = stage.truth.folders(origin, stage.want.name).values()

@@ -92,6 +92,8 @@ class Reconciler:
         self.stage.judge.after(mind, applied)
         for outcome in applied.outcomes:
             self.stage.ledger.note(f"{self.host.name} {outcome.result}: {outcome.does}: {outcome.says}")
+            if outcome.result == "done" and outcome.does.startswith("prune"):
+                self.stage.judge.pruned(mind, outcome.says.partition(" ")[0])
             if "unforeseen" in outcome.says:
                 self.stage.ledger.breaks("no_bugs", outcome.says)
 

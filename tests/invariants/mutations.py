@@ -11,7 +11,7 @@ import pytest
 from reconciler import apply, observe
 from reconciler.backups import catalogue, claim, erase, fence, signing, tombstones, writer
 from reconciler.backups.claim import Claim
-from reconciler.backups.keeping import Freeze, change_freeze
+from reconciler.backups.keeping import NO_HOLD, Freeze, change_freeze
 from reconciler.backups.layout import is_tombstone, object_key
 from reconciler.backups.manifest import Manifest, encode
 from reconciler.backups.pipeline import read_checked
@@ -217,8 +217,9 @@ def the_future_is_possible(patch: pytest.MonkeyPatch) -> None:
 
 def holds_are_overlooked(patch: pytest.MonkeyPatch) -> None:
     """Rule 12, at all three places that look at a hold."""
-    for module in (retention, erase, catalogue):
+    for module in (retention, erase):
         patch.setattr(module, "read_hold", lambda *_: "")
+    patch.setattr(catalogue, "hold_at", lambda *_: NO_HOLD)
 
 
 def no_floor(patch: pytest.MonkeyPatch) -> None:
@@ -339,7 +340,7 @@ def the_silent_are_dead_at_once(patch: pytest.MonkeyPatch) -> None:
 
 def writes_are_not_conditional(patch: pytest.MonkeyPatch) -> None:
     """Rule 8: if-absent is not asked for."""
-    for module in (writer, retention, leftovers):
+    for module in (writer, tombstones):
         patch.setattr(module, "ABSENT", None)
 
 

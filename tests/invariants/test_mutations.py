@@ -9,6 +9,12 @@ SEEDS = 400
 """Worlds in which the rarest of them is sure to be met; most are met in the first few."""
 
 
+@pytest.mark.parametrize("name", [*MUTATIONS, *OF_HISTORY])
+def test_there_is_something_to_break(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a patch replaces is still where it was: whether its breaking is noticed takes longer to tell."""
+    {**MUTATIONS, **OF_HISTORY}[name](monkeypatch)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("name", list(MUTATIONS))
 def test_a_broken_rule_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
