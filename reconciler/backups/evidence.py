@@ -84,7 +84,8 @@ def share(origin: Target, target: Target, database: str, repository: str, *, eve
         record = decode_record(text, Evidence, f"{origin.name}: {key}")
         if (record.sequence, record.before, record.repository) != (sequence, before, repository):
             break
-        until = record.finished + retain if retain else None
+        # Whatever instant somebody wrote into it: nothing is locked for longer than what is written now.
+        until = min(record.finished, listing.store_time) + retain if retain else None
         try:
             target.write(key, [text], expect=ABSENT, keep_until=until if until and until > listing.store_time else None)
         except Conflict:

@@ -81,7 +81,7 @@ def bury(world: World, want: DatabasePolicy, database: str, targets: Sequence[st
 def deleted(stone: Tombstone) -> str:
     """For people."""
     if stone.due <= stone.at:
-        return "deleted for good; the next `reconcile apply` removes its bytes"
+        return "deleted for good; the next `reconcile apply` removes its bytes, or says when they may go"
     return f"deleted, can come back until {instant(stone.due)}"
 
 

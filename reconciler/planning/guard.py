@@ -129,10 +129,10 @@ def _losing(losses: Sequence[Step], have: Observation, now: datetime) -> Reason 
 
 def _removed_too_soon(deletions: Sequence[Step], have: Observation, now: datetime) -> Iterator[Blocked]:
     """Tombstones may be another's work: what is given up all at once goes no faster than a day's losses may."""
-    unproven = {key for catalogue in have.known().values() for key in catalogue.came}
+    unproven = {key for catalogue in have.known().values() for key in catalogue.came} & given_up(have).keys()
     for step in deletions:
         backup = step.action.removes
-        if backup is None or backup not in unproven & given_up(have).keys() or (at := goes_at(have, backup)) <= now:
+        if backup is None or backup not in unproven or (at := goes_at(have, backup)) <= now:
             continue
         why = f"many were given up at once, and go day by day: this one {instant(at)}"
         yield _blocked(step, Reason(by="guard", why=why, cure=_UNDELETE_CURE))

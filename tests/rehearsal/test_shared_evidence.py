@@ -1,6 +1,8 @@
 """Evidence on all targets: losing home loses no proof, and nothing that is missing makes one."""
 
 import shutil
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -18,9 +20,10 @@ from reconciler.rehearsal.verify import verify
 from reconciler.targets.unusable import UnusableTarget
 from reconciler.world.evidence import Evidence
 from reconciler.world.facts import Known, Observation, Unknown
-from reconciler.world.ports import Target, World
+from reconciler.world.ports import Custody, Stored, Target, World
+from reconciler.world.through import Through
 from tests.backups.faking import MemoryCache, MovedClock, make_world, take
-from tests.building import policy
+from tests.building import DAY, policy
 from tests.rehearsal.test_verifying import Plain
 
 WANT = policy(targets=("primary", "offsite"))
@@ -199,3 +202,39 @@ def test_a_target_out_of_reach_takes_nothing_away(world: World) -> None:
 
     verified(world, backup)
     assert 2 == len(records(world, "offsite"))
+
+
+class Locking(Through):
+    """Remembers how long what is written is to be kept."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self.until: list[datetime | None] = []
+
+    @property
+    def custody(self) -> Custody:
+        """Of a store that can lock."""
+        return Days()
+
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
+        self.until.append(keep_until)
+        return super().write(key, chunks, expect=expect)
+
+
+class Days(Custody):
+    retain = 5 * DAY
+
+
+def test_a_record_that_finishes_in_a_thousand_years(world: World) -> None:
+    """Whoever may write can date one as he likes: its copy is locked for no longer than what is written now."""
+    backup = take(world)
+    copied(world, backup)
+    record = verified(out_of_reach(world, "offsite"), backup)
+    forged = msgspec.structs.replace(record, finished=record.finished + 365_000 * DAY)
+    world.targets["primary"].write(layout.evidence_key("hotel", 1), [msgspec.json.encode(forged)])
+    vault = Locking(world.targets["offsite"])
+
+    assert 1 == share(world.targets["primary"], vault, "hotel", record.repository)
+    assert [world.clock.now() + 5 * DAY] == vault.until
