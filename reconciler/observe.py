@@ -1,19 +1,20 @@
 """One database of the world → one observation. Reads only; all sides at once; what does not answer is Unknown."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as Late
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from reconciler.backups.catalogue import Reader
 from reconciler.backups.changes import read_windows
-from reconciler.backups.claim import Watch
+from reconciler.backups.claim import SILENT_SECONDS, Watch, read_claim
+from reconciler.backups.layout import INTENT, object_key
 from reconciler.backups.register import registered
-from reconciler.errors import Finding, ReconcilerError
+from reconciler.errors import Absent, Finding, ReconcilerError
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.events import Waiting
 from reconciler.world.evidence import Chain, joined
@@ -26,6 +27,9 @@ LIMIT_SECONDS = 120.0
 
 WORD_SECONDS = 5.0
 """After that it is told who is waited for: silence looks like a program that hangs."""
+
+WATCH_SECONDS = 5.0
+"""Between two looks at a claim whose owner may be dead."""
 
 T = TypeVar("T")
 
@@ -52,6 +56,62 @@ def observe(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
         history=None if seen_history is None else _history_with_memory(world, want, seen_history),
         windows={name: _gather(world, want, name, future, ends) for name, future in noted.items()},
     )
+
+
+class Doubt(NamedTuple):
+    """A claim of which nobody knows yet whether its owner lives."""
+
+    target: str
+    key: str
+    backup: str
+
+
+def observe_decided(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
+    """Looks until it is clear which writers and readers live: one that died elsewhere would keep its slot for ever."""
+    ends = world.clock.monotonic() + SILENT_SECONDS + 10
+    told = False
+    while True:
+        have = observe(world, want, watch)
+        doubts = _doubts(have)
+        if not doubts or world.clock.monotonic() >= ends:
+            return have
+        if not told:
+            says = f"watching whether the writer or reader of {doubts[0].backup} lives (at most {SILENT_SECONDS:.0f} s)"
+            world.tell(Waiting(database=want.name, says=says))
+            told = True
+        if not _watch(world, watch, doubts, ends):
+            return have
+
+
+def _doubts(have: Observation) -> list[Doubt]:
+    writers = [
+        Doubt(name, object_key(have.database, backup.id, INTENT), backup.id)
+        for backup in have.backups()
+        for name, copy in backup.copies.items()
+        if copy.writer == "undecided"
+    ]
+    pins = ((name, pin) for name, catalogue in have.known().items() for pin in catalogue.pins)
+    return writers + [Doubt(name, pin.key, pin.backup) for name, pin in pins if pin.writer == "undecided"]
+
+
+def _watch(world: World, watch: Watch, doubts: Sequence[Doubt], ends: float) -> bool:
+    """Until none is left, reading them alone; or until one can't be read. False where we are asked to stop."""
+    while doubts and world.clock.monotonic() < ends:
+        if world.clock.wait(WATCH_SECONDS, world.stop):
+            return False
+        try:
+            doubts = [one for one in doubts if _is_undecided(world.targets[one.target], one.key, watch)]
+        except ReconcilerError:
+            break
+    return True
+
+
+def _is_undecided(target: Target, key: str, watch: Watch) -> bool:
+    try:
+        record, etag = read_claim(target, key)
+    except Absent:
+        return False
+    return watch.is_gone(f"{target.name}:{key}", record, etag) is None
 
 
 def _noted(world: World, want: DatabasePolicy) -> Iterator[tuple[str, Callable[[], Observed[tuple[Change, ...]]]]]:

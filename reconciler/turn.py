@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import msgspec
 
 from reconciler.apply import Applied, apply
-from reconciler.backups.claim import SILENT_SECONDS, Watch
+from reconciler.backups.claim import Watch
 from reconciler.errors import Conflict
-from reconciler.observe import observe
+from reconciler.observe import observe, observe_decided
 from reconciler.planning.plan import Consent, Duty, Plan
 from reconciler.planning.planner import plan
 from reconciler.policy.model import DatabasePolicy
@@ -44,7 +44,7 @@ def turn(world: World, want: DatabasePolicy, duties: Iterable[Duty], consent: Co
     proving = tuple(action for duty in duties if duty.lane == "prove" for action in duty.actions)
 
     def look() -> Plan:
-        have = _decided(world, want, watch)
+        have = observe_decided(world, want, watch)
         return plan(duties, want, have, world.clock.now(), policy_digest=world.policy_digest)
 
     kept = apply(world, want, look, consent, watch, within=lambda action: not isinstance(action, proving))
@@ -64,21 +64,3 @@ def turn(world: World, want: DatabasePolicy, duties: Iterable[Duty], consent: Co
 
 def _after(one: Applied, other: Applied) -> Applied:
     return msgspec.structs.replace(other, outcomes=(*one.outcomes, *other.outcomes), digests=one.digests | other.digests)
-
-
-def _decided(world: World, want: DatabasePolicy, watch: Watch) -> Observation:
-    """Looks until it is clear which writers live: one on another host that died would else keep its slot taken for ever."""
-    ends = world.clock.monotonic() + SILENT_SECONDS + 10
-    told = False
-    while True:
-        have = observe(world, want, watch)
-        doubtful = [copy.id for backup in have.backups() for copy in backup.copies.values() if copy.writer == "undecided"]
-        doubtful += [pin.backup for catalogue in have.known().values() for pin in catalogue.pins if pin.writer == "undecided"]
-        if not doubtful or world.clock.monotonic() >= ends:
-            return have
-        if not told:
-            says = f"watching whether the writer or reader of {doubtful[0]} lives (at most {SILENT_SECONDS:.0f} s)"
-            world.tell(Waiting(database=want.name, says=says))
-            told = True
-        if world.clock.wait(5.0, world.stop):
-            return have

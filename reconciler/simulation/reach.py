@@ -127,11 +127,12 @@ class Reach:
                 return
 
     def _do(self, beat: _Beat) -> None:
-        self._beating = True
+        self._beating, slept = True, self.slept
         try:
             beat.work()
         finally:
-            self._beating = False
+            # What beats in the midst of another call delays that one, too.
+            self._beating, self.slept = False, slept or self.slept
 
     @contextmanager
     def heart(self, seconds: float, work: Callable[[], None]) -> Iterator[None]:

@@ -125,9 +125,10 @@ def unknown_is_not_absent(change: Change) -> Iterator[str]:
         yield f"{change}: without having looked"
         return
     for name, seen in {**have.catalogues, "source": have.source}.items():
-        if not isinstance(seen, Known):
+        # What arrives late was decided on by an earlier look.
+        if not isinstance(seen, Known) and change.in_time:
             yield f"{change}: {name} is unknown"
-        elif change.in_time and change.now - seen.at > FRESH and change.is_calm:
+        elif isinstance(seen, Known) and change.in_time and change.now - seen.at > FRESH and change.is_calm:
             yield f"{change}: {name} was seen {change.now - seen.at} ago"
     if set(have.catalogues) != set(change.turn.want.dumps.targets) | {change.turn.want.home}:
         yield f"{change}: not all targets were asked"

@@ -11,17 +11,19 @@ import pytest
 from reconciler import observe as observing
 from reconciler.backups.claim import SILENT_SECONDS, Watch
 from reconciler.duties import DUTIES
-from reconciler.errors import Refused
-from reconciler.observe import observe
+from reconciler.errors import Refused, Unreachable
+from reconciler.observe import observe, observe_decided
 from reconciler.planning.plan import Consent
 from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.telling import Telling
+from reconciler.targets.unusable import UnusableTarget
 from reconciler.turn import turn
 from reconciler.world.clock import SystemClock
 from reconciler.world.events import Event, Waiting
 from reconciler.world.facts import Known, Observation, Unknown
 from reconciler.world.pool import InlinePool, ThreadPool
 from reconciler.world.ports import Listing, Pool, Target, World
+from reconciler.world.process import SystemProcess
 from tests.backups.faking import FakeSource, MovedClock, claim_text, make_world, silent, states, stranger, take
 from tests.building import NOW, policy, retention
 
@@ -176,6 +178,35 @@ class TestUndecidedWriters:
         assert () == turn(living, WANT, DUTIES, Consent()).outcomes
         assert {DEBRIS: "being_written"} == states(world)
         assert living.clock.monotonic() < SILENT_SECONDS
+
+    def test_only_the_claim_is_read_meanwhile(self, tmp_path: Path) -> None:
+        """Looking at everything every five seconds would cost a store, and a provider, eighteen times as much."""
+        clock = MovedClock()
+        self.begin(tmp_path, clock, [])
+        listed: list[str] = []
+        places = {name: LocalTarget(name, tmp_path / name, clock=clock) for name in ("primary", "offsite")}
+        targets: dict[str, Target] = {name: Odd(place, lambda name=name: listed.append(name)) for name, place in places.items()}  # type: ignore[misc]
+        have = observe_decided(make_world(tmp_path, clock, targets=targets), WANT, Watch(clock, SystemProcess()))
+
+        assert ["debris"] == [copy.state for backup in have.backups() for copy in backup.copies.values()]
+        assert SILENT_SECONDS <= clock.monotonic()
+        assert ["offsite", "primary"] * 2 == listed
+
+    def test_a_claim_that_can_no_longer_be_read(self, tmp_path: Path) -> None:
+        """All is looked at again, at once: the target is unknown then."""
+
+        class Closing(MovedClock):
+            def wait(self, seconds: float, stop: StopEvent) -> bool:
+                world.targets["primary"] = UnusableTarget("primary", Unreachable("no route to host"))  # type: ignore[index]
+                return super().wait(seconds, stop)
+
+        clock = Closing()
+        self.begin(tmp_path, clock, [])
+        world = make_world(tmp_path, clock)
+        have = observe_decided(world, WANT, Watch(clock, SystemProcess()))
+
+        assert {"primary"} == set(have.unknown())
+        assert clock.monotonic() < SILENT_SECONDS
 
 
 def test_what_was_seen_last_is_remembered(tmp_path: Path) -> None:
