@@ -95,8 +95,10 @@ class Ledger:
             self.pinned.setdefault(key, self.timeline.seconds)
         elif name.startswith("tombstone-"):
             self.buried[store.name, key] = by
-            self.condemned.setdefault(backup, self.timeline.seconds)
             stone = read(content, Stone)
+            # What is left of a copy that never was one is read by nobody, whoever reads another copy.
+            if stone is None or stone.counts:
+                self.condemned.setdefault(backup, self.timeline.seconds)
             if stone is not None and stone.counts:
                 self.losses.setdefault(backup, self.timeline.now())
 
