@@ -37,6 +37,8 @@ class Reach:
         """When that listing was made, by the true time."""
         self._beats: list[_Beat] = []
         self._beating = False
+        self._within = False
+        """Whether a beat is under way: its calls come in the midst of another one."""
 
     def call(self, verb: str, place: str, key: str, work: Callable[[], T], *, changes: bool = False) -> T:
         """Do it, unless something happens."""
@@ -108,7 +110,8 @@ class Reach:
     def _take_time(self) -> None:
         if not self.process.alive:
             raise Death
-        self.slept = False
+        # What beats in the midst of another call delays that one, too, whichever of its own calls slept.
+        self.slept = self.slept and self._within
         # Most calls are so quick that nobody comes between; the others are where things interleave.
         if self.faults.chance.random() < 0.3:
             self.pass_time(self.faults.chance.uniform(0.01, 2.0))
@@ -127,12 +130,11 @@ class Reach:
                 return
 
     def _do(self, beat: _Beat) -> None:
-        self._beating, slept = True, self.slept
+        self._beating = self._within = True
         try:
             beat.work()
         finally:
-            # What beats in the midst of another call delays that one, too.
-            self._beating, self.slept = False, slept or self.slept
+            self._beating = self._within = False
 
     @contextmanager
     def heart(self, seconds: float, work: Callable[[], None]) -> Iterator[None]:

@@ -150,3 +150,19 @@ def test_together_who_wakes_first_goes_on(timeline: Timeline) -> None:
     timeline.together([lambda: work("slow", 10.0), lambda: work("quick", 4.0)])
 
     assert [("quick", 4.0), ("quick", 8.0), ("slow", 10.0), ("quick", 12.0), ("slow", 20.0), ("slow", 30.0)] == seen
+
+
+def test_a_beat_that_sleeps_delays_the_call_that_it_beats_in(target: SimulatedTarget, reach: Reach, faults: Staged) -> None:
+    """Though its own next call is quick: what that call was decided on is old by then."""
+
+    def beat() -> None:
+        faults.next = "pause"
+        target.write("hotel/lease-keep.json", [b"1"])
+        target.delete("hotel/old")
+
+    with reach.heart(30.0, beat):
+        reach.slept = False
+        reach.pass_time(31.0)
+        assert reach.slept
+    target.delete("hotel/old")
+    assert not reach.slept
