@@ -336,7 +336,7 @@ def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[St
 
 
 def _dying(seen: Seen, now: datetime) -> tuple[State | None, str]:
-    if len(seen.held.tombstones) == len(seen.held.objects):
+    if seen.held.is_trace:
         return None, ""
     if seen.torn_tombstone or not seen.tombstones:
         return "deleted", seen.torn_tombstone or "its tombstone went away while we looked"

@@ -82,7 +82,7 @@ def one_ahead(parts: Iterator[Kept]) -> Generator[Kept, None, None]:
             coming = thread.submit(partial(next, parts, None))
             yield kept
     finally:
-        with suppress(BaseException):
+        with suppress(Exception):  # who gets the parts was told, or wants no more
             if left := coming.result():
                 left.close()
 

@@ -124,7 +124,7 @@ def _losing(losses: Sequence[Step], have: Observation, now: datetime) -> Reason 
     already = f", {gone} already gone" if gone and more else ""
     what = f"would lose {counted(len(more), 'backup')}" if more else f"{counted(gone, 'backup')} gone already"
     why = f"{what}, at most {allowance.may_go} in 24h may go{already}"
-    return Reason(by="guard", why=why, cure="check the policy's retention")
+    return Reason(by="guard", why=why, cure="check the policy's retention" if more else _UNDELETE_CURE)
 
 
 def _removed_too_soon(deletions: Sequence[Step], have: Observation, now: datetime) -> Iterator[Blocked]:

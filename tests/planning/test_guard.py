@@ -356,6 +356,7 @@ class TestTombstonesOfAnybody:
             )
 
             assert (pruned, blocked) == (kinds(plan).count("prune_backup"), blocked_kinds(plan).count("prune_backup"))
+            assert all("backups undelete" in held.cure for held in plan.blocked)
 
     def test_on_several_targets(self) -> None:
         """The last copy that is given up tells when; each goes by the same day."""
