@@ -20,6 +20,7 @@ from botocore.utils import parse_timestamp
 
 from reconciler.errors import Refused
 from reconciler.targets.s3_errors import Doing, archive_of
+from reconciler.targets.s3_signing import sign_by_checksum
 from reconciler.world.ports import Clock, Stored
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Bucket:
     def checksum(self, body: bytes | bytearray) -> dict[str, Any]:
         """The part of a request that lets the store check what arrives."""
         if self.checksums == "sha256":
-            return {"ChecksumAlgorithm": "SHA256"}
+            return {"ChecksumSHA256": b64encode(hashlib.sha256(body).digest()).decode("ascii")}
         return {"ContentMD5": b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode("ascii")}
 
     def described(self, key: str, answer: Mapping[str, Any], *, size: int) -> Stored:
@@ -140,6 +141,7 @@ def make_client(target: str, access: Access, *, connect_seconds: float = 10, rea
         core.register_component("data_loader", _definitions(core.get_config_variable("data_path")))
         region = session.region_name or ("us-east-1" if access.endpoint else None)
         client: S3Client = session.client("s3", region_name=region, endpoint_url=access.endpoint, config=config)
+        sign_by_checksum(client)
         return client
     except (BotoCoreError, ValueError) as error:
         raise Refused(
