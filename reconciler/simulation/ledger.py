@@ -25,6 +25,8 @@ class Turn:
         """How often people had meddled when it last looked."""
         self.decided: datetime | None = None
         """When it last looked, by the true time."""
+        self.began: datetime | None = None
+        """When the work on the action at hand began, by the true time."""
         self.plan: Plan | None = None
 
 

@@ -18,7 +18,7 @@ from reconciler.simulation.source import SimulatedProvider
 from reconciler.simulation.stage import Stage
 from reconciler.simulation.target import SimulatedTarget
 from reconciler.turn import survey, turn
-from reconciler.world.events import Event
+from reconciler.world.events import Began, Event
 from reconciler.world.pool import InlinePool
 from reconciler.world.ports import Signatures, World
 
@@ -46,7 +46,7 @@ class Reconciler:
         stage.ledger.turns[id(process)] = mind
         self._forget()
         try:
-            work(self._world(reach, want), (*DUTIES, stage.judge.eye(mind)))
+            work(self._world(mind), (*DUTIES, stage.judge.eye(mind)))
         except Conflict as conflict:
             stage.ledger.note(f"{self.host.name}/{process.pid} gives way: {conflict}")
             return "conflict"
@@ -104,12 +104,17 @@ class Reconciler:
         history = SimulatedHistory(want.name, stage.project, stage.database, reach)
         return SimulatedProvider(stage.database, reach, history, ThroughBranch(stage.database, reach, history))
 
+    def _hear(self, event: Event, mind: Turn) -> None:
+        """The trace is made of what happens, not of what is told."""
+        if isinstance(event, Began):
+            mind.began = self.stage.ledger.timeline.now()
+
     def _forget(self) -> None:
         self.applied = None
         self.stage.ledger.shortening = False
 
-    def _world(self, reach: Reach, want: DatabasePolicy) -> World:
-        stage = self.stage
+    def _world(self, mind: Turn) -> World:
+        stage, reach, want = self.stage, mind.reach, mind.want
         names = sorted({*want.dumps.targets, want.home})
         return World(
             targets={name: SimulatedTarget(stage.stores[name], reach) for name in names},
@@ -120,14 +125,10 @@ class Reconciler:
             pool=InlinePool(),
             cache=self.host.cache,
             stop=reach.process.stop,
-            tell=_silent,
+            tell=lambda event: self._hear(event, mind),
             token=stage.chance.token,
             policy_digest="0" * 64,
             heart=reach.heart,
             scratch=SimulatedScratch(reach),
             signatures=PINNED if stage.signed else Signatures(),
         )
-
-
-def _silent(event: Event) -> None:
-    """The trace is made of what happens, not of what is told."""

@@ -402,9 +402,9 @@ def a_slot_is_done_once(change: Change) -> Iterator[str]:
     want = change.turn.want
     # When it was begun, as its id says: a slot that came between that and this write is the next dump's.
     begun = min(instant_of(change.backup), change.ledger.timeline.now())
-    # What was decided lately is carried out, on the next target too where one does not take it.
+    # What was decided lately when work on it began is carried out, on the next target too where one does not take it.
     decided = change.turn.decided
-    if decided is not None and begun - decided <= FRESH:
+    if decided is not None and (change.turn.began or begun) - decided <= FRESH:
         begun = min(begun, decided)
     newest = want.slots().latest(begun, want.timezone)
     if newest is not None and change.in_time and claim.slot < newest - timedelta(hours=1):
