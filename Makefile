@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # the other's when it is through: so a server that one folder needs is started once, and not by both.
 WORKERS ?= 2
 
+# Tests and benchmarks start the program some thousand times, as one that is installed: with its bytecode at hand.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test soak lint format bench clean lock
 
 $(VENV)/.ready: requirements.lock pyproject.toml

@@ -228,6 +228,7 @@ def servers(folder: Path, *, keep: bool) -> Iterator[Ground]:
     from reconciler.backups.encryption import new_pair
 
     folder.mkdir(exist_ok=True)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode, and does not compile at each start
     try:
         settings = {**FAST, "max_wal_size": "4GB", "shared_buffers": "256MB", "autovacuum": "off"}
         cluster = start_cluster(postgres_binaries(), folder / "postgres", settings=settings)

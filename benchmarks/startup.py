@@ -6,6 +6,7 @@ Prints the median of each command and its ratio to the baseline of the same roun
 (`reconcile sandbox up`) and is left out where there is none.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ BASELINE = "python -c pass"
 
 def main(runs: int) -> int:
     """Rounds in which every command runs once, so that a slow moment of the machine is everybody's."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode, and does not compile at each start
     commands = {BASELINE: [sys.executable, "-c", "pass"], "reconcile --help": [*RECONCILE, "--help"]}
     commands["reconcile validate"] = [*RECONCILE, "validate"]
     if (HERE / ".sandbox" / "postgres_url").exists():
