@@ -44,21 +44,26 @@ class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
         for name in self.targets:
             held = hold_at(world.targets[name], key)
             refuse_shortening(held.says(now), held.until, self.until, cure="`reconcile backups release` first")
+        alone: list[str] = []
         for name in self.targets:
+            alone += _kept_by_us_alone(world.targets[name], self.database, self.backup, hold)
             put_hold(world.targets[name], self.database, self.backup, hold)
-        # What ends by itself here would not end there.
-        names = () if self.until else self.targets
-        alone = [says for name in names if (says := _kept_by_us_alone(world.targets[name], self.database, self.backup))]
         return "; ".join((f"{self.backup} on {', '.join(self.targets)}: {hold.says(now)}", *alone))
 
 
-def _kept_by_us_alone(target: Target, database: str, backup: str) -> str:
-    """Why the store does not keep it by itself, though it might; empty where it does, or never can."""
+def _kept_by_us_alone(target: Target, database: str, backup: str, hold: Hold) -> list[str]:
+    """Let the store keep it by itself, and say why it does not, though it might; nothing where it does, or never can.
+
+    Before the record: whoever dies between the two has held nothing, and it is done again; a record that is there would tell
+    nobody that the store was never asked.
+    """
+    if hold.until is not None:
+        return []  # what ends by itself here would not end there
     try:
         hold_in_store(target, database, backup, held=True)
     except (Unreachable, Refused) as error:
-        return f"{target.name} does not keep it by itself: {error.what}; {error.cure}"
-    return ""
+        return [f"{target.name} does not keep it by itself: {error.what}; {error.cure}"]
+    return []
 
 
 class SpreadHold(Action, frozen=True, kw_only=True, tag="spread_hold"):
@@ -94,12 +99,10 @@ class SpreadHold(Action, frozen=True, kw_only=True, tag="spread_hold"):
                 pass
         except Absent:
             return [f"{self.backup} is no longer on {target.name}"]
-        # Before the record, by which a turn that dies between the two sees what is still to do. What ends by itself here would
-        # not end there.
-        alone = "" if record.hold.until else _kept_by_us_alone(target, self.database, self.backup)
+        alone = _kept_by_us_alone(target, self.database, self.backup, record.hold)
         if not pass_on_hold(target, self.database, self.backup, record):
             return [f"{self.backup} on {target.name} is held for as long by now"]
-        return [f"{self.backup} on {target.name}, as on {self.origin}: {record.hold.says(now)}", *([alone] if alone else [])]
+        return [f"{self.backup} on {target.name}, as on {self.origin}: {record.hold.says(now)}", *alone]
 
 
 class ReleaseBackup(Action, frozen=True, kw_only=True, tag="release_backup"):

@@ -1,7 +1,9 @@
 """Holds that travel: to every copy of a backup, as they were put, and to nothing else."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -19,8 +21,8 @@ from reconciler.planning.plan import Consent
 from reconciler.targets.append_only import AppendOnly
 from reconciler.turn import survey, turn
 from reconciler.world.facts import Copy, Observation, State
-from reconciler.world.ports import Stored, Target, World
-from reconciler.world.through import Through
+from reconciler.world.ports import Custody, Stored, Target, World
+from reconciler.world.through import Through, Verb
 from tests.backups.faking import Interrupted, Lossy, MovedClock, catalogue, files, make_world, take
 from tests.building import DAY, HOUR, NOW, copy, observation, observation_of, policy, retention, unknown, utc
 from tests.building import catalogue as catalogue_of
@@ -185,6 +187,23 @@ class TestPerformed:
         assert backup not in lost
         assert backup in {step.action.loses for step in survey(left, want, DUTIES).plan.steps}
 
+    @pytest.mark.parametrize("until", [None, HOUR], ids=["without end", "for an hour"])
+    def test_a_death_at_any_step(self, world: World, until: timedelta | None) -> None:
+        """Wherever the record is, the store keeps all that the backup is made of as well, unless it ends by itself."""
+        made_of = 0 if until else 4
+        for step in count(1):
+            vault = Vault(world.targets["primary"], dies_at=step)
+            try:
+                hold(through(world, "primary", vault), until=until)
+            except KeyboardInterrupt:
+                assert [""] == says(world, "primary")
+            else:
+                break
+
+        assert made_of + 2 == step
+        assert made_of == len(vault.custody.held)
+        assert [True] == [bool(held) for held in says(world, "primary")]
+
     @pytest.mark.parametrize("text", [b"", b'{"who": "ana', b"0" * (LARGEST + 1)], ids=["empty", "torn", "endless"])
     def test_one_that_can_not_be_read(self, world: World, text: bytes) -> None:
         """Somebody meant something by it, wherever the backup lies."""
@@ -299,6 +318,43 @@ class Refusing(Through):
         if key.endswith(layout.HOLD):
             raise Refused(f"{self.name} takes no hold", cure="ask its owner")
         return super().write(key, chunks, expect=expect, keep_until=keep_until)
+
+
+class Vault(Through):
+    """Its store holds objects by itself; we die at the nth change that is asked of it, and nothing comes of that one."""
+
+    def __init__(self, target: Target, *, dies_at: int) -> None:
+        super().__init__(target)
+        self._left = dies_at
+        self._custody = Holding(self._count)
+
+    @property
+    def custody(self) -> "Holding":
+        return self._custody
+
+    @contextmanager
+    def around(self, verb: Verb, key: str) -> Iterator[None]:
+        self._count()
+        yield
+
+    def _count(self) -> None:
+        self._left -= 1
+        if not self._left:
+            raise KeyboardInterrupt
+
+
+class Holding(Custody):
+    """Tells what it holds."""
+
+    holds = True
+
+    def __init__(self, count: Callable[[], None]) -> None:
+        self._count = count
+        self.held: set[str] = set()
+
+    def hold(self, key: str, version: str | None, *, held: bool) -> None:
+        self._count()
+        self.held.add(key)
 
 
 class Busy(Through):
