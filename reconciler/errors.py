@@ -7,7 +7,8 @@ ReconcilerError
 ├── Refused        rights, quota, a rule of ours: trying again is no use, the cure is
 │   ├── Full       no room: what frees some is the cure
 │   ├── NoKey      nobody here can decrypt it: unproven, not bad
-│   └── Locked     the store keeps it until a date: waiting is the cure
+│   ├── Locked     the store keeps it until a date: waiting is the cure
+│   └── LockUnseen whether the store keeps it may not be looked at: it stays as it is
 ├── Conflict       somebody was first: this turn ends, the next one looks again
 ├── Corrupt        bytes differ from what they must be
 └── Stopped        we were asked to stop
@@ -83,6 +84,10 @@ class Locked(Refused):
     def __init__(self, what: str, *, cure: str = "", until: datetime | None = None) -> None:
         super().__init__(what, cure=cure)
         self.until = until
+
+
+class LockUnseen(Refused):
+    """It may be locked, and whether it is can't be seen: nothing is hidden that the store was to keep in sight."""
 
 
 class Conflict(ReconcilerError):

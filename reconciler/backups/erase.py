@@ -9,7 +9,7 @@ import msgspec
 from reconciler.backups import layout
 from reconciler.backups.keeping import read_hold
 from reconciler.backups.tombstones import arrival, read_tombstone, write_tombstone
-from reconciler.errors import Conflict, Locked, Refused
+from reconciler.errors import Conflict, Locked, LockUnseen, Refused
 from reconciler.world.facts import Tombstone
 from reconciler.world.ports import Signatures, Stored, Target
 
@@ -37,8 +37,9 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
 def erase(target: Target, database: str, backup: str, *, now: datetime) -> Erased:
     """All of it but tombstones, every version, unfinished writes too. Met twice, it is the same.
 
-    Raises Refused on a hold that is not over, and Locked where the store keeps an object: what comes after it is untouched then,
-    and the manifest comes first. Versions that our key may not delete are hidden, and the store's own rules must do the rest.
+    Raises Refused on a hold that is not over, Locked where the store keeps an object, and LockUnseen where it may: what comes
+    after it is untouched then, and the manifest comes first. Other versions that our key may not delete are hidden, and the
+    store's own rules must do the rest.
     """
     root = layout.backup_root(database, backup)
     items = target.list(root, versions=target.versioned).items
@@ -104,7 +105,7 @@ def _tombstones(target: Target, root: str) -> list[Stored]:
 
 
 def _remove(target: Target, items: Iterable[Stored], *, hide_locked: bool) -> set[str]:
-    """Version by version. What may not be deleted is hidden by a marker instead; what is locked, only if `hide_locked`.
+    """Version by version. What may not be deleted is hidden by a marker instead; what is locked, or may be, only if `hide_locked`.
 
     Which keys were hidden.
     """
@@ -113,7 +114,7 @@ def _remove(target: Target, items: Iterable[Stored], *, hide_locked: bool) -> se
         try:
             target.delete(item.key, version=item.version)
         except Refused as refusal:
-            if item.version is None or (isinstance(refusal, Locked) and not hide_locked):
+            if item.version is None or (isinstance(refusal, Locked | LockUnseen) and not hide_locked):
                 raise
             if item.key not in hidden and not item.marker:
                 target.delete(item.key)

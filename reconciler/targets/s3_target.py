@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, Final
 
-from reconciler.errors import Conflict, Locked, Refused
+from reconciler.errors import Conflict, Locked, LockUnseen, Refused
 from reconciler.targets.keys import check_key
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_copy import copy
@@ -137,7 +137,7 @@ class S3Target:
         try:
             return self.custody.lock_on(key, version)
         except Refused as unseen:
-            raise Refused(refusal.what, cure=f"{unseen.cure}; if that shows no lock, {refusal.cure}") from unseen
+            raise LockUnseen(refusal.what, cure=f"{unseen.cure}; if that shows no lock, {refusal.cure}") from unseen
 
     def unfinished(self, prefix: str) -> Sequence[Upload]:
         pages = self._pages("list_multipart_uploads", prefix, right="ListBucketMultipartUploads")

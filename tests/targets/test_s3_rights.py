@@ -7,7 +7,9 @@ from threading import Event
 import msgspec
 import pytest
 
-from reconciler.errors import Locked, Refused
+from reconciler.backups.erase import erase, erase_object
+from reconciler.backups.layout import DUMP, INTENT, MANIFEST, object_key
+from reconciler.errors import Locked, LockUnseen, Refused
 from reconciler.targets.s3_bucket import Bucket, make_client
 from reconciler.targets.s3_custody import Lock, S3Custody
 from reconciler.targets.s3_target import S3Target
@@ -111,6 +113,24 @@ def test_the_one_that_is_left_out_is_named(s3_server: S3Server, missing: str) ->
     with pytest.raises(Refused, match="403 AccessDenied") as caught:
         use(limited(s3_server, bucket, document(bucket, PREFIX, *ALL, without={missing})))
     assert f"{missing} on bucket {bucket}" in caught.value.cure
+
+
+@pytest.mark.parametrize("missing", ["s3:GetObjectLegalHold", "s3:GetObjectRetention"])
+def test_a_backup_whose_lock_may_not_be_seen_is_not_hidden(s3_server: S3Server, missing: str) -> None:
+    """Nothing of it is touched, and the right that would show the lock is named. What passes is put out of sight all the same."""
+    bucket, backup = s3_server.new_bucket(locked=True), "20251025T020000Z-3f9c2a"
+    target = limited(s3_server, bucket, document(bucket, PREFIX, *ALL, without={missing}))
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    for name in (MANIFEST, DUMP, INTENT):
+        target.write(object_key("hotel", backup, name), [b"1"], keep_until=until)
+    before = target.list("", versions=True).items
+
+    with pytest.raises(LockUnseen) as caught:
+        erase(target, "hotel", backup, now=datetime.now(UTC))
+    assert f"give the key {missing} on bucket {bucket}" in caught.value.cure
+    assert before == target.list("", versions=True).items
+    erase_object(target, object_key("hotel", backup, INTENT))
+    assert {MANIFEST, DUMP} == {item.key.rpartition("/")[2] for item in target.list("").items}
 
 
 def test_aborting_that_is_denied_is_named(s3_server: S3Server) -> None:
