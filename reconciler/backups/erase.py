@@ -105,7 +105,7 @@ def _tombstones(target: Target, root: str) -> list[Stored]:
 
 
 def _remove(target: Target, items: Iterable[Stored], *, hide_locked: bool) -> set[str]:
-    """Version by version. What may not be deleted is hidden by a marker instead; what is locked, or may be, only if `hide_locked`.
+    """Version by version. What may not be deleted is hidden by a marker; what is locked, or may be, only if `hide_locked`.
 
     Which keys were hidden.
     """
