@@ -50,6 +50,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Those that can be believed."""
     torn_tombstone: str = ""
     """Why one can't be."""
+    anew: datetime | None = None
+    """When they came, where a grace counts from then."""
     hold: Hold = NO_HOLD
     as_listed: bool = True
     """All that was read was what the listing shows."""
@@ -94,6 +96,11 @@ class Reader:
                 for held in order.backups
                 if held.tombstones and not self._signatures.public_keys
             },
+            doubted=tuple(
+                held.id
+                for held in order.backups
+                if held.is_trace and seen[held.id].torn_tombstone and not seen[held.id].tombstones
+            ),
             store_time=listing.store_time,
             strays=order.strays,
             pins=tuple(pin for pin in map(self._pin, order.pins) if pin is not None),
@@ -218,19 +225,20 @@ class Reader:
     def _with_tombstones(self, seen: Seen) -> Seen:
         if not seen.held.tombstones:
             return seen
-        stones, torn, arrived, lasts = [], "", arrival(seen.held.tombstones), seen.as_listed
+        stones, torn, arrived, anew, lasts = [], "", arrival(seen.held.tombstones), None, seen.as_listed
         for stored in seen.held.tombstones:
             try:
                 what = f"{self._target.name}: {stored.key}"
                 read_as = partial(tombstone_of, what=what, backup=seen.held.id, signatures=self._signatures)
                 stone, _, as_listed = self._remembered(stored, read_as)
                 stones.append(as_met(stone, arrived, self._signatures))
+                anew = anew if stones[-1] is stone else arrived
                 lasts = lasts and as_listed
             except Corrupt as error:
                 torn = error.what
             except Absent:
                 continue
-        return msgspec.structs.replace(seen, tombstones=tuple(stones), torn_tombstone=torn, as_listed=lasts)
+        return msgspec.structs.replace(seen, tombstones=tuple(stones), torn_tombstone=torn, anew=anew, as_listed=lasts)
 
     def _marked(self, copies: Sequence[Copy], seen: Mapping[str, Seen]) -> tuple[Copy, ...]:
         """With the marks of the newest few alone: those of ten thousand backups would fill the memory."""
@@ -289,6 +297,7 @@ def _copy(seen: Seen, state: State, why: str, held: str) -> Copy:
         why=why,
         slot=slots[0] if slots else None,
         due=None if seen.torn_tombstone else max((stone.due for stone in seen.tombstones), default=None),
+        anew=seen.anew,
         has_tombstone=bool(seen.held.tombstones),
         writer=_WRITER[seen.writer_gone] if layout.INTENT in objects else "none",
         held=held,
@@ -343,7 +352,8 @@ def _dying(seen: Seen, now: datetime) -> tuple[State | None, str]:
     due = max(stone.due for stone in seen.tombstones)
     reason = seen.tombstones[-1].reason
     if due > now:
-        return "deleted", f"{reason}; can come back until {due:%Y-%m-%d %H:%MZ}"
+        since = f" (its tombstone came anew {seen.anew:%Y-%m-%d %H:%MZ})" if seen.anew else ""
+        return "deleted", f"{reason}; can come back until {due:%Y-%m-%d %H:%MZ}{since}"
     return "being_deleted", reason
 
 

@@ -83,6 +83,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     known = have.known()
     going = {stone.id for catalogue in known.values() for stone in catalogue.tombstones if stone.counts}
     buried = {(target, stone.id) for target, catalogue in known.items() for stone in catalogue.tombstones}
+    buried |= {(target, backup) for target, catalogue in known.items() for backup in catalogue.doubted}
     stays, bad = kept(want, have, now), refuted(have)
     steps = [
         _step(want, have, backup, target, sound=sound_on(backup, bad))

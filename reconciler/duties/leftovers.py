@@ -1,6 +1,6 @@
 """Leftovers: what a death left behind, and deletions whose grace has passed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -158,6 +158,8 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
             findings += [spared] if spared is not None else _findings(target, copy)
         steps += [] if catalogue.append_only else _forgettable(have, target, catalogue, now)
         findings += _recoverable(target, catalogue.copies)
+        findings += _begun_anew(target, catalogue.copies)
+        findings += _doubted(target, catalogue.doubted)
         findings += [_stray(target, key) for key in sorted(catalogue.strays)]
     findings += _left_targets(want, have)
     return Due(steps=tuple(steps), findings=tuple(findings), next_at=_next_end(have, now))
@@ -203,6 +205,27 @@ def _recoverable(target: str, copies: Iterable[Copy]) -> list[Finding]:
     first, last = instant(deleted[0].instant), instant(deleted[-1].instant)
     what = f"{counted(len(deleted), 'deleted backup')} can still come back: " + (first if first == last else f"{first} to {last}")
     return [Finding(severity="note", where=target, what=what + (f"; the first goes {instant(ends)}" if ends else ""))]
+
+
+def _begun_anew(target: str, copies: Iterable[Copy]) -> list[Finding]:
+    """Whoever may write over tombstones keeps what they condemn: it costs room, and must not go unseen."""
+    anew = sorted((copy.anew, copy.id) for copy in copies if copy.anew is not None)
+    if not anew:
+        return []
+    when, last = anew[-1]
+    what = f"the grace of {counted(len(anew), 'deleted backup')} began anew: the tombstone of {last} came {instant(when)}"
+    cure = "it was decided long before: find out who writes tombstones again, or copied them there"
+    return [Finding(severity="warning", where=target, what=what, cure=cure)]
+
+
+def _doubted(target: str, backups: Sequence[str]) -> list[Finding]:
+    """One warning for all: whoever may write there can lay thousands."""
+    if not backups:
+        return []
+    named = f"{counted(len(backups), 'backup')}, the newest {max(backups)}"
+    what = f"of {named}, nothing lies there but a tombstone that can't be believed"
+    cure = "no copy is put beside it: find out who wrote it, and remove its folder by hand"
+    return [Finding(severity="warning", where=target, what=what, cure=cure)]
 
 
 def _left_targets(want: DatabasePolicy, have: Observation) -> list[Finding]:

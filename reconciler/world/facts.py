@@ -203,6 +203,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     labels: Mapping[str, str] = {}
     due: datetime | None = None
     """Of its tombstones: until then it can come back. None where one of them can't be believed."""
+    anew: datetime | None = None
+    """When its tombstone came to the store, where its grace counts from then since it had been decided long before."""
     repository: str | None = None
     """Whose it says it is."""
     identity: Identity | None = None
@@ -285,6 +287,8 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     """The store's own clock at the listing."""
     came: Mapping[str, datetime] = {}
     """When the first tombstone of a backup came to the store, by its own clock; of those that no pinned key vouches for."""
+    doubted: tuple[str, ...] = ()
+    """Backups of which nothing is left but tombstones that can't be believed."""
     strays: tuple[str, ...] = ()
     """Keys that the layout does not know: reported, never touched."""
     pins: tuple[Pin, ...] = ()

@@ -122,6 +122,19 @@ class TestWhereKeysArePinned:
         UndeleteBackup(database="hotel", backup=backup, targets=("primary",)).perform(world, WANT)
         assert "whole" == states(world)[backup]
 
+    @pytest.mark.parametrize("forge", FORGED)
+    def test_a_forged_one_that_is_all_that_lies_there(self, world: World, forge: object) -> None:
+        """No copy is tried beside it, turn after turn; it is told, and left to a person."""
+        backup, far = take(world), world.targets["offsite"]
+        swapped = msgspec.structs.replace(world, targets={**world.targets, "primary": far})
+        forge(swapped, stone(backup, NOW - 40 * DAY))  # type: ignore[operator]
+
+        asked = planned(WANT, observe(world, WANT, Watch(world.clock, world.process)))
+        assert [] == [step.action for step in asked.steps if backup in step.action.parameters.values()]
+        (finding,) = (found for found in asked.findings if found.where == "offsite")
+        assert ("warning", True) == (finding.severity, f"1 backup, the newest {backup}" in finding.what)
+        assert (backup,) == catalogue(world, "offsite").doubted
+
     def test_beside_one_of_ours(self, world: World, clock: MovedClock) -> None:
         """What can't be believed might say later, as one that is torn might."""
         backup = take(world)
@@ -186,6 +199,11 @@ class TestItsGrace:
         assert "deleted" == states(world)[backup]
         with pytest.raises(Refused, match="may not be removed yet"):
             finish(world, backup)
+        (copy,) = catalogue(world).copies
+        assert f"its tombstone came anew {world.clock.now():%Y-%m-%d %H:%MZ}" in copy.why
+        asked = due(WANT, observe(world, WANT, Watch(world.clock, world.process)), world.clock.now())
+        (finding,) = (found for found in asked.findings if found.severity == "warning")
+        assert "the grace of 1 deleted backup began anew" in finding.what
         clock.move(2 * HOUR)
         assert "removed for good" in finish(world, backup)
 
