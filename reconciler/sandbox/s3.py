@@ -12,7 +12,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
@@ -259,18 +259,12 @@ def _try_a_write(client: "S3Client") -> None:
 
 
 def _client(server: Server, *, seconds: int) -> "S3Client":
-    import boto3
     import botocore.session
     from botocore.config import Config
 
     # The caller's profile, which may not even exist, and their files are none of the sandbox's.
     nobodys = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
-    session = boto3.session.Session(
-        aws_access_key_id=server.access_key_id,
-        aws_secret_access_key=server.secret_access_key,
-        region_name=REGION,
-        botocore_session=botocore.session.Session(session_vars=nobodys),
-    )
+    session = botocore.session.Session(session_vars=nobodys)
     config = Config(
         connect_timeout=seconds,
         read_timeout=seconds,
@@ -278,5 +272,12 @@ def _client(server: Server, *, seconds: int) -> "S3Client":
         s3={"addressing_style": "path"},
         proxies={},
     )
-    client: S3Client = session.client("s3", endpoint_url=server.endpoint, config=config)
-    return client
+    client = session.create_client(
+        "s3",
+        region_name=REGION,
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.access_key_id,
+        aws_secret_access_key=server.secret_access_key,
+        config=config,
+    )
+    return cast("S3Client", client)

@@ -93,7 +93,7 @@ class S3Settings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
 
 def connect(name: str, settings: S3Settings, *, surroundings: Surroundings, clock: Clock, stop: Event) -> "S3Target":
     """The target that the settings describe. Asks the store nothing yet. Raises Refused when a reference leads nowhere."""
-    # boto3 takes a fifth of a second to import: only who has such a target waits for it.
+    # botocore takes a fifth of a second to import: only who has such a target waits for it.
     from reconciler.targets.s3_bucket import Access, Bucket, make_client
     from reconciler.targets.s3_custody import Lock, S3Custody
     from reconciler.targets.s3_target import S3Target

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from threading import Event
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-import boto3
 import botocore.session
 import msgspec
 from botocore.config import Config
@@ -129,18 +128,21 @@ def make_client(target: str, access: Access, *, connect_seconds: float = 10, rea
         tcp_keepalive=True,
     )
     try:
-        core = botocore.session.get_session()
-        session = boto3.session.Session(
-            botocore_session=core,
-            profile_name=access.profile,
+        session = botocore.session.Session(profile=access.profile)
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
+        session.register_component("data_loader", _definitions(session.get_config_variable("data_path")))
+        if access.region is not None:  # by the session, since what looks for credentials asks it too
+            session.set_config_variable("region", access.region)
+        region = session.get_config_variable("region") or ("us-east-1" if access.endpoint else None)
+        made = session.create_client(
+            "s3",
+            region_name=region,
+            endpoint_url=access.endpoint,
             aws_access_key_id=access.access_key_id,
             aws_secret_access_key=access.secret_access_key,
-            region_name=access.region,
+            config=config,
         )
-        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
-        core.register_component("data_loader", _definitions(core.get_config_variable("data_path")))
-        region = session.region_name or ("us-east-1" if access.endpoint else None)
-        client: S3Client = session.client("s3", region_name=region, endpoint_url=access.endpoint, config=config)
+        client = cast("S3Client", made)
         sign_by_checksum(client)
         return client
     except (BotoCoreError, ValueError) as error:

@@ -88,7 +88,7 @@ def test_help_imports_the_standard_library_only() -> None:
     script = (
         "import sys; from reconciler.cli.main import main; before = main(['--help']); "
         "print([name for name in sys.modules if name.partition('.')[0] in "
-        "('msgspec', 'yaml', 'boto3', 'psycopg', 'rich', 'jsonschema', 'cronsim', 'argparse')], file=sys.stderr)"
+        "('msgspec', 'yaml', 'botocore', 'psycopg', 'rich', 'jsonschema', 'cronsim', 'argparse')], file=sys.stderr)"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
 

@@ -22,7 +22,7 @@ import pytest
 from reconciler.world import persist
 
 READ: Final = (
-    "boto3", "jsonschema", "psycopg", "reconciler.cli.apply", "reconciler.cli.backups", "reconciler.cli.backups_read",
+    "botocore.session", "jsonschema", "psycopg", "reconciler.cli.apply", "reconciler.cli.backups", "reconciler.cli.backups_read",
     "reconciler.cli.backups_keep", "reconciler.cli.plan", "reconciler.cli.session", "reconciler.cli.status", "reconciler.connect",
     "reconciler.postgres.restore", "reconciler.postgres.scratch", "reconciler.postgres.source", "reconciler.targets.s3_bucket",
     "reconciler.targets.s3_target", "rich.console",

@@ -126,11 +126,22 @@ def test_a_profile_that_is_not_there() -> None:
 
 def test_naming_the_kinds_is_cheap() -> None:
     """Reading a policy imports no library of a store: only a connected one does."""
-    slow = "('boto3', 'botocore', 'httpx', 'google', 'azure', 'tenacity')"
+    slow = "('botocore', 'httpx', 'google', 'azure', 'tenacity')"
     code = f"import sys, reconciler.targets; sys.exit(any(name in sys.modules for name in {slow}))"
 
     assert 0 == subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode
     assert ("local", "s3", "gcs", "azure", "git_lfs") == tuple(kind.type for kind in TARGETS)
+
+
+def test_a_client_is_botocores_own() -> None:
+    """What boto3 puts around it would take a third of the time that a client takes, and nothing uses it."""
+    code = (
+        "import sys; from reconciler.targets.s3_bucket import Access, make_client; "
+        "make_client('offsite', Access(bucket='b', endpoint='http://store.example')); "
+        "sys.exit(any(name in sys.modules for name in ('boto3', 's3transfer')))"
+    )
+
+    assert 0 == subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode
 
 
 def test_a_lock_is_asked_for(s3_server: S3Server) -> None:
