@@ -23,7 +23,7 @@ def read_changes(target: Target, items: Iterable[Stored], cache: Cache) -> tuple
     found: list[Change] = []
     for item in sorted(items, key=lambda item: item.key)[-NEWEST:]:
         try:
-            record = decode_again(read_once(target, item, cache), Change, f"{target.name}: {item.key}")
+            record = decode_again(read_once(target, item, cache)[0], Change, f"{target.name}: {item.key}")
         except (Absent, Corrupt):
             continue
         if record.sequence == layout.sequence_of(item.key):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import lru_cache
 from hashlib import sha256
 
 from reconciler.backups import layout
@@ -12,6 +13,9 @@ from reconciler.backups.sequence import append_record, read_once
 from reconciler.errors import Absent, Conflict, Corrupt, Refused, Unreachable
 from reconciler.world.evidence import Chain, Evidence
 from reconciler.world.ports import ABSENT, Cache, Listing, Stored, Target, custody_of
+
+CHAINS = 32
+"""So many are remembered: one a target of each database."""
 
 
 def content_of(names: Iterable[str], held: Held) -> str:
@@ -25,19 +29,42 @@ def content_of(names: Iterable[str], held: Held) -> str:
 
 
 def read_chain(target: Target, items: Iterable[Stored], cache: Cache) -> Chain:
-    """All records, by sequence. What can't be read, and a link that does not hold, is said, and takes nothing else away."""
+    """All records, by sequence. What can't be read, and a link that does not hold, is said, and takes nothing else away.
+
+    While the listing shows the same, nothing is read and hashed again.
+    """
+    order = tuple(sorted(items, key=lambda item: item.key))
+    memory = _memory(order, target.place, cache)
+    if memory:
+        return memory[0]
+    chain, lasts = _read_chain(target, order, cache)
+    if lasts:
+        memory.append(chain)
+    return chain
+
+
+@lru_cache(maxsize=CHAINS)
+def _memory(order: tuple[Stored, ...], place: str, cache: Cache) -> list[Chain]:
+    """At most one: what these are, as they were read by way of that cache."""
+    return []
+
+
+def _read_chain(target: Target, order: Iterable[Stored], cache: Cache) -> tuple[Chain, bool]:
+    """And whether all that was read was what the listing shows, so that the next look finds the same."""
     records: list[Evidence] = []
     faults: list[str] = []
     links: list[str] = []
     before: str | None = None
-    expected = 1
-    for item in sorted(items, key=lambda item: item.key):
+    expected, lasts = 1, True
+    for item in order:
         sequence = layout.sequence_of(item.key)
         try:
-            text = read_once(target, item, cache)
+            text, as_listed = read_once(target, item, cache)
         except Absent:
             faults.append(f"{item.key} went away while we looked")
+            lasts = False
             continue
+        lasts = lasts and as_listed
         try:
             record = decode_again(text, Evidence, f"{target.name}: {item.key}")
         except Corrupt as error:
@@ -48,7 +75,7 @@ def read_chain(target: Target, items: Iterable[Stored], cache: Cache) -> Chain:
                 faults.append(f"{item.key} does not follow on the record before it: some may have been removed or changed")
         before, expected = sha256(text).hexdigest(), (sequence or 0) + 1
         links.append(before)
-    return Chain(records=tuple(records), faults=tuple(faults), links=tuple(links))
+    return Chain(records=tuple(records), faults=tuple(faults), links=tuple(links)), lasts
 
 
 def append(target: Target, database: str, make: Callable[[int, str | None], Evidence]) -> Evidence:

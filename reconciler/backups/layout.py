@@ -193,6 +193,7 @@ def sequence_key(root: str, sequence: int) -> str:
     return f"{root}{sequence:08d}.json"
 
 
+@lru_cache(maxsize=_MANY)
 def sequence_of(key: str) -> int | None:
     """Of a record of evidence or of a change, by its key; None for what is none."""
     match = _EVIDENCE.fullmatch(key.rpartition("/")[2])

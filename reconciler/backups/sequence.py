@@ -52,12 +52,14 @@ def _put(target: Target, key: str, record: Any, keep_until: datetime | None) -> 
     return True
 
 
-def read_once(target: Target, item: Stored, cache: Cache) -> bytes:
-    """They never change, so what was read once under an ETag is read no more."""
+def read_once(target: Target, item: Stored, cache: Cache) -> tuple[bytes, bool]:
+    """They never change, so what was read once under an ETag is read no more. And whether it is what was listed."""
     name = f"{target.place}\n{item.key}\n{item.etag}\n{item.version}"
     text = cache.get(name)
-    if text is None:
-        text, read = read_whole(target, item.key)
-        if read.etag == item.etag:
-            cache.put(name, text)
-    return text
+    if text is not None:
+        return text, True
+    text, read = read_whole(target, item.key)
+    as_listed = read.etag == item.etag
+    if as_listed:
+        cache.put(name, text)
+    return text, as_listed

@@ -7,14 +7,15 @@ import pytest
 from msgspec import json, structs
 
 from reconciler.backups.catalogue import MARKED
-from reconciler.backups.layout import MANIFEST, object_key
+from reconciler.backups.evidence import read_chain
+from reconciler.backups.layout import MANIFEST, evidence_key, object_key
 from reconciler.backups.manifest import decode_record, encode
 from reconciler.errors import Corrupt, Unreachable
 from reconciler.simulation.signing import public
 from reconciler.targets.local_target import LocalTarget
 from reconciler.targets.telling import Telling
 from reconciler.world.cache import FileCache
-from reconciler.world.evidence import Evidence
+from reconciler.world.evidence import Chain, Evidence
 from reconciler.world.pool import ThreadPool
 from reconciler.world.ports import Blob, Listing, Signatures, World
 from tests.backups.faking import Counting, MemoryCache, MovedClock, catalogue, make_world, manifest_of, silent, states, take
@@ -243,3 +244,36 @@ def test_an_instant_at_the_end_of_the_calendar(seen: Seen, told: str) -> None:
     assert "damaged" == states(seen.world)[backup]
     with pytest.raises(Corrupt, match="expires tells"):
         decode_record(json.encode(proof), Evidence, "the evidence")
+
+
+def test_evidence_is_hashed_once(tmp_path: Path) -> None:
+    """While the listing shows the same, neither target nor cache is asked for it again; what is new is met at the next look."""
+    target = Counting(LocalTarget("primary", tmp_path / "primary", clock=MovedClock()))
+    asked: list[str] = []
+
+    class Asked(MemoryCache):
+        def get(self, key: str) -> bytes | None:
+            asked.append(key)
+            return super().get(key)
+
+    cache = Asked()
+    keys = [evidence_key("hotel", number) for number in (1, 2)]
+
+    def look() -> Chain:
+        items = target.list("hotel/evidence/").items
+        asked.clear()
+        target.keys_read.clear()
+        return read_chain(target, items, cache)
+
+    target.write(keys[0], [encode(first := evidence(copy(NOW)))])
+    look()
+    assert (first,) == look().records
+    assert ([], []) == (asked, target.keys_read)
+    second = structs.replace(first, sequence=2, before=sha256(encode(first)).hexdigest())
+    target.write(keys[1], [encode(second)])
+    found = look()
+    assert (first, second) == found.records
+    assert () == found.faults
+    assert [keys[1]] == target.keys_read
+    target.write(keys[0], [b"garbage"])
+    assert 2 == len(look().faults)
