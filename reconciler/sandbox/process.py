@@ -54,8 +54,8 @@ def start(argv: Sequence[str], *, log: Path, environment: Mapping[str, str], acc
             raise Refused(f"cannot start {argv[0]}: {error.strerror}", cure="install the sandbox extra again") from error
     # Somebody has to collect its exit status for as long as we live (tests live long), else it stays a zombie.
     threading.Thread(target=child.wait, daemon=True, name=f"reap-{child.pid}").start()
-    # The new program runs an instant before the system shows its command line.
-    comes_true(lambda: _look_at(child.pid) is None or bool(find(Path(argv[0]).name, argv[-1])), seconds=5)
+    # The new program runs an instant before the system shows its command line; another server's may hold any of its words.
+    comes_true(lambda: _look_at(child.pid) is None or _shows(child.pid, argv[-1]), seconds=5)
 
 
 def find(program: str, argument: str) -> tuple[Process, ...]:
@@ -66,6 +66,10 @@ def find(program: str, argument: str) -> tuple[Process, ...]:
         for pid, argv in _command_lines()
         if pid != own and argv and Path(argv[0]).name == program and argument in argv[1:] and (process := _look_at(pid))
     )
+
+
+def _shows(pid: int, argument: str) -> bool:
+    return any(found == pid and argument in argv[1:] for found, argv in _command_lines())
 
 
 def find_module(module: str, argument: str) -> tuple[Process, ...]:

@@ -70,3 +70,27 @@ def test_program_that_is_not_there(tmp_path: Path) -> None:
     """A missing program is a sentence, not a traceback."""
     with pytest.raises(Refused, match="cannot start /nowhere/weed: No such file"):
         process.start(["/nowhere/weed", "x"], log=tmp_path / "log", environment={})
+
+
+def test_started_is_what_is_seen_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when another's command line with the same last word is: who looks for it then would find nothing."""
+    real, hidden = process._command_lines, [3]
+    seen: list[tuple[int, list[str]]] = []
+
+    def late() -> Iterator[tuple[int, list[str]]]:
+        hidden[0] -= 1
+        seen[:] = [(pid, argv) for pid, argv in real() if hidden[0] < 0 or str(tmp_path / "second") not in argv]
+        return iter(seen)
+
+    def sleep(folder: str) -> list[str]:
+        return ["/bin/sh", "-c", "while :; do sleep 1; done", str(tmp_path / folder), "-last"]
+
+    process.start(sleep("first"), log=tmp_path / "log", environment={})
+    monkeypatch.setattr(process, "_command_lines", late)
+    try:
+        process.start(sleep("second"), log=tmp_path / "log", environment={})
+        assert any(str(tmp_path / "second") in argv for _, argv in seen)
+    finally:
+        monkeypatch.undo()
+        for folder in ("first", "second"):
+            process.end(process.find("sh", str(tmp_path / folder)), signals=[(signal.SIGKILL, 5.0)])
