@@ -34,17 +34,17 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.objects} objects removed for good"
 
 
-def erase(target: Target, database: str, backup: str, *, now: datetime) -> Erased:
+def erase(target: Target, database: str, backup: str, *, now: datetime, though_held: bool = False) -> Erased:
     """All of it but tombstones, every version, unfinished writes too. Met twice, it is the same.
 
-    Raises Refused on a hold that is not over, Locked where the store keeps an object, and LockUnseen where it may: what comes
-    after it is untouched then, and the manifest comes first. Other versions that our key may not delete are hidden, and the
-    store's own rules must do the rest.
+    Raises Refused on a hold that is not over, unless it is to go along; Locked where the store keeps an object, and LockUnseen
+    where it may: what comes after it is untouched then, and the manifest comes first. Other versions that our key may not
+    delete are hidden, and the store's own rules must do the rest.
     """
     root = layout.backup_root(database, backup)
     items = target.list(root, versions=target.versioned).items
     listed = any(item.key == root + layout.HOLD and item.latest and not item.marker for item in items)
-    if listed and (held := read_hold(target, root + layout.HOLD, now)):
+    if listed and not though_held and (held := read_hold(target, root + layout.HOLD, now)):
         raise Refused(f"{target.name}: {backup} is {held}", cure="release it first")
     if uploads := [upload for upload in target.unfinished(root) if layout.is_of_backup(upload.key.removeprefix(root))]:
         for upload in uploads:

@@ -8,7 +8,7 @@ import msgspec
 from reconciler.backups import layout
 from reconciler.backups.manifest import EARLIEST, decode_again, encode
 from reconciler.backups.records import read_whole
-from reconciler.errors import Absent, Conflict, Corrupt
+from reconciler.errors import Absent, Conflict, Corrupt, Refused
 from reconciler.world.facts import Instant
 from reconciler.world.ports import ABSENT, Target, custody_of
 
@@ -150,6 +150,27 @@ def hold_in_store(target: Target, database: str, backup: str, *, held: bool) -> 
     for item in target.list(root, versions=target.versioned).items:
         if not item.marker and (item.latest or not held) and layout.is_lasting(item.key.removeprefix(root)):
             custody.hold(item.key, item.version, held=held)
+
+
+def keep_in_store(target: Target, database: str, backup: str, hold: Hold) -> list[str]:
+    """Let the store keep it by itself, and say why it does not, though it might; nothing where it does, or never can.
+
+    Before the record, or while an intent lies there: a record alone would tell nobody that the store was never asked.
+    """
+    if hold.until is not None:
+        return []  # what ends by itself here would not end there
+    try:
+        hold_in_store(target, database, backup, held=True)
+    except Refused as error:
+        return [f"{target.name} does not keep it by itself: {error.what}; {error.cure}"]
+    return []
+
+
+def keep_as_recorded(target: Target, database: str, backup: str) -> list[str]:
+    """The same of a hold that lies there already."""
+    if not custody_of(target).holds:
+        return []
+    return keep_in_store(target, database, backup, hold_at(target, layout.object_key(database, backup, layout.HOLD)))
 
 
 def refuse_frozen(home: Target, database: str, now: datetime) -> None:

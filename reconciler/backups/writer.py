@@ -1,7 +1,7 @@
 """Writing a backup under its intent: data first, manifest last, and nothing left behind by a failure that we live to see."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import Literal
@@ -118,10 +118,10 @@ class Draft:
         self._claim.renew()
         self._claim.check()
 
-    def seal(self, manifest: bytes, signature: bytes | None = None) -> None:
+    def seal(self, manifest: bytes, signature: bytes | None = None, hold: bytes | None = None) -> None:
         """From here on it is a backup. Raises Conflict when our intent was taken away: then somebody took us for dead.
 
-        The signature comes first: nobody ever sees a manifest that still waits for its own.
+        Signature and hold come first: nobody ever sees a manifest that still waits for them.
         """
         if len(manifest) > LARGEST:
             raise Refused(f"the manifest of {self.id} would be larger than any that is read back", cure="dump less at a time")
@@ -129,6 +129,11 @@ class Draft:
         self._claim.check()
         if signature is not None:
             self.target.write(self._key(layout.SIGNATURE), [signature], expect=ABSENT, keep_until=self._keep_until)
+            self._claim.check()
+        if hold is not None:
+            # Where people laid one meanwhile, theirs is as good, or made as good by the next turn.
+            with suppress(Conflict):
+                self.target.write(self._key(layout.HOLD), [hold], expect=ABSENT)
             self._claim.check()
         self.sealing = True
         self.target.write(self._key(layout.MANIFEST), [manifest], expect=ABSENT, keep_until=self._keep_until)
@@ -277,15 +282,18 @@ def _manifest(
     )
 
 
-def copy_backup(draft: Draft, origin: Target, original: Signed, *, moved: Progress) -> None:
-    """Every object checked part by part on its way; signature and manifest byte for byte, last. Raises Corrupt for a bad one."""
+def copy_backup(draft: Draft, origin: Target, original: Signed, *, hold: bytes | None = None, moved: Progress) -> None:
+    """Every object checked part by part on its way; signature, hold and manifest byte for byte, last.
+
+    Raises Corrupt for a bad one.
+    """
     done, manifest = 0, original.manifest
     for stored in manifest.objects:
         told: Progress = partial(_moved_beyond, done, moved)
         if not draft.copy(origin, stored, moved=told):
             draft.put(stored.name, read_checked(origin, manifest, stored, moved=told))
         done += stored.stored_bytes
-    draft.seal(original.text, original.signature)
+    draft.seal(original.text, original.signature, hold)
 
 
 def _moved_beyond(before: int, moved: Progress, count: int) -> None:

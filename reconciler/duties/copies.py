@@ -6,12 +6,14 @@ from datetime import datetime
 from reconciler.backups import layout
 from reconciler.backups.evidence import share_if_possible
 from reconciler.backups.fetch import places_of, read_signed
+from reconciler.backups.keeping import keep_as_recorded, read_hold_record
 from reconciler.backups.pins import pinned
 from reconciler.backups.records import read_repository
 from reconciler.backups.signing import Signed
 from reconciler.backups.writer import Draft, copy_backup, drafting, ensure_repository
+from reconciler.duties.holding import longest
 from reconciler.duties.retention import kept
-from reconciler.errors import Absent, Corrupt, Unreachable
+from reconciler.errors import Absent, Corrupt, Refused, Unreachable
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.proof import refuted, sound_on
 from reconciler.planning.text import instant, size
@@ -30,6 +32,8 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
     backup: str
     origin: str
     target: str
+    held: str | None = None
+    """The target whose hold comes along: the copy is held from its first instant on."""
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """Each part is checked on its way; a bad original is told, never becomes a copy, and the next one is tried."""
@@ -65,14 +69,29 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
             ) as draft,
         ):
             self._copy(world, draft, origin, original)
+            # While the intent lies there: should we die now, who removes it asks the store as well.
+            alone = keep_as_recorded(target, self.database, self.backup)
         # What home has lost comes back to it with its backups.
         proofs, place = (origin, home) if self.target == want.home else (home, target)
         share_if_possible(proofs, place, self.database, manifest.repository)
-        return f"{self.backup} from {origin.name} to {self.target}: {size(manifest.stored_bytes)}"
+        return "; ".join((f"{self.backup} from {origin.name} to {self.target}: {size(manifest.stored_bytes)}", *alone))
+
+    def _hold(self, world: World) -> bytes | None:
+        """As it says now. Where it can't be read, the copy is not kept waiting: the next turn that sees both brings it."""
+        if self.held is None:
+            return None
+        try:
+            record = read_hold_record(world.targets[self.held], layout.object_key(self.database, self.backup, layout.HOLD))
+        except (Unreachable, Refused):
+            return None
+        return record.text if record.hold.says(world.clock.now()) else None
 
     def _copy(self, world: World, draft: Draft, origin: Target, original: Signed) -> None:
+        def moved(count: int) -> None:
+            world.tell(Moved(action=self.id, bytes=count))
+
         try:
-            copy_backup(draft, origin, original, moved=lambda count: world.tell(Moved(action=self.id, bytes=count)))
+            copy_backup(draft, origin, original, hold=self._hold(world), moved=moved)
         except Corrupt as bad:
             written_down = f"`reconcile backups verify {self.backup} --target {origin.name} --level hash` writes that down"
             raise Corrupt(bad.what, cure=f"{written_down}: then it counts for nothing, and is no longer copied") from bad
@@ -100,7 +119,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
 
 def _step(want: DatabasePolicy, have: Observation, backup: Backup, target: str, *, sound: Sequence[str]) -> Step:
     origin = next(name for name in places_of(backup, want.dumps.targets, None) if name in sound)
-    action = CopyBackup(database=have.database, backup=backup.id, origin=origin, target=target)
+    action = CopyBackup(database=have.database, backup=backup.id, origin=origin, target=target, held=longest(backup))
     shown = Shown(
         does="copy",
         to=f"{origin} → {target}",

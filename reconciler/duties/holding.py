@@ -10,6 +10,7 @@ from reconciler.backups.keeping import (
     end_hold,
     hold_at,
     hold_in_store,
+    keep_in_store,
     pass_on_hold,
     put_hold,
     read_hold_record,
@@ -46,24 +47,16 @@ class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
             refuse_shortening(held.says(now), held.until, self.until, cure="`reconcile backups release` first")
         alone: list[str] = []
         for name in self.targets:
-            alone += _kept_by_us_alone(world.targets[name], self.database, self.backup, hold)
+            alone += self._keep_in_store(world.targets[name], hold)
             put_hold(world.targets[name], self.database, self.backup, hold)
         return "; ".join((f"{self.backup} on {', '.join(self.targets)}: {hold.says(now)}", *alone))
 
-
-def _kept_by_us_alone(target: Target, database: str, backup: str, hold: Hold) -> list[str]:
-    """Let the store keep it by itself, and say why it does not, though it might; nothing where it does, or never can.
-
-    Before the record: whoever dies between the two has held nothing, and it is done again; a record that is there would tell
-    nobody that the store was never asked.
-    """
-    if hold.until is not None:
-        return []  # what ends by itself here would not end there
-    try:
-        hold_in_store(target, database, backup, held=True)
-    except (Unreachable, Refused) as error:
-        return [f"{target.name} does not keep it by itself: {error.what}; {error.cure}"]
-    return []
+    def _keep_in_store(self, target: Target, hold: Hold) -> list[str]:
+        try:
+            return keep_in_store(target, self.database, self.backup, hold)
+        except Unreachable as error:
+            # For us it is held all the same: who asked is told, and can say it again.
+            return [f"{target.name} does not keep it by itself yet: {error.what}; say it again"]
 
 
 class SpreadHold(Action, frozen=True, kw_only=True, tag="spread_hold"):
@@ -99,7 +92,7 @@ class SpreadHold(Action, frozen=True, kw_only=True, tag="spread_hold"):
                 pass
         except Absent:
             return [f"{self.backup} is no longer on {target.name}"]
-        alone = _kept_by_us_alone(target, self.database, self.backup, record.hold)
+        alone = keep_in_store(target, self.database, self.backup, record.hold)
         if not pass_on_hold(target, self.database, self.backup, record):
             return [f"{self.backup} on {target.name} is held for as long by now"]
         return [f"{self.backup} on {target.name}, as on {self.origin}: {record.hold.says(now)}", *alone]
@@ -140,12 +133,11 @@ _FOR_GOOD = datetime.max.replace(tzinfo=UTC)
 
 def _spread(database: str, backup: Backup) -> Step | None:
     """From the hold that lasts longest."""
-    ends = {name: _end(copy) for name, copy in sorted(backup.copies.items())}
-    # The first of them, where several last as long.
-    origin = max((name for name in ends if backup.copies[name].state != "foreign"), key=ends.__getitem__, default=None)
+    origin = longest(backup)
     if origin is None:
         return None
-    lacking = tuple(name for name, end in ends.items() if end < ends[origin] and _is_there(backup.copies[name]))
+    end = _end(backup.copies[origin])
+    lacking = tuple(name for name, copy in sorted(backup.copies.items()) if _end(copy) < end and _is_there(copy))
     if not lacking:
         return None
     action = SpreadHold(database=database, backup=backup.id, origin=origin, targets=lacking)
@@ -156,6 +148,12 @@ def _spread(database: str, backup: Backup) -> Step | None:
         counted="backup|backups",
     )
     return Step(action=action, shown=shown)
+
+
+def longest(backup: Backup) -> str | None:
+    """Where the hold lies that lasts longest: the first of them, where several do. None where nothing of ours is held."""
+    ends = {name: _end(copy) for name, copy in sorted(backup.copies.items()) if copy.held and copy.state != "foreign"}
+    return max(ends, key=ends.__getitem__, default=None)
 
 
 def _end(copy: Copy) -> datetime:

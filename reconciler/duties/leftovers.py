@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from reconciler.backups import layout
 from reconciler.backups.claim import ClaimRecord, describe, read_claim
 from reconciler.backups.erase import erase, erase_object, erase_tombstones, put_off
+from reconciler.backups.fetch import read_signed
+from reconciler.backups.keeping import hold_at, keep_as_recorded
 from reconciler.backups.manifest import encode
 from reconciler.backups.pins import give_way_to_readers
 from reconciler.backups.tombstones import arrival, as_met, read_tombstone, write_tombstone
@@ -34,24 +36,38 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
     target: str
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
-        """Ends its sessions, then data and intent, through a tombstone that names no slot: the slot is free again."""
+        """Ends its sessions, then data and intent, through a tombstone that names no slot: the slot is free again.
+
+        A hold keeps what may be all that is left of a backup. What was to be a copy of one that lies elsewhere goes with it.
+        """
         target, now = world.targets[self.target], world.clock.now().replace(microsecond=0)
         # Only once no writer can seal it any more does the absence of a manifest mean something.
         self._take_over(world, target)
         # Read, not listed: a store may list what is there a little later than it would give it.
         with suppress(Absent), target.read(self._root() + layout.MANIFEST):
             raise Conflict(f"{self.target}: {self.backup} has a manifest by now")
+        elsewhere = self._lies_elsewhere(world, want)
         ended = world.provider.source().end_sessions(self.backup)
         record = Tombstone(id=self.backup, at=now, due=now, reason="its writer died before the manifest", counts=False)
         with suppress(Conflict):
             write_tombstone(target, self.database, record, world.signatures)
         try:
-            erased = erase(target, self.database, self.backup, now=now)
+            erased = erase(target, self.database, self.backup, now=now, though_held=elsewhere)
         except Locked as locked:
             until = put_off(target, self.database, record, locked, now=now, signatures=world.signatures)
             return f"{locked.what}; it is tried again {instant(until)}"
         erase_tombstones(target, self.database, self.backup)
         return f"{self.backup} on {self.target}: {erased.says}" + (f", {ended} sessions ended" if ended else "")
+
+    def _lies_elsewhere(self, world: World, want: DatabasePolicy) -> bool:
+        if not hold_at(world.targets[self.target], self._root() + layout.HOLD).says(world.clock.now()):
+            return False
+        for name in want.dumps.targets:
+            if name != self.target:
+                with suppress(Absent):
+                    read_signed(world.targets[name], self.database, self.backup, world.signatures)
+                    return True
+        return False
 
     def _take_over(self, world: World, target: Target) -> None:
         """Claim the intent: a writer who only slept meets Conflict before its manifest, and seals nothing that we remove."""
@@ -113,7 +129,11 @@ class RemoveIntent(Action, frozen=True, kw_only=True, tag="remove_intent"):
     target: str
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
-        """Ends its sessions, since the intent is what they are found by. The backup itself is untouched."""
+        """Ends its sessions, since the intent is what they are found by. The backup itself is untouched.
+
+        Its writer may have died before it asked the store to keep what came with a hold: that is done first.
+        """
+        keep_as_recorded(world.targets[self.target], self.database, self.backup)
         ended = world.provider.source().end_sessions(self.backup)
         erase_object(world.targets[self.target], layout.object_key(self.database, self.backup, layout.INTENT))
         return f"{self.backup} on {self.target}: leftover intent removed" + (f", {ended} sessions ended" if ended else "")
@@ -143,7 +163,8 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     steps: list[Step] = []
     findings: list[Finding] = []
     held = {backup.id: "; ".join(backup.held) for backup in have.backups() if backup.held}
-    held |= dict.fromkeys(have.pinned(), "being read")
+    read = dict.fromkeys(have.pinned(), "being read")
+    there = {backup.id for backup in have.backups() if backup.whole_on}
     # Neither a partial backup nor one that failed its verification stands in for one that holds the whole.
     bad = refuted(have)
     whole = [backup for backup in have.backups() if sound_on(backup, bad)]
@@ -153,7 +174,9 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
         # Of nearly all there is nothing to say.
         left = [copy for copy in catalogue.copies if copy.state != "whole" or copy.writer == "gone"]
         for copy in sorted(left, key=lambda copy: copy.id, reverse=True):
-            spared = _spared(target, copy, held=held.get(copy.id, ""), last_good=few[copy.partial] and copy.id in lost)
+            # What was to be a copy of a held backup is none, and would keep the next try away.
+            keeps = read if copy.state == "debris" and copy.id in there else held | read
+            spared = _spared(target, copy, held=keeps.get(copy.id, ""), last_good=few[copy.partial] and copy.id in lost)
             steps += _steps(have.database, target, copy) if spared is None and not catalogue.append_only else []
             findings += [spared] if spared is not None else _findings(target, copy)
         steps += [] if catalogue.append_only else _forgettable(have, target, catalogue, now)

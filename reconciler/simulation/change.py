@@ -113,6 +113,13 @@ class Change:
         return never and self.ledger.drafts.get((self.store.name, intent)) is self.by
 
     @lazily
+    def is_of_failed_copy(self) -> bool:
+        """Of what never was a backup there, and is one on another target."""
+        key = f"{self.database}/backups/{self.backup}/manifest.json"
+        others = (self.truth.stores[name] for name in self.turn.want.dumps.targets if name != self.store.name)
+        return not self.store.objects.get(key) and any(other.current(key) for other in others)
+
+    @lazily
     def destroys(self) -> bool:
         """Whether something of a backup goes, or is condemned."""
         if not self.backup or self.is_marker:

@@ -132,7 +132,11 @@ class Judge:
         }
         copies = [folder for name in names for folder in self._truth.folders(self._truth.stores[name], database).values()]
         states = [(copy, self._truth.state(copy, database, now)) for copy in copies]
-        held = {copy.id for copy, state in states if "hold.json" in copy.visible and state != "foreign"}
+        # What was listed may not have been read.
+        seen = turn.have.known() if turn.have else {}
+        held = {
+            copy.id for copy, state in states if "hold.json" in copy.visible and state != "foreign" and copy.store.name in seen
+        }
         for copy, state in states:
             if copy.id in held and state == "whole":
                 self._ledger.held.add((copy.store.name, copy.id))

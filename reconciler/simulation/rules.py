@@ -162,7 +162,7 @@ def nothing_goes_meanwhile(change: Change) -> Iterator[str]:
         freeze = store.current(f"{change.database}/freeze.json")
         if freeze is not None and not (read(freeze.content, FreezeBrief) or FreezeBrief()).lifted:
             yield f"{change}: {name} is frozen"
-        if store.current(f"{change.database}/backups/{change.backup}/hold.json"):
+        if store.current(f"{change.database}/backups/{change.backup}/hold.json") and not change.is_of_failed_copy:
             yield f"{change}: it is on hold on {name}"
         now = change.now - CLOCKS
         for folder in change.truth.folders(store, change.database).values():
@@ -184,7 +184,7 @@ def holds_are_passed_on(change: Change) -> Iterator[str]:
         return
     if not change.is_written_elsewhere:
         yield f"{change}: nobody said so"
-    if change.is_calm and change.in_time and "manifest.json" not in change.folder.visible:
+    if change.is_calm and change.in_time and "manifest.json" not in change.folder.visible and not change.is_own_draft:
         yield f"{change}: there is no backup"
 
 

@@ -1,7 +1,7 @@
 """Holds that travel: to every copy of a backup, as they were put, and to nothing else."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -16,12 +16,12 @@ from reconciler.backups.records import read_whole
 from reconciler.duties import DUTIES, holding
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.holding import HoldBackup, ReleaseBackup, SpreadHold
-from reconciler.errors import Conflict, Refused
+from reconciler.errors import Conflict, Refused, Unreachable
 from reconciler.planning.plan import Consent
 from reconciler.targets.append_only import AppendOnly
 from reconciler.turn import survey, turn
 from reconciler.world.facts import Copy, Observation, State
-from reconciler.world.ports import Custody, Stored, Target, World
+from reconciler.world.ports import Blob, Custody, Stored, Target, World
 from reconciler.world.through import Through, Verb
 from tests.backups.faking import Interrupted, Lossy, MovedClock, catalogue, files, make_world, take
 from tests.building import DAY, HOUR, NOW, copy, observation, observation_of, policy, retention, unknown, utc
@@ -309,6 +309,70 @@ class TestPerformed:
         assert [""] * 3 == [held for name in THREE for held in says(world, name)]
 
 
+class TestOfCopiesBeingMade:
+    @pytest.mark.parametrize("stays", [False, True], ids=["all others leave", "nothing else changes"])
+    def test_a_death_at_any_step(self, tmp_path: Path, stays: bool) -> None:
+        """A copy is held from its first instant on, and the next turn lets the store keep it, though it see no other copy."""
+        for step in count(1):
+            world = a_held_backup(tmp_path / f"{stays}-{step}")
+            dying = Vault(world.targets["vault"], dies_at=step)
+            with suppress(KeyboardInterrupt):
+                copy_to_vault(through(world, "vault", dying))
+            copied = ["whole"] == [copy.state for copy in catalogue(world, "vault").copies]
+            names = THREE if stays else ("vault",)
+            left = msgspec.structs.replace(world, targets={name: world.targets[name] for name in names})
+            living = Vault(world.targets["vault"], dies_at=1_000_000)
+            for _ in range(2):
+                turn(through(left, "vault", living), policy("0 0 1 1 *", names), DUTIES, Consent())
+
+            if copied or stays:
+                held = {copy.held for copy in catalogue(world, "vault").copies if copy.slot == utc("2025-01-01 00:00")}
+                assert (step, {LEGAL}) == (step, held)
+                assert (step, 4) == (step, len(dying.custody.held | living.custody.held))
+            if not dying.is_dead:
+                break
+        assert step > 10
+
+    def test_a_hold_that_was_released_meanwhile(self, tmp_path: Path) -> None:
+        """It does not come along."""
+        world = a_held_backup(tmp_path)
+        ReleaseBackup(database="hotel", backup=the_backup(world), targets=("primary",)).perform(world, WANT)
+        copy_to_vault(world)
+
+        assert [""] == says(world, "vault")
+
+    def test_a_hold_that_can_not_be_read(self, tmp_path: Path) -> None:
+        """The copy is not kept waiting for it."""
+        world = a_held_backup(tmp_path)
+        copy_to_vault(world, origin="offsite", primary=Mute(world.targets["primary"]))
+
+        assert [""] == says(world, "vault")
+
+
+def a_held_backup(folder: Path) -> World:
+    """On primary and offsite; held on primary alone."""
+    folder.mkdir(exist_ok=True)
+    made = make_world(folder, MovedClock(), names=THREE)
+    backup = take(made, slot=utc("2025-01-01 00:00"))
+    CopyBackup(database="hotel", backup=backup, origin="primary", target="offsite").perform(made, WANT)
+    hold(made)
+    return made
+
+
+def copy_to_vault(world: World, *, origin: str = "primary", primary: Target | None = None) -> None:
+    action = CopyBackup(database="hotel", backup=the_backup(world), origin=origin, target="vault", held="primary")
+    action.perform(through(world, "primary", primary) if primary else world, WANT)
+
+
+class Mute(Through):
+    """Tells nothing of holds."""
+
+    def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
+        if key.endswith(layout.HOLD):
+            raise Unreachable(f"{self.name} does not answer")
+        return super().read(key, start=start, version=version)
+
+
 class Refusing(Through):
     """Takes everything but holds."""
 
@@ -321,7 +385,7 @@ class Refusing(Through):
 
 
 class Vault(Through):
-    """Its store holds objects by itself; we die at the nth change that is asked of it, and nothing comes of that one."""
+    """Its store holds objects by itself; we die at the nth change that is asked of it, and no later one comes to be."""
 
     def __init__(self, target: Target, *, dies_at: int) -> None:
         super().__init__(target)
@@ -337,9 +401,13 @@ class Vault(Through):
         self._count()
         yield
 
+    @property
+    def is_dead(self) -> bool:
+        return self._left <= 0
+
     def _count(self) -> None:
         self._left -= 1
-        if not self._left:
+        if self._left <= 0:
             raise KeyboardInterrupt
 
 

@@ -129,6 +129,17 @@ def test_hold_on_what_would_go(state: State, where: str) -> None:
     assert ["warning", "warning"] == severities(due)
 
 
+def test_debris_of_a_copy_of_what_is_held() -> None:
+    """It is none of the backup: where that lies whole, what a death left of the copy goes, and the copy is tried again."""
+    doomed = copy(OLD, "debris", kind="unknown")
+    seen = {"primary": catalogue([*GOOD, copy(OLD, held="legal 2024-118")]), "offsite": catalogue([*GOOD, doomed])}
+
+    due = leftovers.due(policy(), observation_of(seen), NOW)
+
+    assert [("sweep_debris", "offsite")] == [(step.action.kind, step.action.parameters["target"]) for step in due.steps]
+    assert [] == severities(due)
+
+
 @pytest.mark.parametrize(
     ("age", "steps"), [(REMEMBERED - MINUTE, []), (REMEMBERED, ["forget_tombstone"]), (900 * DAY, ["forget_tombstone"])]
 )
