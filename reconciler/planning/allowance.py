@@ -1,6 +1,7 @@
 """How many backups a database may lose in a day, and how fast what was given up goes for good."""
 
-from collections.abc import Collection, Mapping
+from bisect import bisect_right, insort
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -37,16 +38,76 @@ def goes_at(have: Observation, backup: str) -> datetime:
     A tombstone alone does not tell who wrote it, and a thief dates his as he likes: counted is from when it came to the store.
     Nor does it tell that there ever was a backup: what nothing else is left of frees nothing for others, as gone before them.
     """
+    return have.once(_go_at)[backup]
+
+
+def _go_at(have: Observation) -> Mapping[str, datetime]:
+    """Of all that was given up, in one pass by when that came: asked one by one, each would look at all the others."""
     lost, left = given_up(have), _backups(have)
-    came = lost[backup]
-    since, until = came - WINDOW + JITTER, _as_in_ids(came + SKEW)
-    recent = {key for key, at in lost.items() if at > since}
-    there = {key for key in recent | (left - lost.keys()) if key[:_INSTANT] <= until}
-    before = {key for key in recent if (lost[key], key) <= (came, backup)} | (there - left)
-    too_many = len(before) - _may_go(there, came)
-    # Of births that nothing else tells of, none makes it faster either.
-    sure = {key for key in there if key in left or key[:_INSTANT] <= _as_in_ids(came - WINDOW)}
-    return came + WINDOW * max(0, -(-too_many // _may_go(sure, came)))
+    stay = sorted(key[:_INSTANT] for key in left - lost.keys())
+    sure = _GivenUp({key: came for key, came in lost.items() if key in left})
+    made_up = _GivenUp({key: came for key, came in lost.items() if key not in left})
+    found: dict[str, datetime] = {}
+    for came, backup in sorted((came, backup) for backup, came in lost.items()):
+        old, young, since = _as_in_ids(came - WINDOW), _as_in_ids(came + SKEW), came - WINDOW + JITTER
+        real, doubtful = sure.at(old, young, since, (came, backup)), made_up.at(old, young, since, (came, backup))
+        old_stay, all_stay = bisect_right(stay, old), bisect_right(stay, young)
+        births = all_stay - old_stay + real.there - real.old
+        before = real.before + doubtful.before - doubtful.before_there + doubtful.there
+        too_many = before - _share(all_stay + real.there + doubtful.there, births + doubtful.there - doubtful.old)
+        # Of births that nothing else tells of, none makes it faster either.
+        pace = _share(all_stay + real.there + doubtful.old, births)
+        found[backup] = came + WINDOW * max(0, -(-too_many // pace))
+    return found
+
+
+class _Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """Of what was given up within a day before one of them, or later."""
+
+    there: int
+    """Born by then."""
+    old: int
+    """Born a day before."""
+    before: int
+    """Given up before it, and itself."""
+    before_there: int
+    """Both: those of them that were born by then."""
+
+
+class _GivenUp:
+    """Counts them, for instants that only ever get later."""
+
+    def __init__(self, came: Mapping[str, datetime]) -> None:
+        self._all = sorted((at, key) for key, at in came.items())
+        self._old, self._young = _Born(self._all), _Born(self._all)
+
+    def at(self, old: str, young: str, since: datetime, last: tuple[datetime, str]) -> _Counted:
+        """Of those since then; `last`: the one that it is about."""
+        first = (since, _AFTER_ALL)
+        self._old.by(old)
+        self._young.by(young)
+        return _Counted(
+            there=_between(self._young.there, first, None),
+            old=_between(self._old.there, first, None),
+            before=_between(self._all, first, last),
+            before_there=_between(self._young.there, first, last),
+        )
+
+
+class _Born:
+    """Those that were born by an instant, in the order in which they were given up."""
+
+    def __init__(self, given_up: Sequence[tuple[datetime, str]]) -> None:
+        self._coming = sorted(given_up, key=lambda one: one[1], reverse=True)
+        self.there: list[tuple[datetime, str]] = []
+
+    def by(self, instant: str) -> None:
+        while self._coming and self._coming[-1][1][:_INSTANT] <= instant:
+            insort(self.there, self._coming.pop())
+
+
+def _between(there: Sequence[tuple[datetime, str]], first: tuple[datetime, str], last: tuple[datetime, str] | None) -> int:
+    return (len(there) if last is None else bisect_right(there, last)) - bisect_right(there, first)
 
 
 def given_up(have: Observation) -> Mapping[str, datetime]:
@@ -82,8 +143,11 @@ def _may_go(there: Collection[str], now: datetime) -> int:
     """Of those that are there, or went in the 24 hours until now."""
     earliest, latest = _as_in_ids(now - WINDOW), _as_in_ids(now + SKEW)
     # What is dated ahead was begun under a wrong clock: nobody knows when, so it is not counted as a birth of today.
-    born = sum(earliest < key[:_INSTANT] <= latest for key in there)
-    return born + max(1, PERCENT * (len(there) - born) // 100)
+    return _share(len(there), sum(earliest < key[:_INSTANT] <= latest for key in there))
+
+
+def _share(there: int, born: int) -> int:
+    return born + max(1, PERCENT * (there - born) // 100)
 
 
 def _as_in_ids(instant: datetime) -> str:
@@ -92,3 +156,5 @@ def _as_in_ids(instant: datetime) -> str:
 
 
 _INSTANT = len("20251025T020000Z")
+_AFTER_ALL = "~"
+"""Sorts after every id."""
