@@ -40,7 +40,7 @@ class GitLfsTarget:
         return f"{self._repository.place}#{self._prefix}" if self._prefix else self._repository.place
 
     def list(self, prefix: str, *, versions: bool = False) -> Listing:
-        """Dated by the commits that wrote them (of the last 2000; what is older, by the first of those).
+        """Dated by the commits that wrote them.
 
         Without a remote, a file is listed as it lies here; with one, as the commit says.
         """

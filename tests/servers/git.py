@@ -20,12 +20,14 @@ def need_git_lfs() -> None:
         pytest.skip("git and git-lfs are not installed here")
 
 
-def git(folder: Path, *words: str) -> str:
+def git(folder: Path, *words: str, given: str = "") -> str:
     """Git itself, to look at the world without the code under test; no configuration of this user's."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     author = ["-c", "user.name=somebody", "-c", "user.email=somebody@localhost"]
     command = [str(shutil.which("git")), *author, *words]
-    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    ran = subprocess.run(
+        command, cwd=folder, env=environment, input=given, capture_output=True, text=True, check=False, timeout=60
+    )
     assert 0 == ran.returncode, ran.stderr
     return ran.stdout
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -91,6 +92,33 @@ class TestWhatAPersonSees:
         old, young = target.list("").items
 
         assert before == old.modified < young.modified
+
+    def test_dates_do_not_move_on_with_the_branch(self, tmp_path: Path) -> None:
+        """However many commits come after; each listing tells of those that came since the one before."""
+        target, folder = git_lfs_target(tmp_path), tmp_path / "backups.git"
+        target.write("hotel/old", [b"x"])
+        target.write("hotel/again", [b"x"])
+        before = dates(target)["hotel/old"]
+        later = int(before.timestamp()) + 3600
+        commit_many(folder, 2100, since=later)
+        first = dates(target)
+        commit_many(folder, 1, since=later + 9000, name="hotel/again")
+        second = dates(target)
+
+        assert before == first["hotel/old"] == second["hotel/old"]
+        assert later + 7 == first["many/0007.json"].timestamp() == second["many/0007.json"].timestamp()
+        assert later + 9000 == second["hotel/again"].timestamp()
+        assert second == dates(git_lfs_target(tmp_path))
+
+    def test_dates_of_a_history_that_was_written_anew(self, tmp_path: Path) -> None:
+        """Nothing of the one before counts."""
+        target = git_lfs_target(tmp_path)
+        target.write("hotel/old", [b"x"])
+        before = dates(target)["hotel/old"]
+        later = int(before.timestamp()) + 3600
+        commit_many(tmp_path / "backups.git", 1, since=later, name="hotel/old", anew=True)
+
+        assert {"hotel/old": later} == {key: date.timestamp() for key, date in dates(target).items()}
 
     def test_somebody_commits_by_hand(self, tmp_path: Path, target: GitLfsTarget, remote: Path) -> None:
         """What a person added is listed as it is, and nothing of it goes with our next write."""
@@ -183,6 +211,23 @@ class TestTwoMachines:
     def test_conditions_are_kept(self, target: GitLfsTarget) -> None:
         """As whoever takes a lease proves it."""
         assert honours_conditions(target, "hotel/scratch")
+
+
+def commit_many(folder: Path, many: int, *, since: int, name: str = "many/{:04d}.json", anew: bool = False) -> None:
+    """One a second, after those that are there or instead of them."""
+    lines = [
+        f"commit refs/heads/main\ncommitter ana <ana@localhost> {since + number} +0000\ndata 1\nx\n"
+        + ("" if number or anew else "from refs/heads/main^0\n")
+        + f"M 100644 inline {name.format(number)}\ndata 4\n{number:04d}\n"
+        for number in range(many)
+    ]
+    if anew:
+        git(folder, "update-ref", "-d", "refs/heads/main")
+    git(folder, "fast-import", "--quiet", given="".join(lines))
+
+
+def dates(target: GitLfsTarget) -> dict[str, datetime]:
+    return {item.key: item.modified for item in target.list("").items}
 
 
 def git_lfs_target_again(target: GitLfsTarget) -> GitLfsTarget:
