@@ -1,6 +1,6 @@
 """The rules, broken on purpose, one at a time: what each patch takes away is the reason why the rule is there."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -38,8 +38,7 @@ from reconciler.world.facts import Backup, Catalogue, Known, Observation, Observ
 from reconciler.world.history import BranchFacts
 from reconciler.world.history import use_of as real_use_of
 from reconciler.world.ports import Custody, Signatures, Target, World
-
-Patch = Callable[[pytest.MonkeyPatch], None]
+from tests.mutation import by_name
 
 
 def readers_are_overlooked(patch: pytest.MonkeyPatch) -> None:
@@ -440,69 +439,66 @@ def a_denied_manifest_is_foreign(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(catalogue, "NewerFormat", Refused)
 
 
-MUTATIONS: Mapping[str, Patch] = {
-    mutation.__name__: mutation
-    for mutation in (
-        readers_are_overlooked,
-        nothing_is_locked,
-        a_lock_is_given_up,
-        much_may_go_at_once,
-        a_thief_sets_the_pace,
-        tombstones_date_themselves,
-        anybody_gives_up_what_is_signed,
-        nothing_is_held_back,
-        the_unseen_holds_nothing_back,
-        no_answer_is_an_empty_catalogue,
-        old_looks_are_good_enough,
-        wrong_clocks_are_trusted,
-        a_freeze_is_overlooked,
-        a_hold_does_not_travel,
-        what_alarms_stops_nothing,
-        lost_rows_alarm_nobody,
-        failures_alarm_nobody,
-        acknowledgements_are_forgotten,
-        partial_backups_count,
-        partial_backups_take_places,
-        anybody_may_write_manifests,
-        any_key_will_do,
-        the_signature_is_not_compared,
-        new_backups_are_not_signed,
-        copies_leave_the_signature,
-        the_future_is_possible,
-        holds_are_overlooked,
-        no_floor,
-        the_proven_may_go,
-        what_was_read_is_not_compared,
-        the_last_good_ones_are_removed,
-        retention_forgets_one,
-        every_kind_is_pruned,
-        no_grace,
-        grace_is_not_waited_for,
-        tombstones_are_forgotten_early,
-        slots_of_the_deleted_are_free,
-        slots_that_lie_ahead_are_done,
-        our_clock_alone_names_slots,
-        the_lease_is_not_taken,
-        the_lease_is_not_checked,
-        claims_are_written_over,
-        the_silent_are_dead_at_once,
-        writes_are_not_conditional,
-        the_manifest_comes_first,
-        copies_are_not_checked,
-        the_manifest_goes_last,
-        a_seal_without_an_answer_is_withdrawn,
-        what_lies_beside_goes_too,
-        debris_is_swept_unseen,
-        the_foreign_is_ours,
-        whose_folder_does_not_matter,
-        the_damaged_counts,
-        anything_meets_the_objective,
-        the_condemned_is_copied,
-        sessions_are_left,
-        uploads_are_left,
-        a_denied_manifest_is_foreign,
-    )
-}
+MUTATIONS = by_name(
+    readers_are_overlooked,
+    nothing_is_locked,
+    a_lock_is_given_up,
+    much_may_go_at_once,
+    a_thief_sets_the_pace,
+    tombstones_date_themselves,
+    anybody_gives_up_what_is_signed,
+    nothing_is_held_back,
+    the_unseen_holds_nothing_back,
+    no_answer_is_an_empty_catalogue,
+    old_looks_are_good_enough,
+    wrong_clocks_are_trusted,
+    a_freeze_is_overlooked,
+    a_hold_does_not_travel,
+    what_alarms_stops_nothing,
+    lost_rows_alarm_nobody,
+    failures_alarm_nobody,
+    acknowledgements_are_forgotten,
+    partial_backups_count,
+    partial_backups_take_places,
+    anybody_may_write_manifests,
+    any_key_will_do,
+    the_signature_is_not_compared,
+    new_backups_are_not_signed,
+    copies_leave_the_signature,
+    the_future_is_possible,
+    holds_are_overlooked,
+    no_floor,
+    the_proven_may_go,
+    what_was_read_is_not_compared,
+    the_last_good_ones_are_removed,
+    retention_forgets_one,
+    every_kind_is_pruned,
+    no_grace,
+    grace_is_not_waited_for,
+    tombstones_are_forgotten_early,
+    slots_of_the_deleted_are_free,
+    slots_that_lie_ahead_are_done,
+    our_clock_alone_names_slots,
+    the_lease_is_not_taken,
+    the_lease_is_not_checked,
+    claims_are_written_over,
+    the_silent_are_dead_at_once,
+    writes_are_not_conditional,
+    the_manifest_comes_first,
+    copies_are_not_checked,
+    the_manifest_goes_last,
+    a_seal_without_an_answer_is_withdrawn,
+    what_lies_beside_goes_too,
+    debris_is_swept_unseen,
+    the_foreign_is_ours,
+    whose_folder_does_not_matter,
+    the_damaged_counts,
+    anything_meets_the_objective,
+    the_condemned_is_copied,
+    sessions_are_left,
+    uploads_are_left,
+    a_denied_manifest_is_foreign,
+)
 
 
 def a_window_is_shortened_unasked(patch: pytest.MonkeyPatch) -> None:
@@ -561,18 +557,15 @@ def every_turn_takes_a_snapshot(patch: pytest.MonkeyPatch) -> None:
 
 _NUMBERS = iter(range(1_000_000))
 
-OF_HISTORY: Mapping[str, Patch] = {
-    mutation.__name__: mutation
-    for mutation in (
-        a_window_is_shortened_unasked,
-        changes_are_not_recorded,
-        every_branch_is_ours,
-        a_name_like_ours_is_enough,
-        branches_are_left,
-        schedules_are_taken_over,
-        age_takes_the_last_snapshots,
-        snapshots_of_anybody_are_pruned,
-        every_turn_takes_a_snapshot,
-    )
-}
+OF_HISTORY = by_name(
+    a_window_is_shortened_unasked,
+    changes_are_not_recorded,
+    every_branch_is_ours,
+    a_name_like_ours_is_enough,
+    branches_are_left,
+    schedules_are_taken_over,
+    age_takes_the_last_snapshots,
+    snapshots_of_anybody_are_pruned,
+    every_turn_takes_a_snapshot,
+)
 """Noticed in worlds whose provider keeps a history."""
