@@ -5,10 +5,12 @@ from threading import Event
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from reconciler.errors import Stopped
 from reconciler.postgres.filters import NOTHING, LeftOut
 from reconciler.postgres.fingerprint import Taking, take
+from reconciler.postgres.unplanned import count_rows
 from reconciler.postgres.url import parse
 from reconciler.world.clock import SystemClock
 from reconciler.world.fingerprint import Fingerprint, Level, differences, gaps
@@ -41,14 +43,15 @@ def odd(postgres: Server) -> tuple[Server, str]:
 
 
 def test_a_restore_of_everything_is_the_same(postgres: Server) -> None:
-    """All covered, nothing different, sequences and large objects too; unlogged tables are named."""
+    """All covered, nothing different, sequences and large objects too; what is unlogged or another role's is named."""
     original, copy = odd_database(postgres), postgres.new_database(options="TEMPLATE template0")
     postgres.run("pg_restore", "--exit-on-error", database=copy, stdin=postgres.run("pg_dump", "-Fc", database=original))
 
     one, other = fingerprint(postgres.url(original)), fingerprint(postgres.url(copy), jobs=1)
 
     assert () == differences(one, other) + gaps(one, other)
-    assert {"public.fleeting": "unlogged: a crash empties it"} == why(one)
+    assert {"public.fleeting", "checksum of owned.thing"} == set(why(one))
+    assert "unlogged: a crash empties it" == why(one)["public.fleeting"]
     assert one.large_objects is not None
     assert 2 == one.large_objects.count
     assert len(ODD_NAMES) == sum(mark.rows == 1 for name, mark in one.tables.items() if not name.startswith("public."))
@@ -357,3 +360,90 @@ def test_a_databases_own_casts_are_not_called(postgres18: Server) -> None:
 
     assert () == found.uncovered
     assert 1 == found.tables["public.t"].rows
+
+
+STRANGE = """
+CREATE FUNCTION caught(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN IF current_user <> '{role}' THEN RAISE EXCEPTION 'called by %', current_user; END IF; RETURN $1; END $$;
+CREATE FUNCTION caught_too(int, text) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT public.caught($1)';
+CREATE OPERATOR @@@ (LEFTARG = int, RIGHTARG = text, FUNCTION = caught_too);
+CREATE TABLE expression AS SELECT generate_series(1, 5) AS id; CREATE INDEX ON expression ((id + caught(1)));
+CREATE TABLE predicate AS SELECT 1 AS id; CREATE INDEX ON predicate (id) WHERE caught(1) = id;
+CREATE TABLE operated AS SELECT 1 AS id; CREATE INDEX ON operated ((id + (1 @@@ 'x')));
+CREATE TABLE told AS SELECT 1 AS id; CREATE STATISTICS told_more ON (id + caught(1)), id FROM told;
+CREATE TABLE wide (x text, y "char", z text GENERATED ALWAYS AS (x || 'z') STORED);
+INSERT INTO wide VALUES (E'\\n', E'\\n'), (NULL, NULL);
+CREATE TABLE nothing (); INSERT INTO nothing DEFAULT VALUES;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC;
+"""
+"""What a role without rights may write, and what the server calls for whoever plans to read these tables."""
+STRANGE_ROWS = {"expression": 5, "predicate": 1, "operated": 1, "told": 1, "wide": 2, "nothing": 1}
+
+
+@pytest.fixture
+def strange(postgres: Server) -> tuple[Server, str, str]:
+    """The server, such a database, and who wrote in it."""
+    role = postgres.new_role()
+    database = postgres.new_database(f"GRANT ALL ON SCHEMA public TO {role}", options="TEMPLATE template0")
+    with psycopg.connect(postgres.url(database, user=role), autocommit=True) as author:
+        author.execute(STRANGE.format(role=role).encode())
+    return postgres, database, role
+
+
+@pytest.mark.parametrize("level", ["counts", "checksums"])
+def test_a_superuser_calls_nobodys_functions(strange: tuple[Server, str, str], level: Level) -> None:
+    """Reading a table would run programs for whoever may index it: a stranger's are counted otherwise, and that is told."""
+    server, database, role = strange
+    with pytest.raises(psycopg.errors.RaiseException, match="called by postgres"):
+        server.execute("BEGIN READ ONLY; SELECT count(*) FROM expression", database)
+
+    found = fingerprint(server.url(database), level)
+
+    assert {f"public.{name}": (rows, None) for name, rows in STRANGE_ROWS.items()} == {
+        name: (mark.rows, mark.checksum) for name, mark in found.tables.items()
+    }
+    hashed = [f"checksum of public.{name}" for name in STRANGE_ROWS] if level == "checksums" else []
+    assert dict.fromkeys(
+        hashed, f"hashing its rows could call functions of {role} with this role's rights: they were counted"
+    ) == why(found)
+
+
+@pytest.mark.parametrize(
+    ("options", "hashed"),
+    [
+        ("pg_read_all_data", {"public.wide", "public.nothing"}),
+        ("pg_read_all_data, pg_execute_server_program", set()),
+        ("pg_read_all_data, pg_write_server_files", set()),
+    ],
+)
+def test_another_role_calls_nobodys_functions(strange: tuple[Server, str, str], options: str, hashed: set[str]) -> None:
+    """One that may run nothing hashes what calls no stranger's functions now; one that may is as careful as a superuser."""
+    server, database, _ = strange
+    reader = server.new_role(f"IN ROLE {options}")
+
+    found = fingerprint(server.url(database, user=reader))
+
+    assert {f"public.{name}": rows for name, rows in STRANGE_ROWS.items()} == {
+        name: mark.rows for name, mark in found.tables.items()
+    }
+    assert hashed == {name for name, mark in found.tables.items() if mark.checksum}
+
+
+def test_ones_own_functions_are_called(strange: tuple[Server, str, str]) -> None:
+    """Nobody gains by them what is not his: all is hashed, as in a rehearsal."""
+    server, database, role = strange
+
+    found = fingerprint(server.url(database, user=role))
+
+    assert {} == why(found)
+    assert all(mark.checksum for mark in found.tables.values())
+
+
+def test_rows_that_are_not_sent(strange: tuple[Server, str, str]) -> None:
+    """What the server says goes on, and the session can be used after it."""
+    server, database, _ = strange
+    table = sql.Identifier("public", "expression")
+    with server.connect(database) as connection:
+        with pytest.raises(psycopg.errors.UndefinedColumn):
+            count_rows(connection, table, "missing")
+        assert 5 == count_rows(connection, table, "id")
