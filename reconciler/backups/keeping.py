@@ -30,7 +30,12 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
     def lasts_as_long_as(self, other: "Hold") -> bool:
         """Whether nothing is gained by putting the other one in its place."""
-        return self.until is None or (other.until is not None and self.until >= other.until)
+        return end_of(self.until) >= end_of(other.until)
+
+
+def end_of(until: datetime | None) -> datetime:
+    """When what lasts until then is over, for comparing: what has no end outlasts all that has."""
+    return until or datetime.max.replace(tzinfo=UTC)
 
 
 class Freeze(msgspec.Struct, frozen=True, kw_only=True):

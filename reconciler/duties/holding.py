@@ -8,6 +8,7 @@ from reconciler.backups.keeping import (
     Hold,
     HoldRecord,
     end_hold,
+    end_of,
     hold_at,
     hold_in_store,
     keep_in_store,
@@ -128,7 +129,6 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
 _OURS: tuple[State, ...] = ("whole", "deleted", "being_deleted", "damaged", "hidden", "impossible")
 """States in which a copy is a backup of ours, or may be one again."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
-_FOR_GOOD = datetime.max.replace(tzinfo=UTC)
 
 
 def _spread(database: str, backup: Backup) -> Step | None:
@@ -157,7 +157,7 @@ def longest(backup: Backup) -> str | None:
 
 
 def _end(copy: Copy) -> datetime:
-    return (copy.held_until or _FOR_GOOD) if copy.held else _NEVER
+    return end_of(copy.held_until) if copy.held else _NEVER
 
 
 def _is_there(copy: Copy) -> bool:

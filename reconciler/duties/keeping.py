@@ -7,7 +7,7 @@ from reconciler.backups import layout
 from reconciler.backups.claim import read_claim
 from reconciler.backups.erase import erase_object, erase_tombstones
 from reconciler.backups.fetch import read_manifest
-from reconciler.backups.keeping import NO_FREEZE, Freeze, change_freeze, read_freeze
+from reconciler.backups.keeping import NO_FREEZE, Freeze, change_freeze, end_of, read_freeze
 from reconciler.duties.retention import FLOOR, bury, deleted, removable_on
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
 from reconciler.planning.alarms import alarm
@@ -96,7 +96,7 @@ def refuse_past(until: datetime | None, now: datetime) -> None:
 
 def refuse_shortening(says: str, until: datetime | None, wanted: datetime | None, *, cure: str) -> None:
     """What another wanted to last longer is not ended by the way."""
-    if says and wanted is not None and (until is None or until > wanted):
+    if says and end_of(until) > end_of(wanted):
         raise Shortened(f"it is so already, and for longer: {says}", cure=cure)
 
 
