@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -14,10 +13,10 @@ import botocore.session
 import msgspec
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
-from botocore.loaders import Loader, create_loader
 from botocore.utils import parse_timestamp
 
 from reconciler.errors import Refused
+from reconciler.targets.s3_definitions import definitions
 from reconciler.targets.s3_errors import Doing, archive_of
 from reconciler.targets.s3_signing import sign_by_checksum
 from reconciler.world.ports import Clock, Stored
@@ -130,7 +129,7 @@ def make_client(target: str, access: Access, *, connect_seconds: float = 10, rea
     try:
         session = botocore.session.Session(profile=access.profile)
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
-        session.register_component("data_loader", _definitions(session.get_config_variable("data_path")))
+        session.register_component("data_loader", definitions(session.get_config_variable("data_path")))
         if access.region is not None:  # by the session, since what looks for credentials asks it too
             session.set_config_variable("region", access.region)
         region = session.get_config_variable("region") or ("us-east-1" if access.endpoint else None)
@@ -158,9 +157,3 @@ def _instant(text: Any) -> datetime:
             return datetime.fromisoformat(text)
     read: datetime = parse_timestamp(text)
     return read
-
-
-@cache
-def _definitions(data_path: str | None) -> Loader:
-    """Of S3, as botocore has them: reading them takes most of the time that a client takes, and they are the same for all."""
-    return create_loader(data_path)
