@@ -7,7 +7,8 @@ import msgspec
 from reconciler.backups import layout
 from reconciler.backups.erase import erase_object
 from reconciler.backups.manifest import encode
-from reconciler.errors import Conflict
+from reconciler.backups.records import read_whole
+from reconciler.errors import Absent, Conflict
 from reconciler.world.ports import ABSENT, Target
 
 
@@ -19,8 +20,12 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
 
 def register(target: Target, database: str, repository: str) -> None:
     """Once is enough."""
-    with suppress(Conflict):
-        target.write(layout.registered_key(database), [encode(Registered(repository=repository))], expect=ABSENT)
+    key = layout.registered_key(database)
+    try:
+        read_whole(target, key)
+    except Absent:
+        with suppress(Conflict):
+            target.write(key, [encode(Registered(repository=repository))], expect=ABSENT)
 
 
 def registered(target: Target) -> tuple[str, ...]:

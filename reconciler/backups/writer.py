@@ -32,7 +32,7 @@ from reconciler.backups.records import read_repository
 from reconciler.backups.register import register
 from reconciler.backups.signing import Signed, sign
 from reconciler.backups.toc import TOC
-from reconciler.errors import Conflict, ReconcilerError, Refused
+from reconciler.errors import Absent, Conflict, ReconcilerError, Refused
 from reconciler.policy.secret import Revealed
 from reconciler.world.facts import WHOLE, DumpFacts, Filters, Repository
 from reconciler.world.fingerprint import Fingerprint, summarize
@@ -62,12 +62,22 @@ def ensure_repository(target: Target, database: str, wanted: Repository) -> None
     """Put repository.json there where nothing is. Raises Conflict where another's is."""
     key = layout.repository_key(database)
     try:
+        # It is there all but the first time, and a look costs less than a write that is refused.
+        found = read_repository(target, key)
+    except Absent:
+        found = _begin(target, key, wanted)
+    if found.id != wanted.id:
+        raise Conflict(f"{target.name}: {key} is of repository {found.id}, not {wanted.id}")
+    register(target, database, wanted.id)
+
+
+def _begin(target: Target, key: str, wanted: Repository) -> Repository:
+    """The one that is there then: ours, or that of whoever was first."""
+    try:
         target.write(key, [encode(wanted)], expect=ABSENT)
     except Conflict:
-        found = read_repository(target, key)
-        if found.id != wanted.id:
-            raise Conflict(f"{target.name}: {key} is of repository {found.id}, not {wanted.id}") from None
-    register(target, database, wanted.id)
+        return read_repository(target, key)
+    return wanted
 
 
 class Draft:

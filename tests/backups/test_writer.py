@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from secrets import token_bytes
 from threading import Event as StopEvent
@@ -13,11 +14,14 @@ from reconciler.backups import writer
 from reconciler.backups.claim import Claim, beating
 from reconciler.backups.layout import INTENT, backup_root, object_key
 from reconciler.backups.manifest import encode
-from reconciler.backups.writer import drafting
+from reconciler.backups.records import read_repository
+from reconciler.backups.register import forget, registered
+from reconciler.backups.writer import drafting, ensure_repository
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.dumps import TakeDump
 from reconciler.errors import Conflict, Corrupt, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.targets.local_target import LocalTarget
+from reconciler.targets.read_only import ReadOnly
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_target import S3Target
 from reconciler.world.clock import SystemClock
@@ -27,6 +31,7 @@ from tests.backups.faking import (
     ROWS,
     Counting,
     FakeSource,
+    Interrupted,
     MovedClock,
     Trouble,
     at_effect,
@@ -275,6 +280,34 @@ class TestWhatIsThereAlready:
         copy_of(older).perform(world, WANT)
         assert b"".join(ROWS) == content(world, older, "offsite")
         assert "notes.txt" in names(world, older, "offsite")
+
+
+class TestBeginning:
+    def test_a_repository_that_was_begun(self, world: World, older: str) -> None:
+        """Is looked at, and not written again: a write that is refused costs a store or a disk as much as one that is not."""
+        begun = repository(id=manifest_of(world, older).repository)
+
+        ensure_repository(ReadOnly(world.targets["primary"]), "hotel", begun)
+        with pytest.raises(Conflict, match=f"of repository {begun.id}, not another"):
+            ensure_repository(ReadOnly(world.targets["primary"]), "hotel", repository(id="another"))
+
+    def test_one_that_is_not_registered(self, world: World, older: str) -> None:
+        """As after `forget`, or a death between the two writes: it is again."""
+        primary = world.targets["primary"]
+        forget(primary, "hotel")
+
+        ensure_repository(primary, "hotel", repository(id=manifest_of(world, older).repository))
+        assert ("hotel",) == registered(primary)
+
+    @pytest.mark.parametrize("first", ["ours", "another"])
+    def test_somebody_else_begins_meanwhile(self, world: World, first: str) -> None:
+        """There is one, of whoever came first, and the other finds out."""
+        primary = world.targets["primary"]
+        meanwhile = Interrupted(primary, lambda: ensure_repository(primary, "hotel", repository(id=first)))
+
+        with pytest.raises(Conflict, match="of repository another") if first == "another" else nullcontext():
+            ensure_repository(meanwhile, "hotel", repository(id="ours"))
+        assert first == read_repository(primary, "hotel/repository.json").id
 
 
 class TestCopies:
