@@ -41,26 +41,25 @@ class Kept:
         if self._file is not None:
             self._file.close()
 
-    def take(self, source: Callable[[int], bytearray], part: Part) -> bool:
-        """Whether these are the bytes that were written. `source` gives so many as are asked for, fewer at its end.
+    def take(self, source: Callable[[int], memoryview], part: Part) -> bool:
+        """Whether these are the bytes that were written. `source` gives at most so many as are asked for, none at its end.
 
         Raises Full or Refused where the folder can't take them.
         """
-        if self._file is None:
-            self._data = source(part.size)
-            return len(self._data) == part.size and sha256(self._data).hexdigest() == part.sha256
         left, whole = part.size, sha256()
-        while left and (piece := source(min(left, CHUNK_BYTES))):
+        while left and (piece := source(left)):
             left -= len(piece)
             whole.update(piece)
-            self._write(self._file, piece)
+            self._keep(piece)
         return not left and whole.hexdigest() == part.sha256
 
-    def _write(self, file: IO[bytes], piece: bytearray) -> None:
-        rest = memoryview(piece)
+    def _keep(self, piece: memoryview) -> None:
+        if self._file is None:
+            self._data += piece
+            return
         with _on_disk(self._folder):
-            while rest:
-                rest = rest[file.write(rest) :]
+            while piece:
+                piece = piece[self._file.write(piece) :]
 
     def pieces(self) -> Iterator[bytes]:
         """All of it, in small ones."""

@@ -64,16 +64,20 @@ class Tally:
 
     def _add(self, view: memoryview) -> None:
         self.stored_bytes += len(view)
-        self._whole.update(view)
         while view:
             piece = view[: PART_BYTES - self._part_bytes]
             self._part.update(piece)
+            if self._parts:
+                self._whole.update(piece)
             self._part_bytes += len(piece)
             view = view[len(piece) :]
             if self._part_bytes == PART_BYTES:
                 self._close_part()
 
     def _close_part(self) -> None:
+        if not self._parts:
+            # So far the two are one, and are hashed once: most files of a directory archive have no second part.
+            self._whole = self._part.copy()
         self._parts.append(Part(size=self._part_bytes, sha256=self._part.hexdigest()))
         self._part, self._part_bytes = sha256(), 0
 
@@ -126,7 +130,7 @@ def decompress(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
     An end in the middle of the frame is refused too.
     """
     frame = Frame()
-    source = _Exactly(frame.follow(chunks))
+    source = _Pieces(frame.follow(chunks))
     reader = zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], source), read_size=CHUNK_BYTES)
     try:
         while out := reader.read(CHUNK_BYTES):
@@ -154,7 +158,7 @@ def read_checked(
     key = object_key(manifest.database, manifest.id, stored.name)
     done, over = 0, Event()
     with target.read(key) as blob:
-        source = _Exactly(heed(over, blob))
+        source = _Pieces(heed(over, blob))
         parts = _checked_parts(source, stored.parts, f"{target.name}: {key}", beside)
         with closing(parts if beside is None else one_ahead(parts)) as checked:
             try:
@@ -163,46 +167,38 @@ def read_checked(
                         yield from kept.pieces()
                     done += part.size
                     moved(done)
-                if source.take(1):
+                if source.read(1):
                     raise Corrupt(f"{target.name}: {key} is longer than its manifest says")
             finally:
                 over.set()
 
 
-def _checked_parts(source: "_Exactly", parts: Sequence[Part], what: str, beside: Path | None) -> Generator[Kept, None, None]:
+def _checked_parts(source: "_Pieces", parts: Sequence[Part], what: str, beside: Path | None) -> Generator[Kept, None, None]:
     """Each to be closed by whoever gets it."""
     for number, part in enumerate(parts, start=1):
         with ExitStack() as failing:
             kept = failing.enter_context(Kept(beside))
-            if not kept.take(source.take, part):
+            if not kept.take(source.read, part):
                 where = f"{what}, part {number} of {len(parts)}"
                 raise Corrupt(f"{where}: the bytes are not those that were written", cure="use another copy of this backup")
             failing.pop_all()
         yield kept
 
 
-class _Exactly:
-    """Takes exact numbers of bytes from chunks of any size."""
+class _Pieces:
+    """Chunks of any size, read in pieces that are no longer than asked for, and are views: no byte is copied."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._rest = memoryview(b"")
 
-    def take(self, count: int) -> bytearray:
-        """Fewer at the end only."""
-        taken = bytearray()
-        while missing := count - len(taken):
-            if not self._rest:
-                # A view, since cutting a long chunk into many pieces would else copy its rest each time.
-                self._rest = memoryview(b"")
-                self._rest = memoryview(next((chunk for chunk in self._chunks if chunk), b""))
-                if not self._rest:
-                    break
-            taken += self._rest[:missing]
-            self._rest = self._rest[missing:]
-        return taken
-
-    read = take
+    def read(self, most: int) -> memoryview:
+        """What is at hand, or comes next; empty at the end only."""
+        if not self._rest:
+            self._rest = memoryview(b"")  # or the last chunk would stay while the next one is fetched
+            self._rest = memoryview(next((chunk for chunk in self._chunks if chunk), b""))
+        piece, self._rest = self._rest[:most], self._rest[most:]
+        return piece
 
 
 def open_object(

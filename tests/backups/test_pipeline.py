@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from threading import Condition, Event
 
@@ -91,6 +92,25 @@ class Gated(Through):
             return self._asked.wait_for(lambda: self.given >= byte, 60)
 
 
+class CountingHash:
+    """SHA-256 that tells how many bytes went in, over all of them together."""
+
+    def __init__(self, seen: list[int]) -> None:
+        self._seen, self._hash = seen, sha256()
+
+    def update(self, data: memoryview) -> None:
+        self._seen.append(len(data))
+        self._hash.update(data)
+
+    def copy(self) -> "CountingHash":
+        other = CountingHash(self._seen)
+        other._hash = self._hash.copy()
+        return other
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
 def put(target: Target, manifest: Manifest, data: bytes) -> None:
     target.write(KEY.format(manifest.id), [data])
 
@@ -120,6 +140,28 @@ class TestThereAndBack:
         parts = [part.size for part in described.parts]
         assert [PART] * (size // PART) + ([size % PART] if size % PART or not size else []) == parts
         assert data == b"".join(read_checked(target, manifest, described))
+
+    @pytest.mark.usefixtures("small_parts")
+    @pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 3 * PART + 7])
+    @pytest.mark.parametrize("cut", [333, 5 * PART])
+    def test_the_whole_and_each_part_have_their_hashes(self, size: int, cut: int) -> None:
+        """As anybody would compute them."""
+        data = secrets.token_bytes(size)
+        _, described = as_stored(data, cut)
+
+        assert sha256(data).hexdigest() == described.sha256
+        parts = [data[start : start + PART] for start in range(0, max(size, 1), PART)]
+        assert [sha256(part).hexdigest() for part in parts] == [part.sha256 for part in described.parts]
+
+    @pytest.mark.usefixtures("small_parts")
+    @pytest.mark.parametrize(("size", "hashed"), [(PART - 1, PART - 1), (PART, PART), (3 * PART + 7, 5 * PART + 14)])
+    def test_what_has_one_part_is_hashed_once(self, monkeypatch: pytest.MonkeyPatch, size: int, hashed: int) -> None:
+        """A first part's hash is that of all there is so far: most files of a directory archive have no second one."""
+        seen: list[int] = []
+        monkeypatch.setattr(pipeline, "sha256", lambda: CountingHash(seen))
+        as_stored(secrets.token_bytes(size))
+
+        assert hashed == sum(seen)
 
     def test_chunks_of_no_bytes_are_no_end(self) -> None:
         """Neither on the way there nor on the way back."""
