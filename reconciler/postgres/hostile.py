@@ -59,9 +59,10 @@ REQUIRED: LiteralString = """
 SELECT name, array_agg(DISTINCT needed::text) FROM pg_available_extension_versions, unnest(requires) AS needed GROUP BY name
 """
 CONFIGURED: LiteralString = """
-SELECT c.oid::regclass::text FROM pg_extension e CROSS JOIN LATERAL unnest(e.extconfig) AS found (oid) JOIN pg_class c
-ON c.oid = found.oid WHERE c.relkind IN ('r', 'p', 'S')
+SELECT c.oid::regclass::text, c.relkind = 'S' FROM pg_extension e CROSS JOIN LATERAL unnest(e.extconfig) AS found (oid)
+JOIN pg_class c ON c.oid = found.oid WHERE c.relkind IN ('r', 'p', 'S') ORDER BY 2
 """
+"""Tables, and then sequences, of extensions that are dumped with their rows."""
 
 
 def restorable(listed: Listed, made_schemas: Iterable[str]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
@@ -108,9 +109,9 @@ def make_role(admin: Session, create: sql.Composed, name: str, mark: str) -> Non
 
 
 def make_extensions(
-    admin: Session, wanted: Mapping[str, str], schemas: Mapping[str, str], owner: str
+    admin: Session, wanted: Mapping[str, str], schemas: Mapping[str, str], owner: str, keeper: str
 ) -> tuple[tuple[str, ...], list[Fault], list[str]]:
-    """The manifest's extensions, by the superuser, before anything hostile is there.
+    """The manifest's extensions, by the superuser, before anything hostile is there. What they keep in tables is the keeper's.
 
     Returns the schemas made for them, what can't be proven for want of one, and what is another version than at the source.
     """
@@ -133,9 +134,18 @@ def make_extensions(
             made_schemas += _make_schema(admin, schema, owner)
             fault = _make_extension(admin, name, version, schema, notes)
             faults += [fault] if fault else []
-    for (table,) in admin.execute(CONFIGURED).fetchall():
-        admin.execute(sql.SQL("GRANT ALL ON {} TO {}").format(sql.SQL(table), sql.Identifier(owner)))
+    _lend_tables(admin, owner, keeper)
     return tuple(made_schemas), faults, notes
+
+
+def _lend_tables(admin: Session, owner: str, keeper: str) -> None:
+    """Let the owner fill them and refer to them. None stays the superuser's: a key is checked with the rights of whose table it
+    refers to, and on the way to it calls what was restored."""
+    for name, is_sequence in admin.execute(CONFIGURED).fetchall():
+        if not is_sequence:
+            admin.execute(sql.SQL("ALTER TABLE {} OWNER TO {}").format(sql.SQL(name), sql.Identifier(keeper)))
+        rights = sql.SQL("ALL" if is_sequence else "SELECT, INSERT, REFERENCES")
+        admin.execute(sql.SQL("GRANT {} ON {} TO {}").format(rights, sql.SQL(name), sql.Identifier(owner)))
 
 
 def _needed_first(admin: Session, wanted: Iterable[str]) -> list[str]:

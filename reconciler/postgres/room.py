@@ -65,6 +65,8 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     """Owns it and may do nothing else."""
     reader: Conninfo
     """May read everything in it and nothing else."""
+    keeper: str
+    """A role whose the tables of extensions are. Nobody enters as it."""
     major: int
     """Of the server."""
 
@@ -125,7 +127,7 @@ class PostgresRoom:
         """Extensions first, then all entries but those left out, then count."""
         with self._admin("furnish") as admin:
             owner = self._keys.owner.user
-            made, faults, notes = hostile.make_extensions(admin, self._facts.extensions, listed.schemas, owner)
+            made, faults, notes = hostile.make_extensions(admin, self._facts.extensions, listed.schemas, owner, self._keys.keeper)
         self._entries, left_out = hostile.restorable(listed, made)
         self._excused = bool(faults) or any(entry.kind in hostile.NEEDED_BY_OTHERS for entry in listed.entries)
         complaints = Complaints()
@@ -242,14 +244,14 @@ class PostgresRoom:
 
 @contextmanager
 def furnished(admin: Conninfo, facts: DumpFacts, globals_: Globals, *, database: str, place: str) -> Iterator[Keys]:
-    """A new database like the source's, with its two roles and those that its rights name. Dropping them is others' work.
+    """A new database like the source's, with its three roles and those that its rights name. Dropping them is others' work.
 
     Raises Refused where the server can't have one like it.
     """
-    owner, reader = f"{database}_owner", f"{database}_reader"
+    owner, reader, keeper = _roles_of(database)
     passwords = token(16), token(16)
     with session(admin, NAME) as connection, translated(admin, "cannot make a scratch database on"), time_limit(connection):
-        _make_roles(connection, globals_, (owner, passwords[0]), (reader, passwords[1]), MADE_FOR + database)
+        _make_roles(connection, globals_, database, passwords)
         _make_database(connection, facts, database, owner, place)
     inside = admin.in_database(database)
     with session(inside, NAME) as connection, translated(inside, "cannot furnish"), time_limit(connection):
@@ -260,18 +262,28 @@ def furnished(admin: Conninfo, facts: DumpFacts, globals_: Globals, *, database:
         admin=inside,
         owner=admin.as_role(owner, passwords[0], database),
         reader=admin.as_role(reader, passwords[1], database),
+        keeper=keeper,
         major=major,
     )
 
 
-def _make_roles(connection: Session, globals_: Globals, owner: tuple[str, str], reader: tuple[str, str], mark: str) -> None:
-    """The two of its own carry its mark."""
+def _make_roles(connection: Session, globals_: Globals, database: str, passwords: tuple[str, str]) -> None:
+    """The three of its own carry its mark. `passwords`: of owner and reader."""
     hostile.make_roles(connection, globals_)
-    for name, password in (owner, reader):
+    owner, reader, keeper = _roles_of(database)
+    for name, password in zip((owner, reader), passwords, strict=True):
         create = sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD {}")
-        hostile.make_role(connection, create.format(sql.Identifier(name), sql.Literal(password)), name, mark)
-    connection.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(reader[0])))
-    connection.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(sql.Identifier(reader[0])))
+        hostile.make_role(connection, create.format(sql.Identifier(name), sql.Literal(password)), name, MADE_FOR + database)
+    hostile.make_role(connection, sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(keeper)), keeper, MADE_FOR + database)
+    connection.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(sql.Identifier(reader)))
+    # The keeper looks into each schema that a table of his lies in.
+    for name in (reader, keeper):
+        connection.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(sql.Identifier(name)))
+
+
+def _roles_of(database: str) -> tuple[str, str, str]:
+    """Owner, reader and keeper."""
+    return f"{database}_owner", f"{database}_reader", f"{database}_keeper"
 
 
 def _make_database(connection: Session, facts: DumpFacts, database: str, owner: str, place: str) -> None:

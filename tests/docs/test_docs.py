@@ -20,6 +20,8 @@ from reconciler.policy.loading import load
 from reconciler.policy.reference import anchor
 from reconciler.world.facts import STATES, Filters
 from reconciler.world.fingerprint import Summary, Uncovered
+from tests.invariants.mutations import MUTATIONS, OF_HISTORY
+from tests.postgres.hostile_mutations import OF_LISTS, OF_REHEARSALS, OF_SERVERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -197,6 +199,18 @@ def test_every_dependency_has_its_reason() -> None:
 
     assert len(named) > 10
     assert not [name for name in named if name not in text and not name.startswith("types-")]
+
+
+def test_the_breakings_of_rules_are_counted() -> None:
+    """As many as there are, wherever a page says how many."""
+    rules = len(MUTATIONS) + len(OF_HISTORY)
+    hostile = len({*OF_LISTS, *OF_REHEARSALS, *OF_SERVERS})
+    said = {
+        page.name: re.findall(r"[Ee]ach of (?:the )?(\d+)(?: breakings)?", _text(page))
+        for page in (ROOT / "docs" / "safety.md", ROOT / "docs" / "performance.md")
+    }
+
+    assert {"safety.md": [str(rules), str(hostile)], "performance.md": [str(rules)] * 2} == said
 
 
 def test_every_decision_is_listed_and_short() -> None:
