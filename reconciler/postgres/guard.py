@@ -61,6 +61,37 @@ def die_with_parent(parent: int) -> None:
             os._exit(127)
 
 
+def stand_by(ours: list[int]) -> tuple[int, int]:
+    """Fork a second who ends all of our process group, should we be killed: what the program started lives on otherwise.
+
+    Its number, and a pipe: a byte through it sends the second away. It is no member of the group, since that may be stopped;
+    but of our session, so that the group's number is given to nobody else while it watches.
+    """
+    group = os.getpgrp()
+    ear, mouth = os.pipe()
+    second = os.fork()
+    if second:
+        os.close(ear)
+        return second, mouth
+    try:
+        os.setpgid(0, 0)
+        for descriptor in (0, 1, mouth, *ours):
+            os.close(descriptor)
+        if not os.read(ear, 1):
+            os.killpg(group, signal.SIGKILL)
+    finally:
+        os._exit(0)
+
+
+def send_away(second: int, mouth: int) -> None:
+    """And wait until it is gone: nobody else would, where we are not survived by an init."""
+    try:  # noqa: SIM105  no import for that
+        os.write(mouth, b".")
+    except BrokenPipeError:
+        pass  # somebody killed it
+    os.waitpid(second, 0)
+
+
 def watch(lifeline: int, child: int, alone: threading.Event, ends: signal.Signals) -> None:
     """End the child once the other end of the lifeline is closed: politely, then with our whole process group."""
     while os.read(lifeline, 1):
@@ -119,6 +150,7 @@ def main() -> None:
     argv = sys.argv[sys.argv.index("--") + 1 :]
     # PostgreSQL's server takes SIGTERM for "when all have left", and SIGQUIT for "now, without tidying up".
     ends = signal.SIGTERM if account == "--" else signal.SIGQUIT
+    second = stand_by([lifeline, *opener])
     child = start(argv, [lifeline, *opener], "" if account == "--" else account)
     os.close(0)
     os.close(1)
@@ -128,6 +160,7 @@ def main() -> None:
         threading.Thread(target=open_for, args=opener, daemon=True).start()
     # Not reaped: while the zombie is there its number is not given away, and the watcher cannot hit a stranger.
     ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    send_away(*second)
     if alone.is_set():
         os.killpg(0, signal.SIGKILL)  # the program is gone; what it may have started need not be asked
     if ended is not None:

@@ -29,6 +29,18 @@ def children(parent: int | None = None) -> set[int]:
     return found
 
 
+def programs(guardian: int) -> set[int]:
+    """What it started: its children but for its second, which is what it is itself."""
+    return {pid for pid in children(guardian) if _command(pid) not in (b"", _command(guardian))}
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def is_running(pid: int) -> bool:
     """Whether it is there, and no zombie."""
     try:

@@ -15,7 +15,7 @@ from reconciler.postgres.child import Child
 from reconciler.postgres.environment import child_environment
 from reconciler.postgres.flow import Watch, feed
 from tests.faults.clock import MovedClock
-from tests.postgres.processes import children, comes_true, is_running
+from tests.postgres.processes import children, comes_true, is_running, programs
 
 
 def start(script: str, *, fed: bool = False) -> Child:
@@ -67,13 +67,38 @@ def test_more_complaints_than_a_pipe_holds() -> None:
 def test_ending_a_program_that_runs() -> None:
     """All that it started goes too, even what ignores a polite request."""
     child = start("trap '' TERM; sleep 1000 & sleep 1000")
-    assert comes_true(lambda: len(family(child)) == 4)
+    assert comes_true(lambda: len(family(child)) == 5)
     pids = family(child)
 
     code = child.end()
 
     assert code < 0
     assert comes_true(lambda: not any(map(is_running, pids)))
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["that runs", "that is stopped"])
+def test_a_guardian_that_is_killed(stopped: bool) -> None:
+    """What the program started goes too, whatever it does or waits for, though nobody of us sees to it."""
+    child = start("trap '' TERM; sleep 1000 & sleep 1000")
+    assert comes_true(lambda: len(family(child)) == 5)
+    pids = family(child)
+    if stopped:
+        os.killpg(child.group, signal.SIGSTOP)
+    os.kill(child.group, signal.SIGKILL)
+
+    assert comes_true(lambda: not any(map(is_running, pids)))
+    assert -signal.SIGKILL == child.end()
+
+
+def test_a_second_that_is_killed() -> None:
+    """The program goes on, and its end is told as ever."""
+    child = start("sleep 1000 & read line; kill $!; exit 3", fed=True)
+    assert comes_true(lambda: len(family(child)) == 4)
+    (second,) = children(child.group) - programs(child.group)
+    os.kill(second, signal.SIGKILL)
+    child.close_input()
+
+    assert 3 == child.finish(nothing)
 
 
 def test_ending_is_not_an_end_of_file() -> None:
@@ -126,7 +151,7 @@ def test_no_descriptor_is_left_open() -> None:
 
 
 def family(child: Child) -> set[int]:
-    """The guardian and all below it."""
+    """The guardian, its second, and all below it."""
     found = {child._process.pid}
     while (more := found.union(*(children(pid) for pid in found if is_running(pid)))) != found:
         found = more

@@ -21,7 +21,7 @@ from reconciler.postgres.source import PostgresSource
 from reconciler.postgres.url import parse
 from reconciler.sandbox.postgres import FAST, remove_cluster, start_cluster
 from tests.faults.proxy import Cut, FaultProxy, Stall
-from tests.postgres.processes import children, comes_true, is_blocked, is_running, sessions_end
+from tests.postgres.processes import children, comes_true, is_blocked, is_running, programs, sessions_end
 from tests.servers.postgres import BINARIES, PASSWORD, Server
 
 Open = Callable[[str], PostgresSource]
@@ -151,7 +151,7 @@ def test_pg_dump_is_killed(postgres18: Server, open_source: Open) -> None:
         chunks = dump.chunks()
         next(chunks)
         (guardian,) = children() - before
-        (pg_dump,) = children(guardian)
+        (pg_dump,) = programs(guardian)
         os.kill(pg_dump, signal.SIGKILL)
         with pytest.raises(Unreachable, match="ended by signal 9"):
             list(chunks)
@@ -285,7 +285,7 @@ def test_a_kill_behind_a_lock(postgres: Server, whom: tuple[str, ...]) -> None:
         parent.stdin.close()
         assert comes_true(lambda: is_blocked(postgres, "reconciler/orphan"))
         (guardian,) = children(parent.pid)
-        (pg_dump,) = children(guardian)
+        (pg_dump,) = programs(guardian)
         pids = {"parent": parent.pid, "guardian": guardian, "pg_dump": pg_dump}
         for name in whom:
             os.kill(pids[name], signal.SIGKILL)

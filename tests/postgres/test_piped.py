@@ -290,11 +290,11 @@ KILLED = """
 
     def die(*_):
         os.write(1, b"%d\\n" % child.group)  # in one piece, whoever else does the same
-        os.kill(child.group, signal.SIGSTOP)
+        os.kill(child.group, signal.SIGKILL if instant.endswith("both") else signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def before(name, number):
-        if (instant, number) == ("filling", 3):
+        if instant.startswith("filling") and number == 3:
             die()
 
     if instant == "opened":
@@ -309,18 +309,30 @@ KILLED = """
 """
 
 
+def restore_and_die(case: Case, folder: Path, instant: str) -> "subprocess.CompletedProcess[str]":
+    script = folder / "killed.py"
+    script.write_text(dedent(KILLED))
+    program = str(BINARIES[case.server.major] / "pg_restore")
+    argv = [sys.executable, str(script), str(case.archive), str(case.pipes), program, case.server.url(case.copy), instant]
+    return subprocess.run(
+        argv, env={**os.environ, "PYTHONPATH": ":".join(sys.path)}, check=False, timeout=60, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_killed_with_its_guardian(case: Case, tmp_path: Path) -> None:
+    """Both by `kill -9`: the guardian's second ends the workers, which would wait for ever for files that nobody opens."""
+    restore_and_die(case, tmp_path, "filling both")
+
+    assert sessions_end(case.server, "pg_restore")
+    assert 0 == case.indexes()
+
+
 @pytest.mark.parametrize("instant", ["opened", "filling"])
 def test_killed(postgres18: Server, open_source: Open, tmp_path: Path, instant: str) -> None:
     """By `kill -9` each FIFO loses us, but no session takes that for the end of its file, however late pg_restore is ended."""
     case = Case(postgres18, open_source, tmp_path, postgres18.new_database(TABLES.partition("; CREATE TABLE t1")[0]))
-    script = tmp_path / "killed.py"
-    script.write_text(dedent(KILLED))
-    program = str(BINARIES[case.server.major] / "pg_restore")
-    argv = [sys.executable, str(script), str(case.archive), str(case.pipes), program, case.server.url(case.copy), instant]
 
-    ran = subprocess.run(
-        argv, env={**os.environ, "PYTHONPATH": ":".join(sys.path)}, check=False, timeout=60, stdout=subprocess.PIPE, text=True
-    )
+    ran = restore_and_die(case, tmp_path, instant)
     guardian = int(ran.stdout.split()[0])
     try:
         assert -signal.SIGKILL == ran.returncode
