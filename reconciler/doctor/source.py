@@ -160,7 +160,8 @@ def _manners(seen: Examination) -> Iterator[Verdict]:
         yield _found("note", f"{what}; our sessions switch it off", "nothing need be done")
     if seen.superuser:
         cure = "CREATE ROLE backup LOGIN BYPASSRLS; GRANT pg_read_all_data TO backup; and a grant for each large object"
-        yield _found("note", f"{seen.role} is a superuser: more than a dump needs", cure)
+        what = f"{seen.role} is a superuser: more than a dump needs, and tables of others are then counted without checksums"
+        yield _found("note", what, cure)
 
 
 def _some(what: str, names: Sequence[str]) -> str:
