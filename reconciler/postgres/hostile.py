@@ -47,9 +47,9 @@ KINDS_LEFT_OUT: Final = (
 )  # fmt: skip
 """The same, as fingerprints call them."""
 REACHING: Final = frozenset((
-    "adminpack", "aws_lambda", "aws_s3", "dblink", "file_fdw", "http", "mysql_fdw", "oracle_fdw", "pg_background", "pg_cron",
-    "pg_net", "pg_timetable", "pgagent", "pglogical", "plperlu", "plpython2u", "plpython3u", "plpythonu", "plsh", "pltclu",
-    "postgres_fdw", "tds_fdw",
+    "adminpack", "amqp", "aws_lambda", "aws_s3", "dblink", "file_fdw", "http", "mysql_fdw", "oracle_fdw", "pg_background",
+    "pg_cron", "pg_curl", "pg_net", "pg_timetable", "pgagent", "pglogical", "plperlu", "plpython2u", "plpython3u",
+    "plpythonu", "plsh", "pltclu", "postgres_fdw", "tds_fdw",
 ))  # fmt: skip
 """Extensions that are never made for a rehearsal: they reach other servers or files, run programs, or run jobs."""
 UNTRUSTED: LiteralString = """
