@@ -5,8 +5,7 @@ jsonschema's own messages print values, secrets too, so none is passed on.
 Imported only by functions that check, since jsonschema takes a twentieth of a second to load.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
 
-from reconciler.policy.fields import FIELDS, accepts
+from reconciler.policy.fields import FIELDS, Field
 from reconciler.policy.nodes import Fault, Node, Path, Place, child, plain
 from reconciler.policy.sentences import SENTENCES, Said, repeated
 
@@ -39,7 +38,7 @@ def check(root: Node, schema: Mapping[str, Any]) -> Iterator[Fault]:
 def _validator(schema: Mapping[str, Any]) -> Validator:
     formats = FormatChecker(formats=())
     for field in FIELDS.values():
-        formats.checks(field.format, raises=ValueError)(partial(accepts, field))
+        formats.checks(field.format, raises=ValueError)(_accepts(field))
     # The standard takes 3.0 for an integer; neither our structs nor a reader of the file does.
     types = Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
@@ -65,6 +64,16 @@ def _additional(validator: Any, allowed: Any, instance: Any, schema: Mapping[str
     elif allowed is not False:
         for key in extra:
             yield from validator.descend(instance[key], allowed, path=key)
+
+
+def _accepts(field: Field) -> Callable[[object], bool]:
+    def accepts(written: object) -> bool:
+        # What is no text at all is the type's to say, unless the field may be written in several ways.
+        if isinstance(written, str) or field.keywords["type"] != "string":
+            field.parse(written)
+        return True
+
+    return accepts
 
 
 def _faults(root: Node, path: Path, error: ValidationError) -> Iterable[Fault]:

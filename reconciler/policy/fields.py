@@ -72,14 +72,6 @@ FIELDS: Final[Mapping[type, Field]] = {
 }
 
 
-def accepts(field: Field, written: object) -> bool:
-    """True. Raises ValueError, as its `parse` does, for what is not written like this."""
-    # What is no text at all is the type's to say, unless the field may be written in several ways.
-    if isinstance(written, str) or field.keywords["type"] != "string":
-        field.parse(written)
-    return True
-
-
 def decode(kind: type, written: Any) -> Any:
     """What msgspec can't read by itself, read from how it is written."""
     return FIELDS[kind].parse(written)

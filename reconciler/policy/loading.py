@@ -1,7 +1,7 @@
 """Text in git → Policy: read, compared with the schema, cross-checked, converted. All faults are told at once."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -28,8 +28,7 @@ from reconciler.policy.model import (
     SignedBy,
     Snapshots,
 )
-from reconciler.policy.nodes import Fault, Node, Places, child, findings, plain
-from reconciler.policy.passing import passes
+from reconciler.policy.nodes import Node, Places, child, findings, plain
 from reconciler.policy.schema import schema
 from reconciler.policy.units import TimeZone
 
@@ -60,8 +59,11 @@ def read_text(path: Path) -> bytes:
 
 def load(text: bytes, kinds: Kinds, *, path: Path) -> Policy:
     """The policy that this text says; `path` is the file's, for messages and for what is relative to it. Raises BadPolicy."""
+    # Imported here, since it loads jsonschema, which a command that reads no policy need not wait for.
+    from reconciler.policy.checking import check
+
     root, faults = parse(text, str(path))
-    faults += islice(_misfits(root, schema(kinds)), MOST_FAULTS)
+    faults += islice(check(root, schema(kinds)), MOST_FAULTS)
     faults += islice(disagreements(root), MOST_FAULTS)
     if faults:
         found = findings(str(path), faults)
@@ -76,15 +78,6 @@ def load(text: bytes, kinds: Kinds, *, path: Path) -> Policy:
     if contradictions:
         raise BadPolicy(contradictions)
     return policy
-
-
-def _misfits(root: Node, described: Mapping[str, Any]) -> Iterator[Fault]:
-    """Where the document is not as the schema says."""
-    if not passes(plain(root), described):
-        # Imported here, since it loads jsonschema, which a good policy need not wait for.
-        from reconciler.policy.checking import check
-
-        yield from check(root, described)
 
 
 def _policy(root: Node, text: bytes, kinds: Kinds, path: Path) -> Policy:
