@@ -125,11 +125,12 @@ class Keeper:
                 yield f"branch {branch.name} is deleted under a living dump"
 
     def _snapshot(self, project: Project, want: DatabasePolicy, snapshot: SnapshotFacts) -> Iterator[str]:
-        ours = sorted(one.instant for one in project.snapshots.values() if one.id in self.made)
+        others = [one for one in project.snapshots.values() if one.id in self.made and one.id != snapshot.id]
         now = project.timeline.now()
         if snapshot.id not in self.made:
             yield f"snapshot {snapshot.name} is deleted, and is not ours"
-        if snapshot.instant in ours[-2:]:
+        # Two may be of one instant: which of them is the last is nobody's to say.
+        if sum(one.instant >= snapshot.instant for one in others) < 2:
             yield f"snapshot {snapshot.name} is deleted, and is one of the last two"
         if want.snapshots is None or snapshot.instant > now - want.snapshots.retain + timedelta(seconds=1):
             yield f"snapshot {snapshot.name} is deleted, and is young"
