@@ -1,12 +1,12 @@
 """The stream between a dump and a target, both ways: compress, encrypt, tally; check each part before a byte of it is used."""
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from hashlib import sha256
 from pathlib import Path
 from threading import Event
-from typing import IO, Final, cast
+from typing import IO, cast
 
 import msgspec
 import zstandard
@@ -21,10 +21,6 @@ from reconciler.world.ports import Identities, Target
 
 MOST_THREADS = 4
 """Of zstd where nobody says how many: they are more than a dump keeps busy, and each holds about 10 MiB."""
-
-FITTED: Final[Mapping[int, Mapping[str, int]]] = {3: {"min_match": 6, "chain_log": 15, "hash_log": 16}}
-"""What is otherwise than in zstd's own levels. Its level 3 looks for matches of five bytes, the shortest of which cost more
-than they save in the rows of a table; and its tables fill a core's cache, where here they leave room for pg_dump."""
 
 Progress = Callable[[int], None]
 
@@ -115,10 +111,8 @@ def heed(stop: Event, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def compress(chunks: Iterable[bytes], *, level: int, threads: int) -> Iterator[bytes]:
     """One zstd frame with its content checksum. What the chunks raise goes through."""
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        level, threads=_threads(threads), write_checksum=True, **FITTED.get(level, {})
-    )
-    chunker = zstandard.ZstdCompressor(compression_params=parameters).chunker(chunk_size=CHUNK_BYTES)
+    compressor = zstandard.ZstdCompressor(level=level, threads=_threads(threads), write_checksum=True)
+    chunker = compressor.chunker(chunk_size=CHUNK_BYTES)
     for chunk in chunks:
         yield from chunker.compress(chunk)
     yield from chunker.finish()  # type: ignore[no-untyped-call]  # zstandard's stub forgot it

@@ -8,11 +8,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from random import Random
 from threading import Condition, Event
 
 import pytest
-import zstandard
 
 from reconciler.backups import pipeline
 from reconciler.backups.manifest import Manifest, StoredObject
@@ -182,40 +180,6 @@ class TestThereAndBack:
 
         found = subprocess.run(["zstd", "-d", "-c", tmp_path / "dump.zst"], capture_output=True, check=True, timeout=60)  # noqa: S607
         assert raw == found.stdout
-
-
-def rows(count: int) -> bytes:
-    """As COPY writes them: a number, a key, an instant, an amount and a word."""
-    drawn = Random(1)  # noqa: S311  no secret
-    made = (
-        f"{number}\t{drawn.getrandbits(128):032x}\t2026-11-30 {drawn.randrange(10, 24)}:{drawn.randrange(10, 60)}:00+00"
-        f"\t{drawn.randrange(100_000) / 100}\t{drawn.choice(('paid', 'open', 'cancelled'))}\n"
-        for number in range(count)
-    )
-    return "".join(made).encode()
-
-
-def by_zstd(data: bytes, level: int) -> bytes:
-    """A stream whose length is not known beforehand, as any program would have it compressed."""
-    stream = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
-    return stream.compress(data) + stream.flush()
-
-
-class TestLevels:
-    def test_three_is_fitted_to_tables(self) -> None:
-        """Their rows take less than at zstd's own level 3, and no more to be read: the window is the same."""
-        data = rows(30_000)
-        stored, own = packed([data], level=3, threads=1)[0], by_zstd(data, 3)
-
-        assert len(stored) < 0.99 * len(own)
-        assert zstandard.get_frame_parameters(own).window_size == zstandard.get_frame_parameters(stored).window_size
-
-    @pytest.mark.parametrize("level", [1, 2, 4, 9])
-    def test_the_others_are_zstds_own(self, level: int) -> None:
-        """To the byte."""
-        data = rows(3_000)
-
-        assert by_zstd(data, level) == packed([data], level=level, threads=1)[0]
 
 
 class TestMemory:
