@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from reconciler.backups.layout import instant_of
 from reconciler.planning.plan import Plan
 from reconciler.policy.model import DatabasePolicy
 from reconciler.simulation.host import SimulatedProcess
@@ -138,9 +139,12 @@ class Ledger:
         self.note(f"BROKEN {rule}: {what}")
 
     def may_go(self, until: datetime, window: timedelta) -> tuple[int, int]:
-        """In the window until then: how many were lost without being asked for, and how many might have been."""
+        """In the window until then: how many were lost without being asked for, and how many might have been.
+
+        What a clock that ran ahead named is born when its name says, if that has come: nothing else tells it of what is gone.
+        """
         since = until - window
         lost = sum(at > since for key, at in self.losses.items() if key not in self.asked)
-        born = sum(at > since for at in self.births.values())
-        before = sum(at <= since and self.losses.get(key, until) > since for key, at in self.births.items())
-        return lost, born + max(1, before * 30 // 100)
+        born = {key for key, at in self.births.items() if at > since or since < instant_of(key) <= until}
+        before = sum(key not in born and self.losses.get(key, until) > since for key in self.births)
+        return lost, len(born) + max(1, before * 30 // 100)
