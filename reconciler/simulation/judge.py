@@ -172,13 +172,23 @@ class Judge:
             if held is not None and before and self._truth.lives(read(held.content, ClaimBrief)):
                 self._ledger.breaks("nothing_goes_under_a_reader", f"{backup} was given up under {key}")
 
+    def not_ours(self, want: DatabasePolicy) -> set[str]:
+        """Ids of which an intent stays: who touches nothing of them ends no session of theirs."""
+        stores = (self._truth.stores[name] for name in want.dumps.targets)
+        return {folder.id for store in stores for folder, is_ours in self._begun(store, want.name) if not is_ours}
+
+    def _begun(self, store: Store, database: str) -> Iterator[tuple[Folder, bool]]:
+        """What has an intent, and whether it is for us to take that away."""
+        for folder in self._truth.folders(store, database).values():
+            if "intent.json" in folder.visible:
+                yield folder, self._truth.state(folder, database, store.now()) not in ("foreign", "deleted")
+
     def leftovers(self, want: DatabasePolicy) -> Iterator[str]:
         """What a death left that the next turns should have taken away. Without its intent, nobody can tell that it is dead."""
         for name in want.dumps.targets:
             store = self._truth.stores[name]
             for upload in store.unfinished(f"{want.name}/backups/"):
                 yield f"{name}: upload of {upload.key}"
-            for folder in self._truth.folders(store, want.name).values():
-                state = self._truth.state(folder, want.name, store.now())
-                if "intent.json" in folder.visible and state not in ("foreign", "deleted"):
+            for folder, is_ours in self._begun(store, want.name):
+                if is_ours:
                     yield f"{name}: intent of {folder.id}"

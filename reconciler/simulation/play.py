@@ -157,7 +157,7 @@ class Run:
             for left in self.stage.keeper.leftovers(self.stage.project, want.name):
                 breaks("leaves_nothing", left)
             return
-        for backup in (begun & self.stage.database.sessions.keys()) - ledger.tampered:
+        for backup in (begun & self.stage.database.sessions.keys()) - ledger.tampered - self.stage.judge.not_ours(want):
             breaks("leaves_nothing", f"a session of {backup}")
 
 
