@@ -9,11 +9,11 @@ from reconciler.backups.claim import ClaimRecord, describe, read_claim
 from reconciler.backups.erase import erase, erase_object, erase_tombstones, put_off
 from reconciler.backups.fetch import read_signed
 from reconciler.backups.keeping import hold_at, keep_as_recorded
-from reconciler.backups.manifest import encode
+from reconciler.backups.manifest import NewerFormat, encode
 from reconciler.backups.pins import give_way_to_readers
 from reconciler.backups.tombstones import arrival, as_met, read_tombstone, write_tombstone
 from reconciler.duties.retention import FLOOR
-from reconciler.errors import Absent, Conflict, Finding, Locked, Refused
+from reconciler.errors import Absent, Conflict, Corrupt, Finding, Locked, Refused
 from reconciler.planning.guard import IMPOSSIBLE_CURE
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.proof import refuted, sound_on
@@ -64,7 +64,8 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
             return False
         for name in want.dumps.targets:
             if name != self.target:
-                with suppress(Absent):
+                # One that can't be read there says nothing of the next.
+                with suppress(Absent, Corrupt, NewerFormat):
                     read_signed(world.targets[name], self.database, self.backup, world.signatures)
                     return True
         return False

@@ -16,6 +16,7 @@ from reconciler.backups.records import read_whole
 from reconciler.duties import DUTIES, holding
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.holding import HoldBackup, ReleaseBackup, SpreadHold
+from reconciler.duties.leftovers import SweepDebris
 from reconciler.errors import Conflict, Refused, Unreachable
 from reconciler.planning.plan import Consent
 from reconciler.targets.append_only import AppendOnly
@@ -432,3 +433,14 @@ class Busy(Through):
         self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
     ) -> Stored:
         raise Conflict(f"{self.name}: somebody is faster")
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"garbage", b'{"format": 9}'], ids=["empty", "garbage", "of a later format"])
+def test_debris_of_a_copy_goes_though_another_copy_is_spoilt(world: World, spoilt: bytes) -> None:
+    """What lies whole on one target is enough; what can't be read on another is no reason to stop each turn."""
+    hold(world)
+    world.targets["primary"].write(layout.object_key("hotel", the_backup(world), layout.MANIFEST), [spoilt])
+    backup = min(copy.id for copy in catalogue(world, "offsite").copies)
+    put_hold(world.targets["vault"], "hotel", backup, Hold(who="ana", why="legal 7", at=world.clock.now(), until=None))
+
+    assert SweepDebris(database="hotel", backup=backup, target="vault")._lies_elsewhere(world, WANT)
