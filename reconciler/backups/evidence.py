@@ -50,7 +50,7 @@ def _memory(order: tuple[Stored, ...], place: str, cache: Cache) -> list[Chain]:
 
 
 def _read_chain(target: Target, order: Iterable[Stored], cache: Cache) -> tuple[Chain, bool]:
-    """And whether all that was read was what the listing shows, so that the next look finds the same."""
+    """And whether all that was read was sound, and what the listing shows, so that the next look finds the same."""
     records: list[Evidence] = []
     faults: list[str] = []
     links: list[str] = []
@@ -68,6 +68,8 @@ def _read_chain(target: Target, order: Iterable[Stored], cache: Cache) -> tuple[
         try:
             record = decode_again(text, Evidence, f"{target.name}: {item.key}")
         except Corrupt as error:
+            # The cache may have spoilt it.
+            lasts = False
             faults.append(error.what)
         else:
             records.append(record)

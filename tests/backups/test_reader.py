@@ -277,3 +277,5 @@ def test_evidence_is_hashed_once(tmp_path: Path) -> None:
     assert [keys[1]] == target.keys_read
     target.write(keys[0], [b"garbage"])
     assert 2 == len(look().faults)
+    look()
+    assert asked
