@@ -165,6 +165,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     findings: list[Finding] = []
     held = {backup.id: "; ".join(backup.held) for backup in have.backups() if backup.held}
     read = dict.fromkeys(have.pinned(), "being read")
+    held |= read
     there = {backup.id for backup in have.backups() if backup.whole_on}
     # Neither a partial backup nor one that failed its verification stands in for one that holds the whole.
     bad = refuted(have)
@@ -176,7 +177,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
         left = [copy for copy in catalogue.copies if copy.state != "whole" or copy.writer == "gone"]
         for copy in sorted(left, key=lambda copy: copy.id, reverse=True):
             # What was to be a copy of a held backup is none, and would keep the next try away.
-            keeps = read if copy.state == "debris" and copy.id in there else held | read
+            keeps = read if copy.state == "debris" and copy.id in there else held
             spared = _spared(target, copy, held=keeps.get(copy.id, ""), last_good=few[copy.partial] and copy.id in lost)
             steps += _steps(have.database, target, copy) if spared is None and not catalogue.append_only else []
             findings += [spared] if spared is not None else _findings(target, copy)
