@@ -1,6 +1,5 @@
 """Death at any instant of a real turn, on real parts: the world that is left heals by itself, and loses nothing."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -28,6 +27,7 @@ from reconciler.world.pool import ThreadPool
 from reconciler.world.ports import World
 from reconciler.world.process import SystemProcess
 from tests.end_to_end.conftest import Stand
+from tests.faults.dying import die, dies
 
 MOST_EVENTS = 150
 """A dump with its fingerprint, its copy, prunings, a lease and renewals. Not reaching the end within these would be an endless
@@ -65,22 +65,15 @@ def _dies_at(stand: Stand, number: int) -> bool:
 
     After one is as before the next: what lies there is the same.
     """
-    child = os.fork()
-    if child == 0:
-        left = [number]
+    left = [number]
 
-        def tell(event: Event) -> None:
-            if isinstance(event, Effect) and event.phase == "before":
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
+    def tell(event: Event) -> None:
+        if isinstance(event, Effect) and event.phase == "before":
+            left[0] -= 1
+            if left[0] == 0:
+                die()
 
-        try:
-            _turn(stand, tell)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
+    return dies(lambda: _turn(stand, tell))
 
 
 def _leftovers(stand: Stand) -> list[str]:

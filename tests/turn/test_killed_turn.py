@@ -1,8 +1,6 @@
 """A turn that is killed at any event: nothing is lost, nothing torn counts, and the next turns converge."""
 
-import os
 import shutil
-import signal
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
@@ -18,6 +16,7 @@ from reconciler.world.events import Event
 from reconciler.world.ports import World
 from tests.backups.faking import ROWS, MovedClock, at_effect, claim_text, content, files, make_world, states
 from tests.building import HOUR, MINUTE, NOW, policy, retention
+from tests.faults.dying import die, dies
 
 WANT = policy("0 * * * *", ("primary", "offsite"), retention(grace="1h", keep_last=2), rpo="2h", disaster="2h")
 DEBRIS = "20251025T090000Z-00dead"
@@ -50,14 +49,7 @@ def leave_debris(world: World) -> None:
 
 def run_and_die(folder: Path, clock: MovedClock, number: int) -> bool:
     """Run a turn in a child that is killed at the event of that number; whether it got so far."""
-    child = os.fork()
-    if child == 0:
-        try:
-            run(make_world(folder, clock, tell=at_effect(number, lambda: os.kill(os.getpid(), signal.SIGKILL))))
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
+    return dies(lambda: run(make_world(folder, clock, tell=at_effect(number, die))))
 
 
 def converge(folder: Path, clock: MovedClock) -> Plan:
