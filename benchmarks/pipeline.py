@@ -203,6 +203,14 @@ RESTORES: dict[str, Case] = {
     PARALLEL: by_hand('pg_restore -j2 --dbname="$INTO" local.dump'),
     "pg_restore, local file": by_hand('pg_restore --dbname="$INTO" local.dump'),
     "pg_restore -j2, local folder": by_hand('pg_restore -j2 --dbname="$INTO" local.files'),
+    "pg_restore -j2, local folder, gzip": by_hand('pg_restore -j2 --dbname="$INTO" local.gzip'),
+    "zstd -d; pg_restore -j2, local": by_hand(
+        'mkdir again; zstd -q -d --output-dir-flat again local.zst/*; pg_restore -j2 --dbname="$INTO" again; rm -r again'
+    ),
+    "aws; zstd -d; pg_restore -j2": by_hand(
+        "aws s3 cp --only-show-errors --recursive --exclude '*' --include '*/dump/*' s3://benchmark/kept-files/ again;"
+        ' zstd -q -d --rm again/big/backups/*/dump/*; pg_restore -j2 --dbname="$INTO" again/big/backups/*/dump; rm -r again'
+    ),
     "restore": restore(),
     "restore --jobs 2": restore("--jobs", "2"),
     "restore, directory": restore(kept="kept-files"),
@@ -331,6 +339,8 @@ def main() -> int:
         if arguments.skip != "restores":
             shell('pg_dump -Fc --compress=0 "$SOURCE_URL" > local.dump')(ground)
             shell('rm -rf local.files; pg_dump -Fd -j2 --compress=0 --file=local.files "$SOURCE_URL"')(ground)
+            shell('rm -rf local.gzip; pg_dump -Fd -j2 --file=local.gzip "$SOURCE_URL"')(ground)
+            shell("rm -rf local.zst; cp -r local.files local.zst; zstd -q -3 -T0 --rm -r local.zst")(ground)
             for kept, more in KEPT.items():
                 write_policy(ground, kept, 3, "none", "none", more=more)
                 timed(ground, reconcile("backups", "take"))
