@@ -18,7 +18,7 @@ from reconciler.backups.layout import Held
 from reconciler.backups.manifest import Manifest, NewerFormat, check_inside, decode
 from reconciler.backups.records import read_repository, read_whole
 from reconciler.backups.signing import check_signature
-from reconciler.backups.tombstones import arrival, as_met, tombstone_of
+from reconciler.backups.tombstones import arrival, as_met, refuse_denial, tombstone_of
 from reconciler.errors import Absent, Corrupt, ReconcilerError
 from reconciler.world.facts import Catalogue, Copy, LifecycleRule, Pin, Repository, State, Tombstone
 from reconciler.world.fingerprint import Summary
@@ -231,6 +231,7 @@ class Reader:
                 what = f"{self._target.name}: {stored.key}"
                 read_as = partial(tombstone_of, what=what, backup=seen.held.id, signatures=self._signatures)
                 stone, _, as_listed = self._remembered(stored, read_as)
+                refuse_denial(stone, what, has_manifest=seen.held.has_manifest)
                 stones.append(as_met(stone, arrived, self._signatures))
                 anew = anew if stones[-1] is stone else arrived
                 lasts = lasts and as_listed

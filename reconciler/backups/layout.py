@@ -53,6 +53,11 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
         names = [name for name in self.objects if name.startswith("tombstone-") and _is_tombstone_name(name)]
         return tuple(self.objects[name] for name in sorted(names)) if names else ()
 
+    @property
+    def has_manifest(self) -> bool:
+        """Whether one is there to see, or hidden."""
+        return MANIFEST in self.objects or MANIFEST in self.hidden
+
     @lazily
     def is_settled(self) -> bool:
         """Whether nothing lies beside it that has to be asked each time."""

@@ -56,6 +56,15 @@ def tombstone_of(text: bytes, what: str, *, backup: str, signatures: Signatures)
     return stone
 
 
+def refuse_denial(stone: Tombstone, what: str, *, has_manifest: bool) -> None:
+    """One that buries mere debris may not touch a backup: no rule looks at what never was one. Raises Corrupt.
+
+    `has_manifest`: whether one lies there, or did, behind a delete marker.
+    """
+    if has_manifest and not stone.counts:
+        raise Corrupt(f"{what} says that there never was a backup, and its manifest lies there")
+
+
 def arrival(items: Iterable[Stored]) -> datetime:
     """When the first of these tombstones came, by the store's own clock."""
     return min([item.modified for item in items])

@@ -11,7 +11,7 @@ from reconciler.backups.fetch import read_signed
 from reconciler.backups.keeping import hold_at, keep_as_recorded
 from reconciler.backups.manifest import NewerFormat, encode
 from reconciler.backups.pins import give_way_to_readers
-from reconciler.backups.tombstones import arrival, as_met, read_tombstone, write_tombstone
+from reconciler.backups.tombstones import arrival, as_met, read_tombstone, refuse_denial, write_tombstone
 from reconciler.duties.retention import FLOOR
 from reconciler.errors import Absent, Conflict, Corrupt, Finding, Locked, Refused
 from reconciler.planning.guard import IMPOSSIBLE_CURE
@@ -101,10 +101,7 @@ class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
     def perform(self, world: World, want: DatabasePolicy) -> str:
         """Rests on the tombstones themselves, read afresh."""
         target, now = world.targets[self.target], world.clock.now()
-        root = layout.backup_root(self.database, self.backup)
-        found = [item for item in target.list(root).items if layout.is_tombstone(item.key)]
-        read = [read_tombstone(target, item.key, backup=self.backup, signatures=world.signatures) for item in found]
-        stones = [as_met(stone, arrival(found), world.signatures) for stone in read]
+        stones = self._stones(world, target)
         latest = max(stones, key=lambda stone: stone.due, default=None)
         if latest is None or latest.due > now:
             raise Refused(f"{self.target}: {self.backup} may not be removed yet")
@@ -117,6 +114,19 @@ class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
         if not any(stone.counts for stone in stones):
             erase_tombstones(target, self.database, self.backup)
         return f"{self.backup} on {self.target}: {erased.says}"
+
+    def _stones(self, world: World, target: Target) -> list[Tombstone]:
+        """All of them, each with the grace that it has. Raises Corrupt where one can't be believed."""
+        root = layout.backup_root(self.database, self.backup)
+        items = [item for item in target.list(root, versions=target.versioned).items if not item.marker]
+        has_manifest = any(item.key == root + layout.MANIFEST for item in items)
+        found = [item for item in items if item.latest and layout.is_tombstone(item.key)]
+        stones = []
+        for item in found:
+            stone = read_tombstone(target, item.key, backup=self.backup, signatures=world.signatures)
+            refuse_denial(stone, f"{self.target}: {item.key}", has_manifest=has_manifest)
+            stones.append(as_met(stone, arrival(found), world.signatures))
+        return stones
 
 
 class RemoveIntent(Action, frozen=True, kw_only=True, tag="remove_intent"):

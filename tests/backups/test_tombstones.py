@@ -19,7 +19,7 @@ from reconciler.observe import observe
 from reconciler.policy.secret import Revealed
 from reconciler.world.facts import Tombstone
 from reconciler.world.ports import Signatures, World
-from tests.backups.faking import MovedClock, bury, catalogue, make_world, states, take
+from tests.backups.faking import MovedClock, VersionedTarget, bury, catalogue, make_world, states, take
 from tests.building import DAY, HOUR, MINUTE, NOW, planned, policy, retention
 
 KEY, PUBLIC = new_pair()
@@ -206,6 +206,40 @@ class TestItsGrace:
         assert "the grace of 1 deleted backup began anew" in finding.what
         clock.move(2 * HOUR)
         assert "removed for good" in finish(world, backup)
+
+
+@pytest.mark.parametrize("signatures", [OURS, UNSIGNED], ids=["that we wrote for debris of a copy", "that anybody wrote"])
+class TestOneOfMereDebris:
+    """It says that there never was a backup, so no rule counts what goes by it; signed ones can be had where a copy failed."""
+
+    def test_on_a_whole_backup(self, tmp_path: Path, clock: MovedClock, signatures: Signatures) -> None:
+        """The manifest says otherwise: nothing goes by it, it is told as an error, and `undelete` takes it away."""
+        world = msgspec.structs.replace(make_world(tmp_path, clock), signatures=signatures)
+        backup = take(world)
+        put(world, msgspec.structs.replace(stone(backup, NOW - 40 * DAY), counts=False), signatures)
+
+        assert "deleted" == states(world)[backup]
+        asked = planned(WANT, observe(world, WANT, Watch(world.clock, world.process)))
+        assert [] == [step.action for step in asked.steps if step.action.effect == "delete"]
+        (finding,) = (found for found in asked.findings if found.severity == "error")
+        assert "says that there never was a backup" in finding.what
+        with pytest.raises(Corrupt, match="never was a backup"):
+            finish(world, backup)
+
+        UndeleteBackup(database="hotel", backup=backup, targets=("primary",)).perform(world, WANT)
+        assert "whole" == states(world)[backup]
+
+    def test_on_one_whose_manifest_is_hidden(self, tmp_path: Path, clock: MovedClock, signatures: Signatures) -> None:
+        """A marker over it changes nothing."""
+        store = VersionedTarget("primary", clock)
+        world = msgspec.structs.replace(make_world(tmp_path, clock, targets={"primary": store}), signatures=signatures)
+        backup = take(world)
+        store.delete(object_key("hotel", backup, MANIFEST))
+        put(world, msgspec.structs.replace(stone(backup, NOW - 40 * DAY), counts=False), signatures)
+
+        assert "deleted" == states(world)[backup]
+        with pytest.raises(Corrupt, match="never was a backup"):
+            finish(world, backup)
 
 
 @pytest.mark.parametrize("instant", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
