@@ -46,7 +46,7 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
         # Read, not listed: a store may list what is there a little later than it would give it.
         with suppress(Absent), target.read(self._root() + layout.MANIFEST):
             raise Conflict(f"{self.target}: {self.backup} has a manifest by now")
-        elsewhere = self._lies_elsewhere(world, want)
+        elsewhere = lies_elsewhere(world, want, target, self.backup)
         ended = world.provider.source().end_sessions(self.backup)
         record = Tombstone(id=self.backup, at=now, due=now, reason="its writer died before the manifest", counts=False)
         with suppress(Conflict):
@@ -58,17 +58,6 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
             return f"{locked.what}; it is tried again {instant(until)}"
         erase_tombstones(target, self.database, self.backup)
         return f"{self.backup} on {self.target}: {erased.says}" + (f", {ended} sessions ended" if ended else "")
-
-    def _lies_elsewhere(self, world: World, want: DatabasePolicy) -> bool:
-        if not hold_at(world.targets[self.target], self._root() + layout.HOLD).says(world.clock.now()):
-            return False
-        for name in want.dumps.targets:
-            if name != self.target:
-                # One that can't be read there says nothing of the next.
-                with suppress(Absent, Corrupt, NewerFormat):
-                    read_signed(world.targets[name], self.database, self.backup, world.signatures)
-                    return True
-        return False
 
     def _take_over(self, world: World, target: Target) -> None:
         """Claim the intent: a writer who only slept meets Conflict before its manifest, and seals nothing that we remove."""
@@ -85,8 +74,21 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
         return layout.backup_root(self.database, self.backup)
 
 
+def lies_elsewhere(world: World, want: DatabasePolicy, target: Target, backup: str) -> bool:
+    """Whether a hold on it there is of a backup that another target has. Looked at only where one is: else nothing asks."""
+    if not hold_at(target, layout.object_key(want.name, backup, layout.HOLD)).says(world.clock.now()):
+        return False
+    for name in want.dumps.targets:
+        if name != target.name:
+            # One that can't be read there says nothing of the next.
+            with suppress(Absent, Corrupt, NewerFormat):
+                read_signed(world.targets[name], want.name, backup, world.signatures)
+                return True
+    return False
+
+
 class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
-    """Remove a backup whose tombstone is due: manifest first, then data."""
+    """Remove a backup whose tombstone is due: manifest first, then data. So is a sweep of debris done that was cut short."""
 
     effect = "delete"
     frees = True
@@ -106,12 +108,14 @@ class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
         if latest is None or latest.due > now:
             raise Refused(f"{self.target}: {self.backup} may not be removed yet")
         give_way_to_readers(world, world.targets[want.home], database=self.database, backup=self.backup)
+        never_was = not any(stone.counts for stone in stones)
+        elsewhere = never_was and lies_elsewhere(world, want, target, self.backup)
         try:
-            erased = erase(target, self.database, self.backup, now=now)
+            erased = erase(target, self.database, self.backup, now=now, though_held=elsewhere)
         except Locked as locked:
             until = put_off(target, self.database, latest, locked, now=now, signatures=world.signatures)
             return f"{self.backup} on {self.target}: kept until {instant(until)}, for it is locked"
-        if not any(stone.counts for stone in stones):
+        if never_was:
             erase_tombstones(target, self.database, self.backup)
         return f"{self.backup} on {self.target}: {erased.says}"
 
@@ -186,8 +190,9 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
         # Of nearly all there is nothing to say.
         left = [copy for copy in catalogue.copies if copy.state != "whole" or copy.writer == "gone"]
         for copy in sorted(left, key=lambda copy: copy.id, reverse=True):
-            # What was to be a copy of a held backup is none, and would keep the next try away.
-            keeps = read if copy.state == "debris" and copy.id in there else held
+            # What was to be a copy of a held backup is none, and would keep the next try away. Nor is it one while it is swept.
+            never_was = copy.state == "debris" or (copy.state == "being_deleted" and copy.id not in lost)
+            keeps = read if never_was and copy.id in there else held
             spared = _spared(target, copy, held=keeps.get(copy.id, ""), last_good=few[copy.partial] and copy.id in lost)
             steps += _steps(have.database, target, copy) if spared is None and not catalogue.append_only else []
             findings += [spared] if spared is not None else _findings(target, copy)

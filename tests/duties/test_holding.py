@@ -16,7 +16,7 @@ from reconciler.backups.records import read_whole
 from reconciler.duties import DUTIES, holding
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.holding import HoldBackup, ReleaseBackup, SpreadHold
-from reconciler.duties.leftovers import SweepDebris
+from reconciler.duties.leftovers import lies_elsewhere
 from reconciler.errors import Conflict, Refused, Unreachable
 from reconciler.planning.plan import Consent
 from reconciler.targets.append_only import AppendOnly
@@ -334,6 +334,25 @@ class TestOfCopiesBeingMade:
                 break
         assert step > 10
 
+    def test_two_deaths(self, tmp_path: Path) -> None:
+        """One before the manifest, and one at any step of sweeping what that left: the next turns copy it all the same."""
+        for step in count(1):
+            world = a_held_backup(tmp_path / str(step))
+            with suppress(KeyboardInterrupt):
+                copy_to_vault(through(world, "vault", Unsealed(world.targets["vault"])))
+            assert [("debris", LEGAL)] == [(copy.state, copy.held) for copy in catalogue(world, "vault").copies]
+            dying = Vault(world.targets["vault"], dies_at=step)
+            with suppress(KeyboardInterrupt):
+                turn(through(world, "vault", dying), WANT, DUTIES, Consent())
+            for _ in range(2):
+                turn(world, WANT, DUTIES, Consent())
+
+            copies = [copy for copy in catalogue(world, "vault").copies if copy.slot == utc("2025-01-01 00:00")]
+            assert (step, [("whole", LEGAL)]) == (step, [(copy.state, copy.held) for copy in copies])
+            if not dying.is_dead:
+                break
+        assert step > 5
+
     def test_a_hold_that_was_released_meanwhile(self, tmp_path: Path) -> None:
         """It does not come along."""
         world = a_held_backup(tmp_path)
@@ -382,6 +401,17 @@ class Refusing(Through):
     ) -> Stored:
         if key.endswith(layout.HOLD):
             raise Refused(f"{self.name} takes no hold", cure="ask its owner")
+        return super().write(key, chunks, expect=expect, keep_until=keep_until)
+
+
+class Unsealed(Through):
+    """Dies before the manifest."""
+
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
+        if key.endswith(layout.MANIFEST):
+            raise KeyboardInterrupt
         return super().write(key, chunks, expect=expect, keep_until=keep_until)
 
 
@@ -443,4 +473,4 @@ def test_debris_of_a_copy_goes_though_another_copy_is_spoilt(world: World, spoil
     backup = min(copy.id for copy in catalogue(world, "offsite").copies)
     put_hold(world.targets["vault"], "hotel", backup, Hold(who="ana", why="legal 7", at=world.clock.now(), until=None))
 
-    assert SweepDebris(database="hotel", backup=backup, target="vault")._lies_elsewhere(world, WANT)
+    assert lies_elsewhere(world, WANT, world.targets["vault"], backup)
