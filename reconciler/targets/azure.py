@@ -63,7 +63,7 @@ def connect(name: str, settings: AzureSettings, *, surroundings: Surroundings, c
     from reconciler.targets.azure_target import AzureTarget
 
     where = f"targets.{name}"
-    url, domain = f"https://{_host(settings)}", f"azure:{settings.account}"
+    url, domain = f"https://{host_of_account(settings.account)}", f"azure:{settings.account}"
     if settings.endpoint:
         url = settings.endpoint.reveal(surroundings, field=f"{where}.endpoint").rstrip("/")
         host = host_of(url, f"{where}.endpoint")
@@ -87,11 +87,14 @@ def connect(name: str, settings: AzureSettings, *, surroundings: Surroundings, c
 
 def site(settings: AzureSettings, base: Path) -> str:
     """What holds it, as the policy writes it."""
-    return site_of("azure", settings.endpoint, settings.account, settings.container, settings.prefix, own=_host(settings))
+    return site_of(
+        "azure", settings.endpoint, settings.account, settings.container, settings.prefix, own=host_of_account(settings.account)
+    )
 
 
-def _host(settings: AzureSettings) -> str:
-    return f"{settings.account}.blob.core.windows.net"
+def host_of_account(account: str) -> str:
+    """Unless the policy names another."""
+    return f"{account}.blob.core.windows.net"
 
 
 KIND = Kind(type="azure", settings=AzureSettings, connect=connect, site=site)

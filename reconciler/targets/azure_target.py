@@ -11,9 +11,11 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 from reconciler.errors import Absent, Locked, Refused
+from reconciler.targets.azure import host_of_account
 from reconciler.targets.azure_container import AzureContainer
 from reconciler.targets.azure_upload import discard, head, write
 from reconciler.targets.keys import check_key
+from reconciler.world.endpoint import place_in
 from reconciler.world.ports import Blob, Clock, Listing, Stored, Upload
 
 
@@ -35,7 +37,7 @@ class AzureTarget:
 
     @property
     def place(self) -> str:
-        return self._container.place
+        return place_in(self._container.place, self._wire.endpoint, host_of_account(self._container.account))
 
     def list(self, prefix: str, *, versions: bool = False) -> Listing:
         return self._list(prefix)

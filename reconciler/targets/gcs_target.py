@@ -12,10 +12,12 @@ from typing import Any, Final
 import httpx
 
 from reconciler.errors import Absent, Locked, Refused
+from reconciler.targets.gcs import GOOGLE_HOST
 from reconciler.targets.gcs_bucket import GcsBucket, GcsCustody
 from reconciler.targets.gcs_upload import PART_BYTES, write
 from reconciler.targets.keys import check_key
 from reconciler.targets.parts import cut
+from reconciler.world.endpoint import place_in
 from reconciler.world.ports import Blob, Clock, Listing, Stored, Upload
 from reconciler.world.wire import json_of
 
@@ -48,7 +50,7 @@ class GcsTarget:
 
     @property
     def place(self) -> str:
-        return self._bucket.place
+        return place_in(self._bucket.place, self._wire.endpoint, GOOGLE_HOST)
 
     def list(self, prefix: str, *, versions: bool = False) -> Listing:
         found: list[Stored] = []

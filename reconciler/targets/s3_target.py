@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from reconciler.errors import Conflict, Locked, LockUnseen, Refused
 from reconciler.targets.keys import check_key
+from reconciler.targets.s3 import AMAZON
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_copy import copy
 from reconciler.targets.s3_custody import S3Custody
 from reconciler.targets.s3_errors import archive_of, code_of, translated
 from reconciler.targets.s3_upload import write
+from reconciler.world.endpoint import place_in
 from reconciler.world.ports import Blob, CopyWithin, Listing, Stored, Target, Upload
 from reconciler.world.ranges import whole_size
 
@@ -41,7 +43,7 @@ class S3Target:
 
     @property
     def place(self) -> str:
-        return self.bucket.place
+        return place_in(self.bucket.place, self.bucket.account.endpoint, AMAZON)
 
     @cached_property
     def versioned(self) -> bool:

@@ -52,6 +52,12 @@ def site_of(kind: str, endpoint: Text | None, usual: str, *parts: str, own: str)
     return "/".join([f"{kind}:{at or usual}", *(part.strip("/") for part in parts if part.strip("/"))])
 
 
+def place_in(place: str, endpoint: str | None, own: str) -> str:
+    """A place with the store that it is in, where that is not the usual one: many have a bucket of the same name."""
+    store = _origin(endpoint, own) if endpoint else ""
+    return f"{place} at {store}" if store else place
+
+
 def _origin(url: str, own: str) -> str:
     """Host and port, however they are written; empty for what is reached without an endpoint, too."""
     try:

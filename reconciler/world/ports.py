@@ -95,7 +95,10 @@ class Target(Protocol):
 
     @property
     def place(self) -> str:
-        """Where it is, for people, e.g. `s3://bucket/prefix`. No secrets."""
+        """Where it is, for people, e.g. `s3://bucket/prefix`. No secrets.
+
+        No other place is called the same: what was seen there is remembered by this name.
+        """
 
     @property
     def versioned(self) -> bool:

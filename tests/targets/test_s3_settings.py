@@ -48,7 +48,24 @@ def test_a_bucket_by_references(s3_server: S3Server, prefix: str) -> None:
 
     expected = "/".join([*prefix.strip("/").split("/"), "hotel/x"]).removeprefix("/")
     assert [expected] == [each["Key"] for each in s3_server.client().list_objects_v2(Bucket=settings.bucket)["Contents"]]
-    assert f"s3://{settings.bucket}/{expected.removesuffix('hotel/x')}" == target.place
+    store = s3_server.endpoint.partition("://")[2]
+    assert f"s3://{settings.bucket}/{expected.removesuffix('hotel/x')} at {store}" == target.place
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "at"),
+    [
+        (None, ""),
+        ("https://s3.eu-west-1.amazonaws.com", ""),
+        ("https://minio.internal:9000/", " at minio.internal:9000"),
+        ("http://localhost:8333", " at localhost:8333"),
+    ],
+)
+def test_a_bucket_of_the_same_name_in_another_store(endpoint: str | None, at: str) -> None:
+    """It is another place: what was learnt of one, such as that it honours conditions, is not taken for the other's."""
+    settings = S3Settings(bucket="backups", region=Text.parse("eu-west-1"), endpoint=Text.parse(endpoint) if endpoint else None)
+
+    assert f"s3://backups/{at}" == connected(settings).place
 
 
 def test_a_store_that_takes_no_new_checksums(s3_server: S3Server) -> None:
