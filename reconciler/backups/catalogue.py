@@ -335,8 +335,7 @@ def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[St
         return "foreign", seen.unreadable
     if layout.MANIFEST in held.objects:
         return "damaged", seen.unreadable
-    # We hide a tombstone last of all: where data is left to see, somebody else hid these.
-    if layout.MANIFEST in held.hidden and (held.data or not any(map(layout.is_tombstone, held.hidden))):
+    if held.is_hidden:
         return "hidden", "a delete marker that no tombstone explains hides its manifest"
     if layout.INTENT in held.objects:
         return _without_manifest(seen)

@@ -1,14 +1,14 @@
 """Which key means what. Keys are derived from the listing, never from a manifest's text."""
 
 import re
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import msgspec
 
 from reconciler.world.lazily import lazily
-from reconciler.world.ports import Stored
+from reconciler.world.ports import Stored, Target
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 _TOMBSTONE = re.compile(r"tombstone-(\d{8}T\d{6}Z)\.json")
@@ -21,6 +21,11 @@ FEW = 256
 """Objects of a listing that is remembered as a whole: most that a loop meets are the same as before."""
 SEEN = 1 << 10
 """Backups on a target of which it stays in memory what was reckoned from the listing and the manifest."""
+
+REMEMBERED = timedelta(days=30)
+"""How long a tombstone outlives what it buried: no late copy brings it back."""
+ABOUT = timedelta(days=1)
+"""A store's clock is not ours, and a write may arrive late."""
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
@@ -46,6 +51,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     """By name within the backup, e.g. `dump.zst`; what a delete marker hides is not among them."""
     hidden: tuple[str, ...] = ()
     """Names whose latest version is a delete marker."""
+    explained: bool = False
+    """Whether a tombstone among them lay there for as long as we let one lie: then what it buried was hidden by us."""
 
     @lazily
     def tombstones(self) -> tuple[Stored, ...]:
@@ -55,8 +62,13 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
 
     @property
     def has_manifest(self) -> bool:
-        """Whether one is there to see, or hidden."""
-        return MANIFEST in self.objects or MANIFEST in self.hidden
+        """Whether one is there to see, or hidden by somebody else."""
+        return MANIFEST in self.objects or self.is_hidden
+
+    @lazily
+    def is_hidden(self) -> bool:
+        """Whether somebody else hides it. We hide a tombstone last of all: where data is left to see, we hid none of this."""
+        return MANIFEST in self.hidden and bool(self.data or not self.explained)
 
     @lazily
     def is_settled(self) -> bool:
@@ -247,6 +259,12 @@ def put_in_order(database: str, items: Iterable[Stored]) -> Sorted:
     return (_in_order if len(items) <= FEW else _in_order.__wrapped__)(database, items)
 
 
+def look_at(target: Target, database: str, backup: str) -> Held:
+    """One backup afresh, as a catalogue shows it. Raises what the target raises."""
+    items = target.list(backup_root(database, backup), versions=target.versioned).items
+    return next(iter(put_in_order(database, items).backups), Held(id=backup, objects={}))
+
+
 @lru_cache(maxsize=64)
 def _in_order(database: str, items: tuple[Stored, ...]) -> Sorted:
     start = len(root(database))
@@ -257,14 +275,14 @@ def _in_order(database: str, items: tuple[Stored, ...]) -> Sorted:
     changes: list[Stored] = []
     found: dict[str, list[Stored]] = {}
     hidden: dict[str, list[str]] = {}
-    # A store's own rules may have removed what a marker hid: then it hides nothing.
-    stored = {item.key for item in items if not item.marker}
+    below = _below_markers(items)
     for item in items:
         if not item.latest:
             continue
         backup, name = _of_backup(item.key, start)
         if name:
-            if item.marker and item.key in stored:
+            # A store's own rules may have removed what a marker hid: then it hides nothing.
+            if item.marker and not all(each.marker for each in below[item.key]):
                 hidden.setdefault(backup, []).append(name)
             elif not item.marker:
                 found.setdefault(backup, []).append(item)
@@ -285,21 +303,44 @@ def _in_order(database: str, items: tuple[Stored, ...]) -> Sorted:
             changes.append(item)
         elif not (rest.startswith(_KNOWN_FOLDERS) or (rest.startswith("lease-") and rest.endswith(".json"))):
             strays.append(item.key)
-    held = (
-        _held(backup_root(database, key), key, tuple(found.get(key, ())), tuple(hidden.get(key, ())))
-        for key in sorted(found.keys() | hidden.keys())
-    )
     return Sorted(
         repository=repository,
         freeze=freeze,
         pins=tuple(pins),
         evidence=tuple(evidence),
         changes=tuple(changes),
-        backups=tuple(held),
+        backups=tuple(
+            _found(database, key, found.get(key, []), hidden.get(key, []), below) for key in sorted(found.keys() | hidden.keys())
+        ),
         strays=tuple(strays),
     )
 
 
+def _found(
+    database: str, backup: str, objects: Iterable[Stored], hidden: Iterable[str], below: Mapping[str, Sequence[Stored]]
+) -> Held:
+    folder = backup_root(database, backup)
+    explained = any(_is_tombstone_name(name) and _was_remembered(below[folder + name]) for name in hidden)
+    return _held(folder, backup, tuple(objects), tuple(hidden), explained)
+
+
 @lru_cache(maxsize=SEEN)
-def _held(root: str, backup: str, objects: tuple[Stored, ...], hidden: tuple[str, ...]) -> Held:
-    return Held(id=backup, objects={item.key.removeprefix(root): item for item in objects}, hidden=hidden)
+def _held(root: str, backup: str, objects: tuple[Stored, ...], hidden: tuple[str, ...], explained: bool) -> Held:  # noqa: FBT001
+    named = {item.key.removeprefix(root): item for item in objects}
+    return Held(id=backup, objects=named, hidden=hidden, explained=explained)
+
+
+def _below_markers(items: Iterable[Stored]) -> Mapping[str, Sequence[Stored]]:
+    """All versions of each key that has a marker, and the markers."""
+    found: dict[str, list[Stored]] = {item.key: [] for item in items if item.marker}
+    for item in items if found else ():
+        if item.key in found:
+            found[item.key].append(item)
+    return found
+
+
+def _was_remembered(versions: Sequence[Stored]) -> bool:
+    """By the store's clock, from the first version to the first marker: one that others put there and hid did not lie long."""
+    came = min(item.modified for item in versions if not item.marker)
+    went = min(item.modified for item in versions if item.marker)
+    return went - came >= REMEMBERED - ABOUT

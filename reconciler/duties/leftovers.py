@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from reconciler.backups import layout
 from reconciler.backups.claim import ClaimRecord, describe, read_claim
 from reconciler.backups.erase import erase, erase_object, erase_tombstones, put_off
 from reconciler.backups.fetch import read_signed
 from reconciler.backups.keeping import hold_at, keep_as_recorded
+from reconciler.backups.layout import REMEMBERED
 from reconciler.backups.manifest import NewerFormat, encode
 from reconciler.backups.pins import give_way_to_readers
 from reconciler.backups.tombstones import arrival, as_met, read_tombstone, refuse_denial, write_tombstone
@@ -21,9 +22,6 @@ from reconciler.planning.text import age, counted, instant
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Catalogue, Copy, Observation, Tombstone
 from reconciler.world.ports import Target, World
-
-REMEMBERED = timedelta(days=30)
-"""How long a tombstone outlives what it buried: no late copy brings it back."""
 
 
 class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
@@ -46,6 +44,8 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
         # Read, not listed: a store may list what is there a little later than it would give it.
         with suppress(Absent), target.read(self._root() + layout.MANIFEST):
             raise Conflict(f"{self.target}: {self.backup} has a manifest by now")
+        if layout.look_at(target, self.database, self.backup).is_hidden:
+            raise Conflict(f"{self.target}: {self.backup} is hidden, and no debris")
         elsewhere = lies_elsewhere(world, want, target, self.backup)
         ended = world.provider.source().end_sessions(self.backup)
         record = Tombstone(id=self.backup, at=now, due=now, reason="its writer died before the manifest", counts=False)
@@ -121,15 +121,12 @@ class FinishDeletion(Action, frozen=True, kw_only=True, tag="finish_deletion"):
 
     def _stones(self, world: World, target: Target) -> list[Tombstone]:
         """All of them, each with the grace that it has. Raises Corrupt where one can't be believed."""
-        root = layout.backup_root(self.database, self.backup)
-        items = [item for item in target.list(root, versions=target.versioned).items if not item.marker]
-        has_manifest = any(item.key == root + layout.MANIFEST for item in items)
-        found = [item for item in items if item.latest and layout.is_tombstone(item.key)]
+        held = layout.look_at(target, self.database, self.backup)
         stones = []
-        for item in found:
+        for item in held.tombstones:
             stone = read_tombstone(target, item.key, backup=self.backup, signatures=world.signatures)
-            refuse_denial(stone, f"{self.target}: {item.key}", has_manifest=has_manifest)
-            stones.append(as_met(stone, arrival(found), world.signatures))
+            refuse_denial(stone, f"{self.target}: {item.key}", has_manifest=held.has_manifest)
+            stones.append(as_met(stone, arrival(held.tombstones), world.signatures))
         return stones
 
 

@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 
 from reconciler.backups.erase import erase, erase_object
-from reconciler.backups.layout import backup_root, object_key
+from reconciler.backups.layout import REMEMBERED, backup_root, object_key
 from reconciler.duties import DUTIES
-from reconciler.errors import Refused, Unreachable
+from reconciler.duties.keeping import UndeleteBackup
+from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, SweepDebris
+from reconciler.errors import Conflict, Refused, Unreachable
 from reconciler.planning.plan import Consent
 from reconciler.targets.local_target import LocalTarget
 from reconciler.turn import turn
 from reconciler.world.ports import Stored, Upload, World
 from reconciler.world.through import Through
-from tests.backups.faking import MovedClock, VersionedTarget, at_effect, bury, make_world, states, take
-from tests.building import HOUR, NOW, policy, retention
+from tests.backups.faking import MovedClock, VersionedTarget, at_effect, bury, catalogue, claim_text, make_world, states, take
+from tests.building import DAY, HOUR, NOW, policy, retention
 
 WANT = policy("0 * * * *", ("primary",), retention(grace="1h", keep_last=2))
 
@@ -61,6 +63,67 @@ def test_a_manifest_that_somebody_deleted_is_hidden(world: World) -> None:
 
     assert "hidden" == states(world)[backup]
     assert 2 == len(versions(world, object_key("hotel", backup, "manifest.json")))
+
+
+class TestAThiefWhoMayWriteAndHide:
+    """His markers keep all versions; ours alone is the right to delete them."""
+
+    @pytest.fixture
+    def hidden(self, world: World, store: VersionedTarget, clock: MovedClock) -> str:
+        """A whole backup, all of it behind markers, and a tombstone of his as well."""
+        backup = take(world)
+        clock.move(40 * DAY)
+        bury(world, backup, NOW)
+        for item in store.list(backup_root("hotel", backup)).items:
+            store.delete(item.key)
+        return backup
+
+    def test_a_backup_and_a_tombstone_beside_it(self, world: World, hidden: str) -> None:
+        """It is told: ours lie there for a month before we hide them. All of it can be brought back."""
+        assert {hidden: "hidden"} == states(world)
+
+        UndeleteBackup(database="hotel", backup=hidden, targets=("primary",)).perform(world, WANT)
+        assert {hidden: "whole"} == states(world)
+
+    def test_a_later_marker_on_the_tombstone(self, world: World, hidden: str, store: VersionedTarget, clock: MovedClock) -> None:
+        """It lay there in sight for an instant all the same."""
+        clock.move(40 * DAY)
+        store.delete(bury(world, hidden, NOW))
+
+        assert {hidden: "hidden"} == states(world)
+
+    def test_an_intent_of_nobodys(self, world: World, hidden: str, store: VersionedTarget) -> None:
+        """It does not make debris of the backup: nothing is swept, planned or not."""
+        store.write(object_key("hotel", hidden, "intent.json"), [claim_text(None)])
+        before = versions(world, backup_root("hotel", hidden))
+        turn(world, WANT, DUTIES, Consent())
+
+        assert "hidden" == states(world)[hidden]
+        assert before == versions(world, backup_root("hotel", hidden))
+        with pytest.raises(Conflict, match="is hidden"):
+            SweepDebris(database="hotel", backup=hidden, target="primary").perform(world, WANT)
+
+
+class HidesOnly(Through):
+    """For a key that may not delete versions."""
+
+    def delete(self, key: str, *, version: str | None = None) -> None:
+        if version is not None:
+            raise Refused("403", cure="give s3:DeleteObjectVersion")
+        super().delete(key)
+
+
+def test_what_we_hid_ourselves_stays_gone(tmp_path: Path, store: VersionedTarget, clock: MovedClock) -> None:
+    """Also when its tombstone is forgotten, which is hidden then as well."""
+    world = make_world(tmp_path, clock, targets={"primary": HidesOnly(store)})
+    backup = take(world)
+    bury(world, backup, NOW)
+    FinishDeletion(database="hotel", backup=backup, target="primary").perform(world, WANT)
+    clock.move(REMEMBERED)
+    ForgetTombstone(database="hotel", backup=backup, target="primary").perform(world, WANT)
+
+    assert {} == states(world)
+    assert () == catalogue(world).tombstones
 
 
 @pytest.mark.parametrize("number", range(8))

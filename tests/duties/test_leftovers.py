@@ -4,8 +4,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
+from reconciler.backups.layout import REMEMBERED
 from reconciler.duties import leftovers
-from reconciler.duties.leftovers import REMEMBERED
 from reconciler.planning.plan import Due
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Copy, Observation, State
