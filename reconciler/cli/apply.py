@@ -9,9 +9,11 @@ examples:
 """
 
 import argparse
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 
 import msgspec
 
@@ -26,6 +28,9 @@ from reconciler.planning import render
 from reconciler.planning.plan import Consent, Outcome, Plan
 from reconciler.planning.text import plain
 from reconciler.turn import survey, turn
+
+HEED_SECONDS = 0.1
+"""Who presses Ctrl-C at a question sees no delay."""
 
 
 class Approval(msgspec.Struct):
@@ -80,11 +85,12 @@ def _consent(call: Call, session: Session) -> Consent | None:
         return _from_file(arguments.plan_file, arguments.allow_destructive)
     if arguments.yes:
         return Consent(allow_destructive=arguments.allow_destructive)
-    if not sys.stdin.isatty():
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
         cure = "add --yes, or apply a plan that `plan --out` saved"
         raise Refused("apply changes things, and there is no terminal to ask on", cure=cure)
     plans = [survey(world, want, DUTIES).plan for want, world in session.worlds(writable=False)]
-    call.answer(render.text(plans, again=call.another("apply")))
+    # Where the question is asked: stdout may lead to a file, and then nobody would see what is approved.
+    call.say(render.text(plans, again=call.another("apply")).rstrip("\n"))
     return _asked(call, plans)
 
 
@@ -108,10 +114,18 @@ def _asked(call: Call, plans: Sequence[Plan]) -> Consent | None:
     if not any(plan.steps for plan in plans) and not blocked:
         return Consent(approved=frozenset())
     call.say('Do this? Only "yes" is taken for yes: ')
-    if sys.stdin.readline().strip() != "yes":
+    if _line(call.stop) != "yes":
         return None
     shown = {key for plan in plans for key in plan.to_approve} | {held.step.action.id for held in blocked}
     return Consent(approved=frozenset(shown), allow_destructive=allow)
+
+
+def _line(stop: Event) -> str:
+    """What is typed; nothing once it is asked to stop, which would else wait for the end of the line."""
+    while not stop.is_set():
+        if select.select([sys.stdin], [], [], HEED_SECONDS)[0]:
+            return sys.stdin.readline().strip()
+    return ""
 
 
 def _turns(session: Session, consent: Consent) -> tuple[list[Applied], list[tuple[str, ReconcilerError]]]:

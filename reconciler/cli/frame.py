@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from reconciler.cli.fitting import Only, misfit
-from reconciler.errors import BadPolicy, Finding, ReconcilerError, Stopped
+from reconciler.errors import BadPolicy, Finding, ReconcilerError, Refused, Stopped
 from reconciler.policy.redaction import Redactor
 from reconciler.postgres.environment import forget_libpq_environment
 
@@ -65,8 +65,16 @@ class Call:
         return shlex.join(["reconcile", *words, *chosen])
 
     def answer(self, text: str) -> None:
-        """To stdout: what was asked for."""
-        sys.stdout.write(self.redactor.redact(text if text.endswith("\n") else text + "\n"))
+        """To stdout: what was asked for. Raises Refused where it takes nothing, BrokenPipeError where nobody reads it."""
+        try:
+            sys.stdout.write(self.redactor.redact(text if text.endswith("\n") else text + "\n"))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _give_up_stdout()
+            cure = "make room there, or let stdout lead elsewhere; what was done stays done"
+            raise Refused(f"cannot write the answer: {error.strerror}", cure=cure) from error
 
     def answer_json(self, value: Any) -> None:
         """To stdout, pretty, with a schema in `schemas/`."""
@@ -175,12 +183,17 @@ def _guarded(work: Callable[[Call], int], call: Call) -> int:
         call.fail(error.what, error.cure)
     except BrokenPipeError:
         # Whoever read our answer has left: there is nobody to tell.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - lives until the end
+        _give_up_stdout()
     except Exception as error:
         if call.environ.get("RECONCILE_DEBUG"):
             raise
         call.fail(f"this is a bug: {type(error).__name__}: {error}", "please report it with RECONCILE_DEBUG=1 set")
     return 1
+
+
+def _give_up_stdout() -> None:
+    """What it still keeps would fail once more at the end."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - lives until the end
 
 
 def report_faults(call: Call, findings: Sequence[Finding], path: Path) -> None:
@@ -196,7 +209,7 @@ def report_faults(call: Call, findings: Sequence[Finding], path: Path) -> None:
 
 @contextmanager
 def _signals(call: Call) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask to stop: at the next chunk the work ends, cleaning up. A second one ends at once."""
+    """SIGTERM, Ctrl-C and a lost terminal ask to stop: at the next chunk the work ends, cleaning up. A second ends it at once."""
     asked, ask = os.pipe()
     over = StopEvent()
     heeding = Thread(target=_heed, args=(call, asked, over), name="signals", daemon=True)
@@ -205,9 +218,14 @@ def _signals(call: Call) -> Iterator[None]:
     def note(number: int, _: FrameType | None) -> None:
         # Nothing that takes a lock: this runs between any two steps of the main thread, which may hold it.
         os.write(ask, b"!")
-        signal.signal(number, signal.SIG_DFL)
+        # A terminal that goes away is told by the shell and by the kernel: that is one asking, not two.
+        if number != signal.SIGHUP:
+            signal.signal(number, signal.SIG_DFL)
 
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    # Who started us under nohup wants us to outlive the terminal.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, note) for number in numbers]
     try:
         yield

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from reconciler.cli.streams import ready
+
 COMMANDS = {
     "plan": "show what is missing and what is too much (same as --plan)",
     "apply": "make it true (same as --apply)",
@@ -110,13 +112,20 @@ def _unknown(word: str) -> int:
 
 def script() -> None:
     """The console script. Leaves at once: a socket that hangs in a thread must not keep the program from ending."""
+    ready()
     try:
         code = main()
         sys.stdout.flush()
-        sys.stderr.flush()
     except BrokenPipeError:
         # Whoever read our answer has left: there is nobody to tell.
         code = 1
+    except OSError as error:
+        # Only a file that is opened has a name: this is stdout, to which the help is written.
+        if error.filename is not None:
+            raise
+        print(f"reconcile: cannot write the answer: {error.strerror}", file=sys.stderr)
+        code = 1
+    sys.stderr.flush()
     os._exit(code)
 
 

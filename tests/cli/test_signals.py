@@ -26,19 +26,24 @@ def run(call):
 sys.exit(frame.run("x", SimpleNamespace(__doc__="", register=lambda parser: None, run=run), []))
 """
 
-both = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+NUMBERS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+every = pytest.mark.parametrize("number", NUMBERS, ids=["SIGTERM", "SIGINT", "SIGHUP"])
+both = pytest.mark.parametrize("number", NUMBERS[:2], ids=["SIGTERM", "SIGINT"])
 
 
-def begun(leave_seconds: float, what: str) -> "subprocess.Popen[str]":
+def begun(leave_seconds: float, what: str, *under: str) -> "subprocess.Popen[str]":
     running = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(leave_seconds), what], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*under, sys.executable, "-c", SCRIPT, str(leave_seconds), what],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert running.stdout is not None
     assert "begun\n" == running.stdout.readline()
     return running
 
 
-@both
+@every
 def test_who_heeds(number: signal.Signals) -> None:
     """Its own exit code, and nobody cuts in."""
     running = begun(60, "heeds")
@@ -48,7 +53,7 @@ def test_who_heeds(number: signal.Signals) -> None:
     assert (7, "") == (running.returncode, stderr)
 
 
-@both
+@every
 def test_who_hangs(number: signal.Signals) -> None:
     """It is left after a while, with a word about it."""
     running = begun(0.2, "hangs")
@@ -71,3 +76,28 @@ def test_asked_twice(number: signal.Signals) -> None:
     assert comes_true(ends, seconds=30)
     running.communicate()
     assert -number == running.returncode
+
+
+def test_a_lost_terminal_is_told_twice() -> None:
+    """By the shell and by the kernel: the second telling cuts no cleaning up short."""
+    running = begun(0.2, "hangs")
+
+    def ends() -> bool:
+        running.send_signal(signal.SIGHUP)
+        return running.poll() is not None
+
+    assert comes_true(ends, seconds=30)
+    _, stderr = running.communicate()
+    assert 1 == running.returncode
+    assert "was left as it was" in stderr
+
+
+def test_under_nohup_it_outlives_its_terminal() -> None:
+    """Who ignores the loss of a terminal on our behalf is obeyed; a wish to stop is heeded all the same."""
+    running = begun(60, "heeds", "nohup")
+    running.send_signal(signal.SIGHUP)
+    running.send_signal(signal.SIGTERM)
+    _, stderr = running.communicate(timeout=30)
+
+    assert 7 == running.returncode
+    assert "reconcile" not in stderr
