@@ -15,10 +15,10 @@ from reconciler.backups.evidence import content_of, read_chain
 from reconciler.backups.gists import Gist, Gists, gist_of
 from reconciler.backups.keeping import NO_FREEZE, NO_HOLD, Hold, hold_at, read_freeze
 from reconciler.backups.layout import Held
-from reconciler.backups.manifest import Manifest, NewerFormat, check_inside, decode
+from reconciler.backups.manifest import LATEST, Manifest, NewerFormat, check_inside, decode
 from reconciler.backups.records import read_repository, read_whole
 from reconciler.backups.signing import check_signature
-from reconciler.backups.tombstones import arrival, as_met, refuse_denial, tombstone_of
+from reconciler.backups.tombstones import LATE, arrival, as_met, refuse_denial, tombstone_of
 from reconciler.errors import Absent, Corrupt, ReconcilerError
 from reconciler.world.facts import Catalogue, Copy, LifecycleRule, Pin, Repository, State, Tombstone
 from reconciler.world.fingerprint import Summary
@@ -30,6 +30,7 @@ MARKED = 3
 """Backups whose marks are kept: targets differ in which is their newest."""
 AHEAD = timedelta(minutes=5)
 """Clocks differ a little; an instant later than this is impossible."""
+HIDDEN = "a delete marker that no tombstone explains hides its manifest"
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -55,6 +56,14 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     hold: Hold = NO_HOLD
     as_listed: bool = True
     """All that was read was what the listing shows."""
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether a tombstone is all that is in sight, and what it buried was hidden by somebody else: sooner than it was due, or
+        by the word of one that can't be believed."""
+        since = self.held.hidden_since
+        due = min((stone.due for stone in self.tombstones), default=LATEST)
+        return self.held.is_trace and since is not None and due > since + LATE
 
     @property
     def lasts(self) -> bool:
@@ -86,7 +95,8 @@ class Reader:
         repository = read_repository(self._target, order.repository.key) if order.repository else None
         freeze = read_freeze(self._target, order.freeze.key) if order.freeze else NO_FREEZE
         seen = self._look_at_all(order.backups)
-        copies = [copy for item in seen.values() if not item.held.is_trace and (copy := copy_of(item, repository, now))]
+        in_sight = (item for item in seen.values() if not item.held.is_trace or item.is_hidden)
+        copies = [copy for item in in_sight if (copy := copy_of(item, repository, now))]
         return Catalogue(
             repository=repository,
             copies=self._marked(sorted(copies, key=lambda copy: (copy.instant, copy.id), reverse=True), seen),
@@ -99,7 +109,7 @@ class Reader:
             doubted=tuple(
                 held.id
                 for held in order.backups
-                if held.is_trace and seen[held.id].torn_tombstone and not seen[held.id].tombstones
+                if held.is_trace and seen[held.id].torn_tombstone and not seen[held.id].tombstones and not seen[held.id].is_hidden
             ),
             store_time=listing.store_time,
             strays=order.strays,
@@ -336,7 +346,7 @@ def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[St
     if layout.MANIFEST in held.objects:
         return "damaged", seen.unreadable
     if held.is_hidden:
-        return "hidden", "a delete marker that no tombstone explains hides its manifest"
+        return "hidden", HIDDEN
     if layout.INTENT in held.objects:
         return _without_manifest(seen)
     if held.data:
@@ -345,6 +355,8 @@ def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[St
 
 
 def _dying(seen: Seen, now: datetime) -> tuple[State | None, str]:
+    if seen.is_hidden:
+        return "hidden", HIDDEN
     if seen.held.is_trace:
         return None, ""
     if seen.torn_tombstone or not seen.tombstones:

@@ -51,8 +51,9 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     """By name within the backup, e.g. `dump.zst`; what a delete marker hides is not among them."""
     hidden: tuple[str, ...] = ()
     """Names whose latest version is a delete marker."""
-    explained: bool = False
-    """Whether a tombstone among them lay there for as long as we let one lie: then what it buried was hidden by us."""
+    hidden_since: datetime | None = None
+    """Its manifest, by the store's clock. None where it is not, or where a tombstone is hidden that lay there for as long as we
+    let one lie: then we hid what it buried."""
 
     @lazily
     def tombstones(self) -> tuple[Stored, ...]:
@@ -68,7 +69,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     @lazily
     def is_hidden(self) -> bool:
         """Whether somebody else hides it. We hide a tombstone last of all: where data is left to see, we hid none of this."""
-        return MANIFEST in self.hidden and bool(self.data or not self.explained)
+        return MANIFEST in self.hidden and bool(self.data or self.hidden_since)
 
     @lazily
     def is_settled(self) -> bool:
@@ -319,15 +320,16 @@ def _in_order(database: str, items: tuple[Stored, ...]) -> Sorted:
 def _found(
     database: str, backup: str, objects: Iterable[Stored], hidden: Iterable[str], below: Mapping[str, Sequence[Stored]]
 ) -> Held:
-    folder = backup_root(database, backup)
-    explained = any(_is_tombstone_name(name) and _was_remembered(below[folder + name]) for name in hidden)
-    return _held(folder, backup, tuple(objects), tuple(hidden), explained)
+    folder, names = backup_root(database, backup), tuple(hidden)
+    explained = any(_is_tombstone_name(name) and _was_remembered(below[folder + name]) for name in names)
+    since = None if explained or MANIFEST not in names else _first_marker(below[folder + MANIFEST])
+    return _held(folder, backup, tuple(objects), names, since)
 
 
 @lru_cache(maxsize=SEEN)
-def _held(root: str, backup: str, objects: tuple[Stored, ...], hidden: tuple[str, ...], explained: bool) -> Held:  # noqa: FBT001
+def _held(root: str, backup: str, objects: tuple[Stored, ...], hidden: tuple[str, ...], hidden_since: datetime | None) -> Held:
     named = {item.key.removeprefix(root): item for item in objects}
-    return Held(id=backup, objects=named, hidden=hidden, explained=explained)
+    return Held(id=backup, objects=named, hidden=hidden, hidden_since=hidden_since)
 
 
 def _below_markers(items: Iterable[Stored]) -> Mapping[str, Sequence[Stored]]:
@@ -342,5 +344,8 @@ def _below_markers(items: Iterable[Stored]) -> Mapping[str, Sequence[Stored]]:
 def _was_remembered(versions: Sequence[Stored]) -> bool:
     """By the store's clock, from the first version to the first marker: one that others put there and hid did not lie long."""
     came = min(item.modified for item in versions if not item.marker)
-    went = min(item.modified for item in versions if item.marker)
-    return went - came >= REMEMBERED - ABOUT
+    return _first_marker(versions) - came >= REMEMBERED - ABOUT
+
+
+def _first_marker(versions: Iterable[Stored]) -> datetime:
+    return min(item.modified for item in versions if item.marker)

@@ -339,7 +339,7 @@ class TestListings:
     def test_a_hidden_manifest_is_an_incident(self, objects: dict[str, int]) -> None:
         """No tombstone explains it, so somebody else deleted it: neither debris nor an orphan, whatever else lies there."""
         listed = {name: self.stored(name) for name in objects}
-        seen = Seen(held=Held(id=ORPHAN, objects=listed, hidden=(MANIFEST,)), writer_gone=True)
+        seen = Seen(held=Held(id=ORPHAN, objects=listed, hidden=(MANIFEST,), hidden_since=NOW), writer_gone=True)
         found = copy_of(seen, None, NOW)
 
         assert found is not None

@@ -3,18 +3,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from reconciler.backups.erase import erase, erase_object
 from reconciler.backups.layout import REMEMBERED, backup_root, object_key
+from reconciler.backups.signing import new_pair
+from reconciler.backups.tombstones import write_tombstone
 from reconciler.duties import DUTIES
 from reconciler.duties.keeping import UndeleteBackup
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, SweepDebris
 from reconciler.errors import Conflict, Refused, Unreachable
 from reconciler.planning.plan import Consent
+from reconciler.policy.secret import Revealed
 from reconciler.targets.local_target import LocalTarget
 from reconciler.turn import turn
-from reconciler.world.ports import Stored, Upload, World
+from reconciler.world.facts import Tombstone
+from reconciler.world.ports import Signatures, Stored, Upload, World
 from reconciler.world.through import Through
 from tests.backups.faking import MovedClock, VersionedTarget, at_effect, bury, catalogue, claim_text, make_world, states, take
 from tests.building import DAY, HOUR, NOW, policy, retention
@@ -102,6 +107,26 @@ class TestAThiefWhoMayWriteAndHide:
         assert before == versions(world, backup_root("hotel", hidden))
         with pytest.raises(Conflict, match="is hidden"):
             SweepDebris(database="hotel", backup=hidden, target="primary").perform(world, WANT)
+
+    @pytest.mark.parametrize("signed", [True, False], ids=["an old one of ours, or one that is due later", "one that he wrote"])
+    def test_a_tombstone_in_sight(self, world: World, store: VersionedTarget, clock: MovedClock, signed: bool) -> None:
+        """What it says is not due yet, or is believed by nobody: it does not explain that all else is hidden."""
+        key, public = new_pair()
+        pinned = Signatures(public_keys=(public,), signing_key=lambda: Revealed(key))
+        world = msgspec.structs.replace(world, signatures=pinned)
+        backup = take(world)
+        record = Tombstone(id=backup, at=NOW, due=NOW + HOUR, reason="not kept by retention")
+        clock.move(9 * DAY)
+        write_tombstone(store, "hotel", record, pinned if signed else Signatures())
+        for item in store.list(backup_root("hotel", backup)).items:
+            if "tombstone" not in item.key:
+                store.delete(item.key)
+
+        assert {backup: "hidden"} == states(world)
+        assert () == catalogue(world).doubted
+
+        UndeleteBackup(database="hotel", backup=backup, targets=("primary",)).perform(world, WANT)
+        assert {backup: "whole"} == states(world)
 
 
 class HidesOnly(Through):
