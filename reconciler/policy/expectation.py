@@ -5,6 +5,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 _WRITTEN: Final = re.compile(r"(>=|<=|!=|=|>|<)\s*(\S.*)", re.DOTALL)
+_SLIPS: Final = {"==": "=", "=>": ">=", "=<": "<=", "=!": "!=", "!==": "!="}
+"""Comparisons of other languages. Read as they stand, they would compare with a text that no answer is, and freeze deletions."""
 _REASON: Final = "an expectation is a comparison and a value, as >= 1, > 1000, = ready, != 0"
 
 
@@ -19,6 +21,9 @@ class Expectation(str):
         match = _WRITTEN.fullmatch(text.strip())
         if match is None:
             raise ValueError(_REASON)
+        slip = next((slip for slip in _SLIPS if text.strip().startswith(slip)), None)
+        if slip is not None:
+            raise ValueError(f"{slip} is no comparison; write {_SLIPS[slip]}")
         if match[1] not in ("=", "!=") and _number(match[2]) is None:
             raise ValueError(f"{match[1]} compares numbers; write = or != for text")
         return cls(text)
