@@ -73,7 +73,7 @@ def run(call: Call) -> int:
         applied, failures = _turns(session.telling(tell), consent)
     for database, error in failures:
         call.say(plain(f"{database}: {error.what}") + (f"\n  {plain(error.cure)}" if error.cure else ""))
-    show_applied(call, applied)
+    show_applied(call, applied, hindered=bool(failures))
     say_unmatched(call, applied)
     return _exit_code(applied, failed=bool(failures))
 
@@ -139,14 +139,15 @@ def _turns(session: Session, consent: Consent) -> tuple[list[Applied], list[tupl
     return applied, failures
 
 
-def show_applied(call: Call, applied: Sequence[Applied]) -> None:
+def show_applied(call: Call, applied: Sequence[Applied], *, hindered: bool = False) -> None:
     """What was done and what is left, as text or JSON."""
     if call.json:
         call.answer_json(document(applied))
         return
     for one in applied:
         call.answer(render.applied(one.outcomes, one.not_approved, one.after, again=call.another("apply")))
-    call.answer(render.outcome_summary([outcome for one in applied for outcome in one.outcomes]))
+    outcomes = [outcome for one in applied for outcome in one.outcomes]
+    call.answer(render.outcome_summary(outcomes, [one.after for one in applied], hindered=hindered))
 
 
 def say_unmatched(call: Call, applied: Sequence[Applied]) -> None:

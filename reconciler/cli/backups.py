@@ -12,7 +12,7 @@ examples:
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -28,7 +28,7 @@ from reconciler.planning.table import table
 from reconciler.planning.text import instant, plain, size
 from reconciler.turn import Survey, survey
 from reconciler.world.evidence import Evidence
-from reconciler.world.facts import Backup, State
+from reconciler.world.facts import Backup, State, Unknown
 
 FITS = (
     *by_verb(
@@ -80,7 +80,7 @@ class BackupView(msgspec.Struct, frozen=True, kw_only=True):
     """Of one copy."""
     state: State
     verified: datetime | None
-    """When a restore last proved it; null: never."""
+    """When a restore last proved it; null: never, or where evidence lies can't be seen."""
     labels: dict[str, str]
     keep_until: datetime | None
     copies: tuple[CopyView, ...]
@@ -136,7 +136,8 @@ def _list(call: Call) -> int:
     if call.json:
         call.answer_json(BackupsDocument(format=1, backups=tuple(views), unknown=tuple(unknown)))
     else:
-        call.answer(_text(views, unknown))
+        unread = {one.have.database for one in surveys if isinstance(one.have.evidence, Unknown)}
+        call.answer(_text(views, unknown, unread))
     return 1 if surveys and all(one.plan.blind for one in surveys) else 0
 
 
@@ -174,10 +175,10 @@ def view(backup: Backup, database: str, proof: Evidence | None, foreign: str = "
     )
 
 
-def _text(views: Sequence[BackupView], unknown: Sequence[UnknownTarget]) -> str:
-    lines = (
-        [table(HEAD, [_row(one) for one in views])] if views else ["no backups" if not unknown else "no backups that can be seen"]
-    )
+def _text(views: Sequence[BackupView], unknown: Sequence[UnknownTarget], unread: Collection[str]) -> str:
+    """`unread`: databases whose evidence is unknown."""
+    nothing = "no backups" if not unknown else "no backups that can be seen"
+    lines = [table(HEAD, [_row(one, _proven(one, unread)) for one in views]) if views else nothing]
     for one in views:
         lines += [f"{one.id} on {copy.target}: {copy.state}: {plain(copy.why)}" for copy in one.copies if copy.why]
         lines += kept_because(one)
@@ -200,7 +201,14 @@ def kept_because(one: BackupView) -> list[str]:
     return lines + ([f"{one.id} is kept until {instant(one.keep_until)}"] if one.keep_until else [])
 
 
-def _row(one: BackupView) -> tuple[str, ...]:
+def _proven(one: BackupView, unread: Collection[str]) -> str:
+    if one.verified:
+        return instant(one.verified)
+    # Of what lies nowhere as a whole there is nothing to prove.
+    return "–" if not one.targets else "unknown" if one.database in unread else "never"
+
+
+def _row(one: BackupView, proven: str) -> tuple[str, ...]:
     where = ", ".join(one.targets) or ", ".join(copy.target for copy in one.copies)
     return (
         one.id,
@@ -210,7 +218,7 @@ def _row(one: BackupView) -> tuple[str, ...]:
         one.state,
         where,
         size(one.stored_bytes),
-        instant(one.verified) if one.verified else "never",
+        proven,
     )
 
 

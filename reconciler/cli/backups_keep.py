@@ -57,8 +57,7 @@ def _grace(text: str) -> Duration:
 
 def hold(call: Call) -> int:
     """Nothing deletes it until it is released."""
-    if not call.arguments.why:
-        raise Refused("a hold needs a reason: whoever meets it must know whether it still matters", cure="add --why TEXT")
+    why = reason(call, "a hold")
 
     def ask(backup: Backup, have: Observation, want: DatabasePolicy) -> Step:
         action = HoldBackup(
@@ -66,12 +65,20 @@ def hold(call: Call) -> int:
             backup=backup.id,
             targets=tuple(sorted(backup.copies)),
             who=whoever(),
-            why=call.arguments.why,
+            why=why,
             until=call.arguments.until,
         )
         return Step(action=action, shown=Shown(does="hold", to=backup.id))
 
     return _by_id(call, ask, elsewhere="what lies there is held by the first `reconcile apply` that sees it")
+
+
+def reason(call: Call, what: str) -> str:
+    """Why it was asked for. Raises Refused where that is left open, or blank."""
+    why = (call.arguments.why or "").strip()
+    if not why:
+        raise Refused(f"{what} needs a reason: whoever meets it must know whether it still matters", cure="add --why TEXT")
+    return str(why)
 
 
 def release(call: Call) -> int:

@@ -16,7 +16,8 @@ from reconciler.backups.toc import read_toc
 from reconciler.cli.files import is_stream, replacing, streaming, write_all
 from reconciler.cli.frame import Call
 from reconciler.cli.progress import progress
-from reconciler.cli.session import Session, open_session
+from reconciler.cli.session import Session, named_targets, open_session
+from reconciler.cli.values import whole_number
 from reconciler.connect import known_sources, open_target
 from reconciler.duties import DUTIES
 from reconciler.duties.dumps import marks_told
@@ -54,7 +55,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--jobs",
         metavar="N",
-        type=_jobs,
+        type=whole_number(1, MOST_JOBS),
         help="so many sessions at once: faster for large databases, but not in one transaction; "
         "unless its format is directory, the archive must fit on disk meanwhile (restore; default: 1, since only one session is "
         f"all or nothing and goes on to another copy where one is damaged; up to {USUAL_JOBS} with --spool)",
@@ -121,6 +122,7 @@ def find(call: Call, session: Session) -> Found:
     asked = call.arguments.id
     if not asked:
         raise Refused(f"backups {call.arguments.verb} needs the ID of a backup", cure="`reconcile backups list` shows them")
+    named_targets(session, [call.arguments.origin] if call.arguments.origin else [])
     found, unknown = [], []
     for want, world in session.worlds(writable=False):
         have = survey(world, want, DUTIES).have
@@ -306,13 +308,6 @@ def _picked(call: Call, taken: Taken) -> int:
     if taken.files is not None and taken.chosen is None:
         call.say("one session restores it, all or nothing; --jobs N is faster, and leaves a part behind where it fails")
     return 1
-
-
-def _jobs(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= MOST_JOBS:
-        raise ValueError
-    return count
 
 
 def _mapped_roles(written: Sequence[str], *, no_roles: bool) -> dict[str, str]:

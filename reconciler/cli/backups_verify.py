@@ -10,7 +10,7 @@ from reconciler.backups.fetch import places_of
 from reconciler.cli.backups_read import find
 from reconciler.cli.frame import Call
 from reconciler.cli.progress import progress
-from reconciler.cli.session import Session, open_session
+from reconciler.cli.session import Session, named_targets, open_session
 from reconciler.duties import DUTIES
 from reconciler.duties.verification import newest_on, plan_verify, sentence
 from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused, Stopped
@@ -75,6 +75,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 def verify(call: Call) -> int:
     """Exit code 0 when all passed, 1 when one failed or could not be read, 3 when one could not be proven, or is another's."""
     session = open_session(call, commit=True)
+    named_targets(session, [call.arguments.target] if call.arguments.target else [])
     choices = [_of_id(call, session)] if call.arguments.id else list(_newest(call, session))
     chosen = [one for choice in choices for one in choice.chosen]
     untried = [missed for choice in choices for missed in choice.untried]

@@ -8,7 +8,6 @@ examples:
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,9 +15,6 @@ from reconciler.cli.frame import Call
 from reconciler.doctor.report import Checkup
 from reconciler.planning.table import table
 from reconciler.planning.text import counted, plain
-
-if TYPE_CHECKING:
-    from reconciler.cli.session import Session
 
 _SEVERITIES = ("error", "warning", "note")
 
@@ -45,11 +41,11 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Examine, print; 1 where anything is an error."""
-    from reconciler.cli.session import open_session
+    from reconciler.cli.session import named_targets, open_session
     from reconciler.doctor.examine import examine
 
     session = open_session(call)
-    only = _chosen(session, call.arguments.target)
+    only = named_targets(session, call.arguments.target)
     checkups = [
         examine(session.policy, want, world, only=only)
         for want, world in session.worlds(writable=True)
@@ -61,16 +57,6 @@ def run(call: Call) -> int:
     else:
         call.answer(_text(checkups))
     return 0 if healthy else 1
-
-
-def _chosen(session: "Session", names: Sequence[str]) -> frozenset[str]:
-    from reconciler.errors import Refused
-
-    used = {name for want in session.databases for name in (*want.dumps.targets, want.home)}
-    for name in names:
-        if name not in used:
-            raise Refused(f'none of these databases has a target "{name}"', cure=f"they have {', '.join(sorted(used))}")
-    return frozenset(names)
 
 
 def _text(checkups: Sequence[Checkup]) -> str:

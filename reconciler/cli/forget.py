@@ -29,8 +29,8 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(call: Call) -> int:
     """What is still in the policy is not forgotten."""
     name, session = call.arguments.name, open_session(call)
-    if name in session.policy.databases or name in session.policy.targets:
-        raise Refused(f"{name} is in the policy", cure="remove it there first")
+    if name in session.policy.databases:
+        raise Refused(f"{name} is a database of the policy", cure="remove it there first")
     forgotten = [
         f"{name} is no longer reported on {target}" for target in session.policy.targets if _forgot(session, target, name)
     ]
@@ -38,6 +38,9 @@ def run(call: Call) -> int:
     for line in forgotten:
         call.answer(f"✓ {line}; what lies there is untouched")
     if not forgotten and codes == [None]:
+        used = [want.name for want in session.databases if name in want.dumps.targets]
+        if used:
+            raise Refused(f"{name} is a target of {', '.join(used)}", cure="remove it from dumps.targets there first")
         raise Refused(f"nothing called {name} was left behind", cure="`reconcile --plan` names what was")
     return max(code or 0 for code in codes)
 
@@ -47,11 +50,13 @@ def _forgot(session: Session, target: str, name: str) -> bool:
 
 
 def _forget_target(call: Call, session: Session, name: str) -> int | None:
-    """In each database's records; None where none mentions it."""
+    """In the records of each database that has it no more; None where none mentions it."""
     worst: int | None = None
     for want in session.databases:
 
         def ask(have: Observation) -> Step:
+            if name in have.catalogues:
+                raise Refused(f"{name} is a target of {have.database}")
             where = [on for on, seen in have.known().items() if seen.repository and name in seen.repository.targets]
             if not where:
                 raise Refused(f"{have.database} never had a target {name}")

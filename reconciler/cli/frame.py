@@ -88,14 +88,14 @@ class Call:
         if self.log is not None:
             self.log.said(text)
         else:
-            self._write(self.redactor.redact(text) + "\n")
+            self._tell(text)
 
     def fail(self, what: str, cure: str = "") -> None:
         """To stderr: why it ends."""
         if self.log is not None:
             self.log.failed(what, cure)
         else:
-            self._write(self.redactor.redact(f"reconcile: {what}" + (f"\n  {cure}" if cure else "")) + "\n")
+            self._tell(f"reconcile: {what}" + (f"\n  {cure}" if cure else ""))
 
     def open_log(self) -> None:
         """From now on, what goes to stderr is one JSON object a line."""
@@ -103,6 +103,12 @@ class Call:
         from reconciler.world.clock import SystemClock
 
         self.log = Log(self._write, self.redactor.redact, SystemClock())
+
+    def _tell(self, text: str) -> None:
+        from reconciler.planning.text import plain
+
+        # What an error repeats may be a stranger's: the reason of a hold, a name, an answer of a server.
+        self._write(self.redactor.redact("\n".join(map(plain, text.split("\n")))) + "\n")
 
     @staticmethod
     def _write(text: str) -> None:
@@ -200,10 +206,13 @@ def report_faults(call: Call, findings: Sequence[Finding], path: Path) -> None:
     """All of them, in columns, and how many."""
     from reconciler.planning.text import counted, plain
 
-    width = 0 if call.log is not None else max((len(finding.where) for finding in findings), default=0)
+    width = max((len(finding.where) for finding in findings), default=0)
     for finding in findings:
-        cure = f"; {finding.cure}" if finding.cure else ""
-        call.say(f"{plain(finding.where):<{width}}  {plain(finding.what)}{plain(cure)}")
+        if call.log is not None:
+            call.log.failed(f"{finding.where}  {finding.what}", finding.cure)
+        else:
+            cure = f"; {finding.cure}" if finding.cure else ""
+            call.say(f"{plain(finding.where):<{width}}  {plain(finding.what)}{plain(cure)}")
     call.say(f"{counted(len(findings), 'fault')} in {path}")
 
 

@@ -7,7 +7,7 @@ examples:
 
 import argparse
 
-from reconciler.cli.backups_keep import until
+from reconciler.cli.backups_keep import reason, until
 from reconciler.cli.by_name import do_one, whoever
 from reconciler.cli.fitting import NAMED
 from reconciler.cli.frame import Call
@@ -27,7 +27,8 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Dumps and copies go on."""
+    why = reason(call, "a freeze")
     session = open_session(call)
     want = session.database(call.arguments.name)
-    action = FreezeDeletions(database=want.name, why=call.arguments.why, who=whoever(), until=call.arguments.until)
+    action = FreezeDeletions(database=want.name, why=why, who=whoever(), until=call.arguments.until)
     return do_one(call, session, want, lambda _: Step(action=action, shown=Shown(does="freeze deletions")))

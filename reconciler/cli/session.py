@@ -1,7 +1,7 @@
 """From the command line's arguments to a policy and its worlds."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -86,6 +86,15 @@ def chosen(policy: Policy, names: list[str]) -> tuple[DatabasePolicy, ...]:
             known = ", ".join(policy.databases)
             raise Refused(f'the policy has no database "{name}"', cure=f"it has {known}")
     return tuple(want for name, want in policy.databases.items() if not names or name in names)
+
+
+def named_targets(session: Session, names: Sequence[str]) -> frozenset[str]:
+    """Those. Raises Refused for one that none of the databases asked for has."""
+    used = {name for want in session.databases for name in (*want.dumps.targets, want.home)}
+    for name in names:
+        if name not in used:
+            raise Refused(f'none of these databases has a target "{name}"', cure=f"they have {', '.join(sorted(used))}")
+    return frozenset(names)
 
 
 def _git_commit(path: Path) -> str | None:

@@ -17,7 +17,7 @@ from reconciler.cli.session import open_session
 from reconciler.duties import DUTIES
 from reconciler.errors import Finding
 from reconciler.planning.plan import Condition, Plan
-from reconciler.planning.proof import last_proof
+from reconciler.planning.proof import last_proof, proven
 from reconciler.planning.render import ConditionView, LossView, condition_view, loss_view, told, worth_telling
 from reconciler.planning.table import table
 from reconciler.planning.text import instant, plain, size
@@ -25,6 +25,7 @@ from reconciler.planning.timing import rhythm, slots_of, usual_duration
 from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.units import format_duration
 from reconciler.turn import Survey, survey
+from reconciler.world.facts import Unknown
 
 HEAD = ("DATABASE", "RPO", "DISASTER RPO", "NEWEST BACKUP", "VERIFIED", "BACKUPS", "STORED")
 
@@ -132,10 +133,19 @@ def _row(one: Survey, state: DatabaseStatus) -> tuple[str, ...]:
         cells.get("rpo", "–"),
         cells.get("disaster_rpo", "–"),
         newest,
-        instant(state.verified) if state.verified else "never",
+        _proven(one, state),
         f"{state.backups} ({state.partial} partial)" if state.partial else str(state.backups),
         size(state.stored_bytes),
     )
+
+
+def _proven(one: Survey, state: DatabaseStatus) -> str:
+    if state.verified:
+        return instant(state.verified)
+    if isinstance(one.have.evidence, Unknown):
+        return "unknown"
+    ever = [] if one.plan.foreign else [record.finished for record in proven(one.have).values()]
+    return f"{instant(max(ever))}, expired" if ever else "never"
 
 
 def _beyond_the_table(plan: Plan) -> list[Condition]:

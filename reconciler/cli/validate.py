@@ -16,6 +16,7 @@ import msgspec
 
 from reconciler.cli.frame import Call
 from reconciler.cli.session import chosen
+from reconciler.cli.values import whole_number
 from reconciler.connect import KINDS
 from reconciler.errors import Finding
 from reconciler.planning.text import counted, instant, plain
@@ -51,13 +52,7 @@ class ValidateDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("--next", type=_count, default=3, metavar="N", help="how many firings to show (default: 3)")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 0 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError("a whole number from 0 to 100")
-    return int(text)
+    parser.add_argument("--next", type=whole_number(0, 100), default=3, metavar="N", help="how many firings to show (default: 3)")
 
 
 def run(call: Call) -> int:

@@ -266,7 +266,7 @@ def _doubted(target: str, backups: Sequence[str]) -> list[Finding]:
 
 
 def _left_targets(want: DatabasePolicy, have: Observation) -> list[Finding]:
-    """Targets that the records name and the policy no longer does: what lies there is nobody's duty now."""
+    """Targets that the records name and the policy no longer gives this database: what lies there is nobody's duty now."""
     named = {
         name: place
         for catalogue in have.known().values()
@@ -278,7 +278,7 @@ def _left_targets(want: DatabasePolicy, have: Observation) -> list[Finding]:
         Finding(
             severity="note",
             where=want.name,
-            what=f"target {name} ({place}) left the policy; its copies lie there untouched",
+            what=f"target {name} ({place}) is none of {want.name} any more; its copies lie there untouched",
             cure=f"`reconcile forget {name}` ends this note",
         )
         for name, place in sorted(named.items())

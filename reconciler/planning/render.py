@@ -153,11 +153,18 @@ def plain_outcomes(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(plain(f"{_SIGNS[one.result]} {one.says}" + (f"; {one.cure}" if one.cure else "")) for one in outcomes)
 
 
-def outcome_summary(outcomes: Sequence[Outcome]) -> str:
-    """`Applied: 3 done, 1 failed.`"""
+def outcome_summary(outcomes: Sequence[Outcome], after: Sequence[Plan] = (), *, hindered: bool = False) -> str:
+    """`Applied: 3 done, 1 failed.` `after`: what is left, which says why nothing was done. `hindered`: a database had no turn."""
     results = [outcome.result for outcome in outcomes]
     parts = [f"{results.count(result)} {result}" for result in ("done", "failed", "skipped") if result in results]
-    return "Applied: " + (", ".join(parts) or "nothing to do") + "."
+    return "Applied: " + (", ".join(parts) or _why_nothing(after, hindered=hindered)) + "."
+
+
+def _why_nothing(after: Sequence[Plan], *, hindered: bool) -> str:
+    if after and all(plan.blind for plan in after):
+        return "nothing known"
+    is_left = any(plan.steps or plan.blocked or plan.stuck or plan.foreign for plan in after)
+    return "nothing" if is_left or hindered else "nothing to do"
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """The log for machines: one object a line, progress only now and then, and no secret however it is quoted."""
 
+import argparse
 import json
 from threading import Event as StopEvent
 from typing import Any
@@ -8,6 +9,7 @@ import jsonschema
 import pytest
 
 from reconciler.cli import schema
+from reconciler.cli.frame import Call
 from reconciler.cli.log import EVERY_SECONDS, Log
 from reconciler.cli.main import main
 from reconciler.policy.redaction import Redactor
@@ -114,6 +116,17 @@ def test_secrets_and_names_from_outside() -> None:
     assert "word" not in failed["says"]
 
 
+def test_an_error_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may repeat what a stranger wrote, a hold's reason or a name: nothing of that moves a terminal's cursor."""
+    call = Call(argparse.Namespace(log_format="text"), {}, Redactor())
+
+    call.fail('it is held: "\x1b[2Jall is well"', "release\x07 it")
+    call.say("two\nlines of \x1b]0;us\x07")
+
+    expected = 'reconcile: it is held: "\\x1b[2Jall is well"\n  release\\x07 it\ntwo\nlines of \\x1b]0;us\\x07\n'
+    assert expected == capsys.readouterr().err
+
+
 def test_an_error_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever it is: all of stderr is lines of the log."""
     assert 1 == main(["plan", "-p", "/nowhere/at/all.yaml", "--log-format", "json"])
@@ -122,4 +135,4 @@ def test_an_error_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines
     for line in lines:
         jsonschema.validate(line, json.loads(schema.text("log")))
-    assert "does not exist" in json.dumps(lines)
+    assert "does not exist" in json.dumps([line for line in lines if line["event"] == "failed"])

@@ -60,6 +60,10 @@ def test_every_command_has_help_with_examples(command: str) -> None:
         (["plan", "--nope"], "unrecognized arguments: --nope"),
         (["plan", "--fail-on", "bad"], '"bad" is none of'),
         (["backups"], "the following arguments are required"),
+        (["backups", "restore", "2025", "--into", "x", "--jobs", "0"], "argument --jobs: a whole number from 1 to 64"),
+        (["backups", "restore", "2025", "--into", "x", "--jobs", "two"], "argument --jobs: a whole number from 1 to 64"),
+        (["freeze", "hotel", "--why", " "], "a freeze needs a reason"),
+        (["backups", "hold", "2025", "--why", "\t"], "a hold needs a reason"),
         (["validate", "-p", "/nowhere/at/all.yaml"], "does not exist"),
     ],
 )

@@ -1,5 +1,6 @@
 """Hold, release, delete, undelete, freeze, adopt and forget, as a user types them."""
 
+import re
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -81,6 +82,46 @@ def test_what_left_the_policy_is_reported_until_it_is_forgotten(stand: Stand) ->
     assert "left the policy" not in after.stdout
     assert "nothing called hotel" in again.stderr
     assert list((stand.folder / "disk" / "hotel").rglob("manifest.json"))
+
+
+def test_a_target_that_a_database_has_no_more(stand: Stand) -> None:
+    """The note's own cure ends it, also where the policy still declares the target; one that is in use is not forgotten."""
+    stand.run("apply", "--yes")
+    used = stand.run("forget", "disk", expect=1)
+    stand.rewrite("targets: [primary, disk]", "targets: [primary]")
+    before = stand.run("--plan")
+    stand.run("forget", "disk")
+    after = stand.run("--plan")
+
+    assert "disk is a target of hotel" in used.stderr
+    assert "`reconcile forget disk` ends this note" in before.stdout
+    assert "disk" not in after.stdout
+    assert list((stand.folder / "disk" / "hotel").rglob("manifest.json"))
+
+
+def test_a_target_that_nobody_has(stand: Stand) -> None:
+    """A misspelt name is told from a target that has no copy, whoever asks."""
+    (backup,) = _taken(stand, 1)
+    for words in (("verify",), ("verify", backup, "--level", "hash"), ("show", backup), ("fetch", backup, "--output", "x")):
+        option = "--target" if words[0] == "verify" else "--from"
+        refused = stand.run("backups", *words, option, "dsk", expect=1)
+
+        assert 'none of these databases has a target "dsk"' in refused.stderr
+
+
+def test_what_is_not_known_to_be_proven(stand: Stand) -> None:
+    """Where evidence can't be read it is unknown, and of what was deleted there is nothing to prove: neither is never."""
+    stand.run("apply", "--yes")
+    stand.run("backups", "take")
+    deleted = stand.run("backups", "take").stdout.split(" on primary")[0].split()[-1]
+    stand.run("backups", "delete", deleted)
+    seen = stand.run("backups", "list").stdout.splitlines()[1:4]
+    stand.rewrite(f"{{file: {stand.box}/s3_endpoint}}", "http://127.0.0.1:9")
+    unseen = stand.run("backups", "list").stdout.splitlines()[1:4]
+
+    assert ["–", "never", "never"] == [line.split()[-1] for line in seen]
+    assert ["–", "unknown", "unknown"] == [line.split()[-1] for line in unseen]
+    assert "unknown" == re.split(r"\s{2,}", stand.run("status").stdout.splitlines()[1])[4]
 
 
 def test_an_orphan_becomes_a_backup_again(stand: Stand) -> None:

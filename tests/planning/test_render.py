@@ -128,6 +128,26 @@ def test_what_was_applied() -> None:
 def test_nothing_was_applied() -> None:
     """An apply without work says so."""
     assert "Applied: nothing to do." == render.outcome_summary([])
+    assert "Applied: nothing to do." == render.outcome_summary([], plans("nothing_to_do"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nothing_can_be_seen", "nothing known"),
+        ("first_dump", "nothing"),
+        ("blocked_by_unknown", "nothing"),
+        ("identity_quarrel", "nothing"),
+    ],
+)
+def test_nothing_was_applied_though_there_is_something(name: str, says: str) -> None:
+    """That nothing is to be done is said only where that is so."""
+    assert f"Applied: {says}." == render.outcome_summary([], plans(name))
+
+
+def test_a_database_without_a_turn() -> None:
+    """Whether it had something to do is not known: somebody else holds its lease, say."""
+    assert "Applied: nothing." == render.outcome_summary([], plans("nothing_to_do"), hindered=True)
 
 
 def test_cure_that_a_finding_already_gives() -> None:
