@@ -1,7 +1,7 @@
 """The hotel database, made once, and the role that dumps it."""
 
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from reconciler.errors import Refused, Unreachable
 from reconciler.sandbox.patience import wait_for
@@ -11,6 +11,7 @@ from reconciler.sandbox.references import BACKUP_ROLE, DATABASE
 if TYPE_CHECKING:
     import psycopg
 
+HOTEL: Final = files("reconciler.sandbox").joinpath("hotel.sql")
 _CONNECT_SECONDS = 10
 _RECOVERY_SECONDS = 20
 _END_MILLISECONDS = 10_000
@@ -65,7 +66,7 @@ def _make(cluster: Cluster, admin: "psycopg.Connection") -> None:
     admin.execute(sql.SQL("create database {}").format(partial))
     with _connect(cluster, f"{DATABASE}.partial") as hotel:
         with hotel.transaction():
-            hotel.execute(files("reconciler.sandbox").joinpath("hotel.sql").read_bytes())
+            hotel.execute(HOTEL.read_bytes())
         hotel.execute("analyze")
     admin.execute(sql.SQL("alter database {} rename to {}").format(partial, whole))
 
