@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -98,11 +99,18 @@ def _client(folder: Path, program: str) -> Client | None:
     if path.resolve().name == "pg_wrapper" or not os.access(path, os.X_OK):
         return None
     try:
-        answer = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, env=child_environment(None), timeout=VERSION_SECONDS, check=True,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        status = path.stat()
+        said = _said(path, (status.st_ino, status.st_size, status.st_mtime_ns))
     except (OSError, subprocess.SubprocessError):  # not for this machine, or not ours to run: as good as not there
         return None
-    version = re.search(r"\(PostgreSQL\) ((\d+)\S*)", answer.stdout)
+    version = re.search(r"\(PostgreSQL\) ((\d+)\S*)", said)
     return Client(major=int(version[2]), version=version[1], folder=folder) if version else None
+
+
+@cache
+def _said(path: Path, file: tuple[int, ...]) -> str:
+    """Asked for its version. `file` tells the program from another that came in its place: each is asked once."""
+    return subprocess.run(
+        [path, "--version"], capture_output=True, text=True, env=child_environment(None), timeout=VERSION_SECONDS, check=True,
+        stdin=subprocess.DEVNULL,
+    ).stdout  # fmt: skip

@@ -80,6 +80,25 @@ def test_a_program_that_does_not_run(tmp_path: Path, program: str) -> None:
     assert () == client.find("pg_dump", tmp_path)
 
 
+def test_each_program_is_asked_once(tmp_path: Path) -> None:
+    """Until another one lies in its place: one that was upgraded meanwhile tells its own version."""
+    program, asked = tmp_path / "pg_dump", tmp_path / "asked"
+
+    def install(version: str) -> None:
+        fresh = tmp_path / "fresh"
+        fresh.write_text(f"#!/bin/sh\necho {version} >> {asked}\necho 'pg_dump (PostgreSQL) {version}'\n")
+        fresh.chmod(0o755)
+        fresh.replace(program)
+
+    install("18.1")
+    versions = [client.find("pg_dump", tmp_path)[0].version for _ in range(3)]
+    install("18.2")
+    versions += [client.find("pg_dump", tmp_path)[0].version for _ in range(3)]
+
+    assert ["18.1"] * 3 + ["18.2"] * 3 == versions
+    assert ["18.1", "18.2"] == asked.read_text().split()
+
+
 @pytest.mark.parametrize("major", [13, 19])
 def test_a_server_that_is_not_supported(major: int) -> None:
     """It is refused by name."""

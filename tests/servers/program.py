@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 import pytest
 
+from reconciler.postgres.client import find
 from reconciler.world import persist
 
 READ: Final = (
@@ -95,6 +96,9 @@ def serve(line: socket.socket) -> None:
     """Until the other end is closed."""
     for name in READ:
         import_module(name)
+    # Each process asks every program for its version, once; its forks know the answers.
+    for program in ("pg_dump", "pg_restore", "postgres"):
+        find(program)
     # Between two tries nobody needs to wait as long as for a store of this world; how often is tried stays as it is.
     vars(persist)["FIRST_WAIT_SECONDS"] = 0.05
     assert threading.active_count() == 1, "a fork has one thread only"
