@@ -10,7 +10,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-import boto3
 import msgspec
 import psycopg
 import pytest
@@ -24,6 +23,7 @@ from reconciler.sandbox.status import Status
 from reconciler.sandbox.up import up
 from tests.servers.neon import own_neon
 from tests.servers.program import Program, program
+from tests.servers.s3 import plain_client, remove_at_once
 
 __all__ = ["own_neon", "program"]
 
@@ -120,13 +120,8 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
     def s3(self) -> Any:
         """A plain client, to look at the bucket without the code under test."""
         s3 = self.status.s3
-        return boto3.client(
-            "s3",
-            endpoint_url=s3.endpoint,
-            aws_access_key_id=s3.access_key_id,
-            aws_secret_access_key=s3.secret_access_key,
-            region_name="us-east-1",
-        )
+        assert s3.endpoint is not None
+        return plain_client(s3.endpoint, s3.access_key_id, s3.secret_access_key)
 
     def keys(self) -> list[str]:
         """Of all objects on both targets."""
@@ -171,11 +166,12 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Status
         _hasten(status)
         yield folder, status
     finally:
+        remove_at_once(folder / "s3")
         down(folder, purge=True)
 
 
 def _small_hotel(file: Path) -> Path:
-    """Every kind of object that the hotel has, with a tenth of its guests and reservations: no test here is about their number."""
+    """Every kind of object that the hotel has, with a tenth of its guests and reservations: no test here needs more."""
     text = seed.HOTEL.read_text()
     for many, few in {"(0, 19999)": "(0, 1999)", "% 20000,": "% 2000,", "(0, 39999)": "(0, 3999)"}.items():
         assert 1 == text.count(many)

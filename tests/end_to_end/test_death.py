@@ -9,7 +9,6 @@ from threading import Event as StopEvent
 from time import monotonic
 from typing import Any
 
-import boto3
 import pytest
 
 from reconciler.connect import KINDS, Means, connect
@@ -56,6 +55,14 @@ def _turn(stand: Stand, tell: Callable[[Event], None]) -> None:
     turn(*_world(stand, tell), DUTIES, Consent())
 
 
+def _look_and_turn(stand: Stand) -> Survey:
+    """One process, as `apply` is: what it saw first."""
+    world, want = _world(stand, lambda _: None)
+    seen = survey(world, want, DUTIES)
+    turn(world, want, DUTIES, Consent())
+    return seen
+
+
 def _survey(stand: Stand) -> Survey:
     return survey(*_world(stand, lambda _: None), DUTIES)
 
@@ -82,19 +89,11 @@ def _leftovers(stand: Stand) -> list[str]:
     names = {"manifest.json", "dump.zst", "globals.json.zst", "fingerprint.json.zst", "repository.json", "hotel.json", "lock"}
     stays = ("lease-", "tombstone-")
     found = [name for name in files if Path(name).name not in names and not Path(name).name.startswith(stays)]
-    s3 = stand.status.s3
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint,
-        aws_access_key_id=s3.access_key_id,
-        aws_secret_access_key=s3.secret_access_key,
-        region_name="us-east-1",
-    )
-    prefix = next(line for line in stand.policy.read_text().splitlines() if "prefix:" in line).split('"')[1]
-    keys = [each["Key"] for each in client.list_objects_v2(Bucket=s3.bucket, Prefix=prefix).get("Contents", [])]
+    client, bucket = stand.s3(), stand.status.s3.bucket
+    keys = [each["Key"] for each in client.list_objects_v2(Bucket=bucket, Prefix=stand.prefix).get("Contents", [])]
     found += [key for key in keys if Path(key).name not in names and not Path(key).name.startswith(stays)]
-    uploads = client.list_multipart_uploads(Bucket=s3.bucket).get("Uploads", [])
-    return found + [each["Key"] for each in uploads if each["Key"].startswith(prefix)]
+    uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    return found + [each["Key"] for each in uploads if each["Key"].startswith(stand.prefix)]
 
 
 def _sessions(stand: Stand) -> int:
@@ -144,8 +143,7 @@ def test_death_at_every_effect(small: Stand, three: tuple[str, ...], first: int)
     for number in range(first, MOST_EVENTS, SHARES):
         _begin_with(small, prefix, policy)
         died = _dies_at(small, number)
-        found = [(backup.id, copy.state) for backup in _survey(small).have.backups() for copy in backup.copies.values()]
-        _turn(small, lambda _: None)
+        found = [(backup.id, copy.state) for backup in _look_and_turn(small).have.backups() for copy in backup.copies.values()]
         _turn(small, lambda _: None)
         seen = _survey(small)
         plan, left = seen.plan, seen.have.backups()
