@@ -1,6 +1,7 @@
 """The JSON Schema of a policy, made from the structs: the contract for people, editors and CI."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -12,8 +13,12 @@ from reconciler.policy.written import Document
 _REFERENCE: Final = "#/$defs/{name}"
 
 
-def schema(kinds: Kinds) -> dict[str, Any]:
-    """The schema (draft 2020-12) of a policy that may name these kinds. `x-secret` marks what holds a secret's reference."""
+@cache
+def schema(kinds: Kinds) -> Mapping[str, Any]:
+    """The schema (draft 2020-12) of a policy that may name these kinds. `x-secret` marks what holds a secret's reference.
+
+    Made once, and to be changed by nobody: making it takes longer than all else that reading a policy does.
+    """
     structs = [Document, *(kind.settings for kind in (*kinds.targets, *kinds.providers, *kinds.scratches))]
     _, components = msgspec.json.schema_components(structs, schema_hook=describe, ref_template=_REFERENCE)
     definitions = {name: _tidy(component) for name, component in components.items()}

@@ -19,14 +19,18 @@ from typing import Any, Final, NoReturn
 
 import pytest
 
+from reconciler.connect import KINDS
+from reconciler.policy.schema import schema
 from reconciler.postgres.client import find
+from reconciler.targets.s3_bucket import Access, make_client
 from reconciler.world import persist
 
 READ: Final = (
-    "botocore.session", "jsonschema", "psycopg", "reconciler.cli.apply", "reconciler.cli.backups", "reconciler.cli.backups_read",
-    "reconciler.cli.backups_keep", "reconciler.cli.plan", "reconciler.cli.session", "reconciler.cli.status", "reconciler.connect",
-    "reconciler.postgres.restore", "reconciler.postgres.scratch", "reconciler.postgres.source", "reconciler.targets.s3_bucket",
-    "reconciler.targets.s3_target", "rich.console",
+    "_strptime", "botocore.session", "encodings.idna", "jsonschema", "psycopg", "reconciler.cli.apply", "reconciler.cli.backups",
+    "reconciler.cli.backups_keep", "reconciler.cli.backups_read", "reconciler.cli.backups_take", "reconciler.cli.main",
+    "reconciler.cli.plan", "reconciler.cli.session", "reconciler.cli.status", "reconciler.policy.checking",
+    "reconciler.postgres.restore", "reconciler.postgres.scratch", "reconciler.postgres.source", "reconciler.postgres.url",
+    "reconciler.targets.s3_target", "rich.console", "tenacity",
 )  # fmt: skip
 """What most commands come to import."""
 
@@ -96,9 +100,7 @@ def serve(line: socket.socket) -> None:
     """Until the other end is closed."""
     for name in READ:
         import_module(name)
-    # Each process asks every program for its version, once; its forks know the answers.
-    for program in ("pg_dump", "pg_restore", "postgres"):
-        find(program)
+    _learn()
     # Between two tries nobody needs to wait as long as for a store of this world; how often is tried stays as it is.
     vars(persist)["FIRST_WAIT_SECONDS"] = 0.05
     assert threading.active_count() == 1, "a fork has one thread only"
@@ -112,6 +114,14 @@ def serve(line: socket.socket) -> None:
             watch(json.loads(text), *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _learn() -> None:
+    """What a process reckons, reads or asks once: its forks know it."""
+    for program in ("pg_dump", "pg_restore", "postgres"):
+        find(program)
+    schema(KINDS)
+    make_client("any", Access(bucket="any", endpoint="http://127.0.0.1:1", access_key_id="any", secret_access_key="any")).close()
 
 
 def watch(order: Any, stdout: int, stderr: int, answer: int) -> NoReturn:
