@@ -148,7 +148,13 @@ def places_of(backup: Backup, order: Sequence[str], only: str | None) -> tuple[s
     if not chosen:
         states = ", ".join(f"{copy.state} on {name}" for name, copy in sorted(backup.copies.items()))
         where = f" on {only}" if only else ""
-        raise Refused(f"{backup.id} has no whole copy{where}: it is {states}", cure="`reconcile backups list` shows which are")
+        is_deleted = {copy.state for copy in backup.copies.values()} == {"deleted"}
+        cure = (
+            f"`reconcile backups undelete {backup.id}` brings it back"
+            if is_deleted
+            else "`reconcile backups list` shows which are"
+        )
+        raise Refused(f"{backup.id} has no whole copy{where}: it is {states}", cure=cure)
     return tuple(chosen)
 
 

@@ -35,7 +35,7 @@ def one_table(entries: Sequence[Entry], asked: str) -> Chosen:
     """
     tables = [entry for entry in entries if entry.kind == "TABLE" and f"{entry.schema}.{entry.name}" == asked]
     if not tables:
-        raise Refused(f"the archive has no table {asked}", cure="write it as schema.name, as the database has it, without quotes")
+        raise Refused(f"the archive has no table {asked}", cure="write it as schema.name, as the database has it")
     contents = _Contents(entries)
     wanted = contents.with_partitions(tables[0].number)
     chosen = contents.with_what_they_need(wanted)

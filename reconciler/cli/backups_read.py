@@ -24,6 +24,7 @@ from reconciler.duties.dumps import marks_told
 from reconciler.errors import Absent, ReconcilerError, Refused
 from reconciler.planning.text import plain, size
 from reconciler.policy.model import DatabasePolicy
+from reconciler.policy.relation import Relation
 from reconciler.policy.secret import Text
 from reconciler.turn import survey
 from reconciler.world.events import Began, Ended, Moved, Tell
@@ -88,7 +89,10 @@ def register(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--no-tablespaces", action="store_true", help="put everything into the default tablespace (restore)")
     group.add_argument(
-        "--table", metavar="SCHEMA.NAME", help="only this table of a directory archive; nothing else is fetched (restore)"
+        "--table",
+        metavar="SCHEMA.NAME",
+        type=_table,
+        help="only this table of a directory archive; nothing else is fetched (restore)",
     )
 
 
@@ -308,6 +312,15 @@ def _picked(call: Call, taken: Taken) -> int:
     if taken.files is not None and taken.chosen is None:
         call.say("one session restores it, all or nothing; --jobs N is faster, and leaves a part behind where it fails")
     return 1
+
+
+def _table(text: str) -> str:
+    """As the archive has it; the policy's way of writing one, with quotes, is taken too."""
+    try:
+        relation = Relation.parse(text)
+    except ValueError:
+        return text
+    return f"{relation.schema}.{relation.name}"
 
 
 def _mapped_roles(written: Sequence[str], *, no_roles: bool) -> dict[str, str]:

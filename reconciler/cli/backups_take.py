@@ -57,7 +57,7 @@ def take(call: Call) -> int:
     with progress(call) as tell:
         world = session.telling(tell).world_of(want, writable=True)
         now = world.clock.now().replace(microsecond=0)
-        keep_until = now + call.arguments.keep if call.arguments.keep else None
+        keep_until = None if call.arguments.keep is None else now + call.arguments.keep
         watch = Watch(world.clock, world.process)
         look = _looker(world, want, watch, dict(call.arguments.label), keep_until)
         applied = apply(world, want, look, Consent(approved=frozenset()), watch)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from reconciler.apply import apply
+from reconciler.apply import Applied, apply
 from reconciler.backups.claim import Watch
 from reconciler.cli.apply import document, say_unmatched
 from reconciler.cli.frame import Call
@@ -49,7 +49,7 @@ def do_one(
         looker = _Looker(world, want, watch, ask, whosever=whosever)
         applied = apply(world, want, looker.look, consent, watch)
     if call.json:
-        call.answer_json(document([applied]))
+        call.answer_json(document([_without_done(applied)]))
     else:
         call.answer(render.plain_outcomes(applied.outcomes) or render.text([applied.after], again=same(call)))
     if allow_destructive is not None:
@@ -61,6 +61,13 @@ def do_one(
             return 1
         return 0 if done else 1
     return 3 if applied.after.blocked else 1
+
+
+def _without_done(applied: Applied) -> Applied:
+    """What is left: a hold, say, could be set once more, and need not be."""
+    done = {outcome.action for outcome in applied.outcomes if outcome.result == "done"}
+    steps = tuple(step for step in applied.after.steps if step.action.id not in done)
+    return msgspec.structs.replace(applied, after=msgspec.structs.replace(applied.after, steps=steps))
 
 
 def same(call: Call) -> str:

@@ -28,7 +28,7 @@ def replacing(path: Path, *, mode: int = 0o600) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
             _put(file, place)
     except OSError as error:
-        raise Refused(f"cannot write {path}: {error.strerror}", cure="name another place with --output or --out") from error
+        raise Refused(f"cannot write {path}: {error.strerror}", cure="name another place, or put this one in order") from error
 
 
 def _nameless(folder: Path) -> IO[bytes]:
@@ -77,7 +77,8 @@ def streaming(path: Path) -> Iterator[IO[bytes]]:
         with opened as file:
             yield file
     except OSError as error:
-        raise Refused(f"cannot write into {path}: {error.strerror}", cure="let its reader read to the end") from error
+        cure = "let its reader read to the end" if isinstance(error, BrokenPipeError) else "name another place with --output"
+        raise Refused(f"cannot write into {path}: {error.strerror}", cure=cure) from error
 
 
 def write_all(file: IO[bytes], chunk: bytes) -> None:

@@ -43,9 +43,15 @@ def _block(plan: Plan, again: str) -> str:
     if digest is not None:
         lines.append(f"    if just these are meant to go: {again} --database {plan.database} --allow-destructive={digest}")
     if not plan.steps and not plan.blocked:
-        lines.append("  nothing can be planned: no target could be seen" if plan.blind else "  nothing to do")
+        lines.append(f"  {_why_no_step(plan)}")
     lines += _findings(plan.findings)
     return "\n".join(lines)
+
+
+def _why_no_step(plan: Plan) -> str:
+    if plan.blind:
+        return "nothing can be planned: no target could be seen"
+    return "a dump is due and can't be begun" if plan.stuck else "nothing to do"
 
 
 def worth_telling(conditions: Sequence[Condition]) -> list[Condition]:
@@ -128,9 +134,15 @@ def summary(plans: Sequence[Plan]) -> str:
     errors = sum(finding.severity == "error" for plan in plans for finding in plan.findings)
     parts = [f"{effects.count(effect)} to {effect}" for effect in SIGNS if effect in effects]
     parts += [f"{blocked} blocked"] if blocked else []
-    parts = parts or ["nothing known" if plans and all(plan.blind for plan in plans) else "nothing to do"]
+    parts = parts or [_no_parts(plans)]
     parts += [counted(errors, "problem")] if errors else []
     return f"Plan: {', '.join(parts)}."
+
+
+def _no_parts(plans: Sequence[Plan]) -> str:
+    if plans and all(plan.blind for plan in plans):
+        return "nothing known"
+    return "nothing can be done" if any(plan.stuck for plan in plans) else "nothing to do"
 
 
 def applied(outcomes: Sequence[Outcome], not_approved: Sequence[Step], after: Plan, *, again: str = APPLY) -> str:

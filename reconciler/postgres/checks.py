@@ -18,6 +18,7 @@ SLACK_SECONDS: Final = 5.0
 _OURS: Final = ("statement_timeout", "transaction_timeout", "default_transaction_read_only", "default_transaction_isolation")
 """Settings that a check has of its own, whatever the database's are."""
 LONGEST_ANSWER: Final = 80
+_UNASKABLE: Final = (psycopg.errors.SyntaxError, psycopg.errors.ReadOnlySqlTransaction)
 
 
 def run_check(reader: Conninfo, check: Check, secret: str | None, settings: Sequence[Setting], *, excused: bool) -> Fault | None:
@@ -35,6 +36,8 @@ def run_check(reader: Conninfo, check: Check, secret: str | None, settings: Sequ
             return _fault(check, f"took longer than {limit:.0f} s", "unproven")
         except psycopg.Error as error:
             return _refusal(check, error, excused=excused)
+        except _NoQuestion as error:
+            return _fault(check, f"is no question that can be asked: {error}", "unproven")
         except ValueError as error:
             return _fault(check, str(error), "failed")
     if secret is not None:
@@ -66,16 +69,25 @@ def _ask(connection: Session, statement: str, milliseconds: int) -> str | None:
     # Prepared, since a plain query may hold several statements, the first of which could be COMMIT.
     cursor = connection.execute(statement.strip().rstrip(";").encode(), prepare=True)
     result = cursor.pgresult
-    if result is None or cursor.description is None or (result.ntuples, result.nfields) != (1, 1):
-        raise ValueError("does not answer with one row of one column")
+    if result is None or cursor.description is None or result.nfields != 1:
+        raise _NoQuestion("it does not answer with one column")
+    if result.ntuples != 1:
+        raise ValueError("does not answer with one row")
     value = result.get_value(0, 0)
     return None if value is None else value.decode("utf-8", "replace")
+
+
+class _NoQuestion(ValueError):
+    """It could be asked of no database: the policy is to blame, and no backup."""
 
 
 def _refusal(check: Check, error: psycopg.Error, *, excused: bool) -> Fault:
     said = shown(error.diag.message_primary or str(error))
     if error.sqlstate is None or kind_of(said) == "no room":
         return _fault(check, f"the scratch server could not go on: {said}", "unproven")
+    # Without a context it is the statement itself, and nothing that it calls.
+    if isinstance(error, _UNASKABLE) and not error.diag.context:
+        return _fault(check, f"is no question that can be asked: {said}", "unproven")
     if kind_of(said) == "missing" and excused:
         return _fault(check, f"misses something that is not here: {said}", "unproven")
     return _fault(check, said, "failed")

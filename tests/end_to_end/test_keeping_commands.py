@@ -32,12 +32,14 @@ def test_hold_delete_release_undelete(stand: Stand) -> None:
     stand.run("backups", "release", newest)
     stand.run("backups", "delete", newest)
     deleted = _states(stand)[newest]
+    gone = [stand.run("backups", *words, expect=1) for words in (("show", newest), ("fetch", newest, "--output", "x"))]
     last = stand.run("backups", "delete", middle, expect=1)
     stand.run("backups", "undelete", newest)
 
     assert "legal 7" in refused.stderr
     assert deleted == "deleted"
     assert "one of the last 2" in last.stderr
+    assert all(f"`reconcile backups undelete {newest}` brings it back" in ran.stderr for ran in gone)
     assert {"whole"} == set(_states(stand).values())
     assert oldest in _states(stand)
 
@@ -53,6 +55,28 @@ def test_freeze_and_unfreeze(stand: Stand) -> None:
 
     assert "rows are missing" in planned.stdout
     assert _states(stand)[newest] == "deleted"
+
+
+def test_what_is_left_after_one_thing_was_done(stand: Stand) -> None:
+    """Nothing of what was just done, though it could be done again."""
+    newest, *_ = _taken(stand, 1)
+    for words in (
+        ("backups", "hold", newest, "--why", "legal"),
+        ("backups", "release", newest),
+        ("freeze", "hotel", "--why", "audit"),
+        ("unfreeze", "hotel"),
+    ):
+        document = stand.json(*words)
+
+        assert ["done"] == [one["result"] for one in document["outcomes"]]
+        assert [[]] == [plan["steps"] for plan in document["after"]]
+
+
+def test_kept_for_no_time(stand: Stand) -> None:
+    """That is a time, and not for ever."""
+    stand.run("backups", "take", "--keep", "0d")
+
+    assert all(one["keep_until"] for one in stand.backups())
 
 
 def test_adopt_after_a_move(stand: Stand) -> None:

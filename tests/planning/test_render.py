@@ -145,6 +145,18 @@ def test_nothing_was_applied_though_there_is_something(name: str, says: str) -> 
     assert f"Applied: {says}." == render.outcome_summary([], plans(name))
 
 
+def test_a_dump_that_can_not_be_begun() -> None:
+    """The very first one is due, and whose it would be can't be seen: "nothing to do" would be a lie."""
+    want = policy(keep=retention(keep_last=3), rpo="26h")
+    plan = planned(want, observation(unknown("no answer"), primary=catalogue(begun=False)))
+
+    text = render.text([plan])
+
+    assert plan.stuck
+    assert "  a dump is due and can't be begun\n" in text
+    assert "Plan: nothing can be done, 1 problem." == text.splitlines()[-1]
+
+
 def test_a_database_without_a_turn() -> None:
     """Whether it had something to do is not known: somebody else holds its lease, say."""
     assert "Applied: nothing." == render.outcome_summary([], plans("nothing_to_do"), hindered=True)

@@ -172,9 +172,12 @@ def hall(postgres18: Server) -> Iterator[PostgresRoom]:
         ("select count(*) from t", "= 3", None),
         ("select count(*) from t", "> 3", ("failed", "answered 3, expected > 3")),
         ("select null", "!= 1", ("failed", "answered null")),
-        ("select * from t", "= 1", ("failed", "one row of one column")),
-        ("delete from t returning 1", "= 1", ("failed", "permission denied|read-only")),
-        ("commit; drop table t", "= 1", ("failed", "multiple commands")),
+        ("select 1 from t", "= 1", ("failed", "one row")),
+        ("select 1, 2", "= 1", ("unproven", "one column")),
+        ("set role none", "= 1", ("unproven", "one column")),
+        ("selec count(*) from t", "= 1", ("unproven", "syntax error")),
+        ("delete from t returning 1", "= 1", ("unproven", "read-only")),
+        ("commit; drop table t", "= 1", ("unproven", "multiple commands")),
         ("select pg_sleep(30)", "= 1", ("unproven", "longer than 1 s")),
         ("select count(*) from missing", "= 1", ("failed", "does not exist")),
         ("select count(*) from hidden", "= 1", None),
@@ -182,7 +185,10 @@ def hall(postgres18: Server) -> Iterator[PostgresRoom]:
     ],
 )
 def test_checks(hall: PostgresRoom, sql: str, expect: str, says: tuple[str, str] | None) -> None:
-    """One statement, one value, read-only, in time, with the database's own settings and all rows."""
+    """One statement, one value, read-only, in time, with the database's own settings and all rows.
+
+    What could be asked of no database says nothing of this one: a slip in the policy condemns no backup.
+    """
     fault = hall.check(asked(sql, expect, seconds=1))
 
     if says is None:
