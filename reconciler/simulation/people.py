@@ -169,17 +169,19 @@ def a_thief_writes(stage: Stage) -> bool:
 
 
 def _give_up(stage: Stage) -> bool:
-    """Most of what is there, as if retention had done it today or long ago."""
+    """Most of what is there, as if retention had done it today or long ago, or as if long ago it had been swept as debris."""
     chance = stage.thieving
     now = stage.timeline.now()
     at = (now - timedelta(hours=chance.choice((0, 2, 30 * 24)))).replace(microsecond=0)
     due = at + timedelta(hours=chance.choice((0, 1)))
+    # Which no rule counts as a loss.
+    counts = due > at or at > now - timedelta(days=1)
     there = {folder.id for folder in _folders(stage)}
     born = sum(instant_of(backup) > now - timedelta(hours=25) for backup in there)
     may_go = born + max(1, len(there) * 30 // 100)
     for folder in _folders(stage):
         if folder.manifest is not None and chance.happens(0.8):
-            stone = Tombstone(id=folder.id, at=at, due=due, slot=folder.manifest.slot, reason="not kept by retention")
+            stone = Tombstone(id=folder.id, at=at, due=due, slot=folder.manifest.slot, reason="given up", counts=counts)
             _bury(stage, folder, stone, HIS)
             stage.ledger.planted.setdefault(folder.id, (now, may_go))
     return True

@@ -176,7 +176,7 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
 
     @lazily
     def tombstones(self) -> list[Stone | None]:
-        """None for a torn one, and for a stranger's where only ours are believed."""
+        """None for a torn one, one that speaks of debris beside a manifest, and a stranger's where only ours are believed."""
         found = [held for name, held in sorted(self.visible.items()) if name.startswith("tombstone-")]
         came = min((held.stored.modified for held in found), default=None)
         return [self._stone(held, came) for held in found if came is not None]
@@ -184,6 +184,8 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
     def _stone(self, held: Held, came: datetime) -> Stone | None:
         stone: Stone | None = read(held.content, Stone)
         if stone is None or stone.id != self.id or (self.pinned and not is_signed_by_us(held.content)):
+            return None
+        if not stone.counts and "manifest.json" in self.visible.keys() | self.hidden:
             return None
         if self.pinned and came - stone.at > LATE:
             return msgspec.structs.replace(stone, due=max(stone.due, came + (stone.due - stone.at)))

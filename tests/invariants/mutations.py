@@ -69,6 +69,12 @@ def much_may_go_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(guard, "allow", lambda have, now: Allowance(may_go=10**6, gone=frozenset()))
 
 
+def debris_is_believed_in(patch: pytest.MonkeyPatch) -> None:
+    """Rule 3: a tombstone that says that there never was a backup is carried out beside its manifest."""
+    for module in (catalogue, leftovers):
+        patch.setattr(module, "refuse_denial", lambda stone, what, *, has_manifest: None)
+
+
 def a_thief_sets_the_pace(patch: pytest.MonkeyPatch) -> None:
     """Rule 3: what tombstones gave up today goes at once, however many came."""
     patch.setattr(guard, "_removed_too_soon", lambda deletions, have, now: ())
@@ -444,6 +450,7 @@ MUTATIONS = by_name(
     nothing_is_locked,
     a_lock_is_given_up,
     much_may_go_at_once,
+    debris_is_believed_in,
     a_thief_sets_the_pace,
     tombstones_date_themselves,
     anybody_gives_up_what_is_signed,
