@@ -29,6 +29,7 @@ def lint(policy: Policy, places: Places, *, now: datetime, sites: Mapping[str, s
         rows += _partial(database)
         rows += _from(database)
         rows += _retention(database)
+        rows += _verify(database)
         rows += _outside(database, policy)
         rows += _home(database, policy)
         rows += _signatures(database)
@@ -36,7 +37,9 @@ def lint(policy: Policy, places: Places, *, now: datetime, sites: Mapping[str, s
     rows += _twins(policy)
     rows += _unused(policy)
     rows += _within_reach(policy)
-    return [Finding(severity=severity, where=places.of(path), what=what, cure=cure) for severity, path, what, cure in rows]
+    # What is wrong of a target is so for each database that uses it, and told once.
+    once = dict.fromkeys(rows)
+    return [Finding(severity=severity, where=places.of(path), what=what, cure=cure) for severity, path, what, cure in once]
 
 
 def _schedule(database: DatabasePolicy) -> Iterator[_Row]:
@@ -189,6 +192,13 @@ def _home(database: DatabasePolicy, policy: Policy) -> Iterator[_Row]:
     elif why := getattr(policy.targets[database.home], "costly_home", ""):
         cure = "name another target as home, or the first of dumps.targets"
         yield "warning", _path(database, "home"), f"{database.home} is a poor home: {why}", cure
+
+
+def _verify(database: DatabasePolicy) -> Iterator[_Row]:
+    rule = database.dumps.verify
+    if rule is not None and rule.expires is not None and rule.expires < rule.every:
+        what = f"it counts for {rule.expires} only, and the next verification comes after {rule.every}: nothing is proven between"
+        yield "warning", _path(database, "dumps", "verify", "expires"), what, "let it count for longer, or verify more often"
 
 
 def _one_place(database: DatabasePolicy, sites: Mapping[str, str]) -> Iterator[_Row]:

@@ -15,7 +15,7 @@ from reconciler.policy.relation import Relation
 from reconciler.policy.schedule import Schedule, Slots
 from reconciler.policy.secret import Secret, Text
 from reconciler.policy.timing import Timing, Window, closed_by, opening, steps_for
-from reconciler.policy.units import ByteSize, Duration, Rate, Span
+from reconciler.policy.units import ByteSize, Duration, Length, Rate, Span
 
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_-]{0,62}$")]
 
@@ -210,7 +210,7 @@ class Limits(Section, frozen=True, kw_only=True):
         ),
     ] = None
     max_duration: Annotated[
-        Duration | None,
+        Length | None,
         Meta(description="A dump that takes longer is ended, and has failed.", examples=["6h"]),
     ] = None
     yield_to: Annotated[
@@ -244,13 +244,13 @@ class Hook(Section, frozen=True, kw_only=True):
         ),
     ] = ("dump",)
     timeout: Annotated[
-        Duration,
+        Length,
         Meta(
             description="A hook that takes longer is ended, and has failed.",
             examples=["30s"],
             extra_json_schema={"default": "1m"},
         ),
-    ] = msgspec.field(default_factory=lambda: Duration(minutes=1))
+    ] = msgspec.field(default_factory=lambda: Length(minutes=1))
     stdin: Annotated[Text | None, Meta(description="What it reads on stdin; none: nothing.", examples=["${JOBS_TOKEN}"])] = None
     env: Annotated[
         dict[Variable, Text],
@@ -288,7 +288,7 @@ class Verify(Section, frozen=True, kw_only=True):
     """How often the newest backup is verified on each target, and how thoroughly."""
 
     every: Annotated[
-        Duration,
+        Length,
         Meta(description="The newest whole backup on each target is verified once in this time.", examples=["7d"]),
     ]
     level: Annotated[
@@ -300,7 +300,7 @@ class Verify(Section, frozen=True, kw_only=True):
         ),
     ] = "restore"
     expires: Annotated[
-        Duration | None,
+        Length | None,
         Meta(description="For how long a verification counts; twice `every` if not said.", examples=["14d"]),
     ] = None
 
@@ -324,9 +324,9 @@ class Check(Section, frozen=True, kw_only=True):
         Meta(description="A secret that the value must be: compared, and never written down.", examples=["${CANARY_TOKEN}"]),
     ] = None
     timeout: Annotated[
-        Duration,
+        Length,
         Meta(description="How long it may take.", examples=["1m"], extra_json_schema={"default": "1m"}),
-    ] = msgspec.field(default_factory=lambda: Duration(minutes=1))
+    ] = msgspec.field(default_factory=lambda: Length(minutes=1))
 
 
 class Dumps(Section, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ VALUES: Final[Mapping[str, tuple[str, str]]] = {
         "duration",
         "A length of time: `15m`, `6h`, `7d`, `2w`, `1d12h`. Units are `w d h m s`, largest first.",
     ),
+    "reconciler-length": ("length", "A [duration](#duration) that is not nothing."),
     "reconciler-span": (
         "span",
         "A length of calendar time: `14d`, `1mo`, `1y6mo`. Units are `y mo w d h`, largest first; a month is as long as it is.",

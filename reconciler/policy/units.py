@@ -39,6 +39,18 @@ class Duration(timedelta):
         return cls(seconds=parse_duration(text) // timedelta(seconds=1))
 
 
+class Length(Duration):
+    """A duration that is not nothing: of what ends at once, or is due for ever, nothing ever comes."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Length":
+        """Read `6h`. Raises ValueError with the reason."""
+        length = cls(seconds=parse_duration(text) // timedelta(seconds=1))
+        if not length:
+            raise ValueError("is no time at all; write one, as 6h")
+        return length
+
+
 class ByteSize(int):
     """A number of bytes that is written as `16MiB`."""
 

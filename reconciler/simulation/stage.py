@@ -8,7 +8,7 @@ import msgspec
 from reconciler.policy.model import Compression, DatabasePolicy, Disaster, Dumps, Objectives, Retention, Verify
 from reconciler.policy.relation import Relation
 from reconciler.policy.timing import Timing
-from reconciler.policy.units import Duration
+from reconciler.policy.units import Duration, Length
 from reconciler.simulation.chance import Chance
 from reconciler.simulation.faults import Faults
 from reconciler.simulation.host import Host
@@ -96,7 +96,7 @@ class Stage:
         self.schedule = self.chance.choice(list(SCHEDULES))
         # By a chance of its own: the other worlds stay as they are known.
         apart = Chance(seed + 1_000_003)
-        every = Duration(hours=apart.choice((6, 24)))
+        every = Length(hours=apart.choice((6, 24)))
         self.verify = Verify(every=every) if apart.happens(0.3) else None
         self.signed = Chance(seed + 2_000_003).happens(0.25)
         self.thieving = Chance(seed + 6_000_003)

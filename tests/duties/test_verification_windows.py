@@ -6,12 +6,13 @@ import msgspec
 
 from reconciler.duties.verification import VerifyBackup, due
 from reconciler.policy.model import DatabasePolicy, Verify
-from tests.building import HOUR, NOW, catalogue, copy, duration, observation, policy, utc
+from reconciler.policy.units import Length
+from tests.building import HOUR, NOW, catalogue, copy, observation, policy, utc
 
 
 def want(never: Sequence[str]) -> DatabasePolicy:
     plain = policy(never=never)
-    return msgspec.structs.replace(plain, dumps=msgspec.structs.replace(plain.dumps, verify=Verify(every=duration("7d"))))
+    return msgspec.structs.replace(plain, dumps=msgspec.structs.replace(plain.dumps, verify=Verify(every=Length.parse("7d"))))
 
 
 def test_in_a_window() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from reconciler.duties.retention import kept
 from reconciler.planning.plan import Condition
 from reconciler.policy.model import DatabasePolicy, Level, Verify
+from reconciler.policy.units import Length
 from reconciler.world.evidence import Evidence
 from reconciler.world.facts import Copy, Observation
 from tests.building import (
@@ -19,7 +20,6 @@ from tests.building import (
     NOW,
     catalogue,
     daily,
-    duration,
     evidence,
     kinds,
     observation,
@@ -36,7 +36,7 @@ TODAY = utc("2025-10-25 02:00")
 def want(*, every: str = "7d", level: Level = "restore", targets: tuple[str, ...] = ("primary",), **rules: Any) -> DatabasePolicy:
     """With verification, and retention by these rules."""
     made = policy(targets=targets, keep=retention(**({"keep_last": 1} | rules)), rpo="26h")
-    rule = Verify(every=duration(every), level=level)
+    rule = Verify(every=Length.parse(every), level=level)
     return msgspec.structs.replace(made, dumps=msgspec.structs.replace(made.dumps, verify=rule))
 
 

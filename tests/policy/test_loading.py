@@ -243,6 +243,15 @@ def test_lint_of_a_good_policy() -> None:
             ("warning", "targets.spare", "no database dumps to it"),
         ),
         (
+            "      retention:",
+            "      verify: {every: 7d, expires: 6d}\n      retention:",
+            (
+                "warning",
+                "databases.hotel.dumps.verify.expires",
+                "it counts for 6d only, and the next verification comes after 7d: nothing is proven between",
+            ),
+        ),
+        (
             ", object_lock: governance",
             "",
             (

@@ -82,6 +82,17 @@ def test_in_one_place(tmp_path: Path, one: str, other: str) -> None:
     assert ["it shares its place with one: a second copy there would be none"] == _errors(tmp_path, one, other)
 
 
+def test_told_once(tmp_path: Path) -> None:
+    """What is wrong of a target is wrong for each database that uses it."""
+    text = (TEXT + TEXT.partition("databases:\n")[2].replace("hotel:", "motel:")).format(one=DISK, other=DISK).encode()
+    policy = load(text, KINDS, path=tmp_path / "policy.yaml")
+
+    found = lint(policy, places(text, tmp_path / "policy.yaml"), now=SystemClock().now(), sites=sites_of(policy, KINDS, tmp_path))
+
+    assert {"hotel", "motel"} == set(policy.databases)
+    assert 1 == sum("shares its place" in finding.what for finding in found)
+
+
 @pytest.mark.parametrize(("one", "other"), APART)
 def test_apart(tmp_path: Path, one: str, other: str) -> None:
     """What only looks alike is told apart."""

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from reconciler.policy.units import ByteSize, Duration, Span, TimeZone, format_duration, parse_duration, parse_size, parse_span
+from reconciler.policy.units import (
+    ByteSize,
+    Duration,
+    Length,
+    Span,
+    TimeZone,
+    format_duration,
+    parse_duration,
+    parse_size,
+    parse_span,
+)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +140,7 @@ def test_what_is_no_time_zone(text: str) -> None:
         TimeZone.parse(text)
 
 
-@pytest.mark.parametrize("parse", [Duration.parse, Span.parse, ByteSize.parse, TimeZone.parse])
+@pytest.mark.parametrize("parse", [Duration.parse, Length.parse, Span.parse, ByteSize.parse, TimeZone.parse])
 @given(text=some.text(max_size=12))
 def test_any_text_at_all(parse: Any, text: str) -> None:
     """It is read or refused; nothing else comes of it."""

@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.policy.expectation import Expectation
 from reconciler.policy.model import Check
-from reconciler.policy.units import Duration
+from reconciler.policy.units import Length
 from reconciler.postgres.client import Client
 from reconciler.postgres.conninfo import Conninfo
 from reconciler.postgres.dump import Manners
@@ -229,7 +229,7 @@ def _entered(admin: Conninfo) -> "psycopg.Connection[tuple[Any, ...]]":
 
 
 def _question(sql: str, answer: str) -> Check:
-    return Check(name=sql, sql=sql, expect=Expectation.parse(answer), timeout=Duration(seconds=10))
+    return Check(name=sql, sql=sql, expect=Expectation.parse(answer), timeout=Length(seconds=10))
 
 
 def _found_inside(room: PostgresRoom, admin: Conninfo) -> Iterator[str]:

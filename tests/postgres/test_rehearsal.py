@@ -17,7 +17,7 @@ import pytest
 from reconciler.errors import Corrupt, Full, Refused, Unreachable
 from reconciler.policy.expectation import Expectation
 from reconciler.policy.model import Check
-from reconciler.policy.units import Duration
+from reconciler.policy.units import Length
 from reconciler.postgres import hostile
 from reconciler.postgres import room as room_module
 from reconciler.postgres.client import Client
@@ -149,7 +149,7 @@ def test_reading_an_archive_through(postgres18: Server, open_source: Open, scrat
 
 
 def asked(sql: str, expect: str, *, seconds: int = 10) -> Check:
-    return Check(name="asked", sql=sql, expect=Expectation.parse(expect), timeout=Duration(seconds=seconds))
+    return Check(name="asked", sql=sql, expect=Expectation.parse(expect), timeout=Length(seconds=seconds))
 
 
 @pytest.fixture(scope="module")
