@@ -151,6 +151,22 @@ def test_what_we_hid_ourselves_stays_gone(tmp_path: Path, store: VersionedTarget
     assert () == catalogue(world).tombstones
 
 
+def test_two_months_of_hiding(tmp_path: Path, store: VersionedTarget, clock: MovedClock) -> None:
+    """Backups are pruned, hidden and forgotten day by day, and none of that is ever told as another's work."""
+    world = make_world(tmp_path, clock, targets={"primary": HidesOnly(store)})
+    want = policy("0 2 * * *", ("primary",), retention(grace="1d", keep_last=2))
+    seen: set[str] = set()
+    for _ in range(60):
+        done = turn(world, want, DUTIES, Consent())
+        assert {"done"} == {outcome.result for outcome in done.outcomes}
+        seen |= {*states(world).values(), *(found.severity for found in done.after.findings)}
+        clock.move(DAY)
+
+    assert {"whole", "deleted", "note"} == seen
+    assert 60 == len({item.key.split("/")[2] for item in versions(world, "hotel/backups/")})
+    assert 32 > len(catalogue(world).tombstones)
+
+
 @pytest.mark.parametrize("number", range(8))
 def test_an_erasure_cut_short_anywhere(tmp_path: Path, clock: MovedClock, store: VersionedTarget, number: int) -> None:
     """The manifest is gone first, and no older version of it makes a backup of what is left; met again, it ends."""
