@@ -155,7 +155,7 @@ def show(call: Call) -> int:
     manifest = reading.read_manifest(place, found.want.name, found.backup.id, found.world.signatures)
     if not call.json and manifest.fingerprint is not None:
         call.say(plain(f"fingerprint: {marks_told(manifest.fingerprint)}"))
-    call.answer(encode(manifest).decode())
+    call.answer_as_json(encode(manifest).decode())
     return 0
 
 

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from reconciler.cli.fitting import Only, misfit
+from reconciler.cli.streams import as_json_for
 from reconciler.errors import BadPolicy, Finding, ReconcilerError, Refused, Stopped
 from reconciler.policy.redaction import Redactor
 from reconciler.postgres.environment import forget_libpq_environment
@@ -66,22 +67,18 @@ class Call:
 
     def answer(self, text: str) -> None:
         """To stdout: what was asked for. Raises Refused where it takes nothing, BrokenPipeError where nobody reads it."""
-        try:
-            sys.stdout.write(self.redactor.redact(text if text.endswith("\n") else text + "\n"))
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            _give_up_stdout()
-            cure = "make room there, or let stdout lead elsewhere; what was done stays done"
-            raise Refused(f"cannot write the answer: {error.strerror}", cure=cure) from error
+        self._print(self.redactor.redact(text))
 
     def answer_json(self, value: Any) -> None:
         """To stdout, pretty, with a schema in `schemas/`."""
         import msgspec
 
-        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-        self.answer(text)
+        self.answer_as_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+    def answer_as_json(self, text: str) -> None:
+        """To stdout, what is JSON already."""
+        # Redacted first: of a secret that is escaped nobody would know.
+        self._print(as_json_for(sys.stdout, self.redactor.redact(text)))
 
     def say(self, text: str) -> None:
         """To stderr: progress and remarks."""
@@ -102,7 +99,19 @@ class Call:
         from reconciler.cli.log import Log
         from reconciler.world.clock import SystemClock
 
-        self.log = Log(self._write, self.redactor.redact, SystemClock())
+        self.log = Log(lambda line: self._write(as_json_for(sys.stderr, line)), self.redactor.redact, SystemClock())
+
+    @staticmethod
+    def _print(text: str) -> None:
+        try:
+            sys.stdout.write(text if text.endswith("\n") else text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _give_up_stdout()
+            cure = "make room there, or let stdout lead elsewhere; what was done stays done"
+            raise Refused(f"cannot write the answer: {error.strerror}", cure=cure) from error
 
     def _tell(self, text: str) -> None:
         from reconciler.planning.text import plain

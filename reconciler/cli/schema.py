@@ -49,7 +49,7 @@ def run(call: Call) -> int:
         call.answer(reference())
         return 0
     if call.arguments.write is None:
-        call.answer(text(call.arguments.name or "policy"))
+        call.answer_as_json(text(call.arguments.name or "policy"))
         return 0
     for name in SCHEMAS:
         write_whole(call.arguments.write / file_name(name), text(name).encode())

@@ -1,9 +1,11 @@
 """The standard streams, so that what can't be told never keeps from being done what was asked for."""
 
+import codecs
 import io
 import os
+import re
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -22,6 +24,15 @@ class Forgiving(io.FileIO):
             return memoryview(data).nbytes
 
 
+def as_json_for(stream: TextIO, text: str) -> str:
+    """JSON in the characters that a stream has: where they are few, others are escaped as JSON does."""
+    if codecs.lookup(stream.encoding or "utf-8").name == "utf-8":
+        return text
+    import json
+
+    return re.sub(r"[^\0-\x7f]", lambda found: json.dumps(found[0])[1:-1], text)
+
+
 def ready() -> None:
     """For the start of the program: what its caller closed leads nowhere, and stderr is forgiving.
 
@@ -35,7 +46,11 @@ def ready() -> None:
             # The lowest that is free is given: this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - lives until the end
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    encoding = sys.stderr.encoding if sys.stderr else None
-    raw = Forgiving(2, "w", closefd=False)
-    sys.stderr = io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=True)
+    sys.stdout = _written(io.FileIO(1, "w", closefd=False), sys.stdout)
+    sys.stderr = _written(Forgiving(2, "w", closefd=False), sys.stderr)
+
+
+def _written(raw: io.FileIO, before: TextIO | None) -> TextIO:
+    # Where the locale's characters are few, an arrow is written out: no answer is lost for it.
+    encoding = before.encoding if before is not None else None
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=True)

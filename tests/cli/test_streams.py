@@ -1,11 +1,17 @@
 """What can't be told: remarks are lost, an answer is a failure, and neither keeps anything from being done."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+POLICY = """version: 1
+metadata: {name: few, owner: me}
+targets: {disk: {type: local, path: ./disk}}
+databases: {hotel: {source: {provider: postgres, url: "${X}"}, dumps: {schedule: "0 2 * * *", targets: [disk]}}}
+"""
 PROGRAM = f"{sys.executable} -m reconciler.cli.main"
 
 
@@ -42,3 +48,23 @@ def test_closed_streams(closed: str, tmp_path: Path) -> None:
     assert (0, "") == (ran.returncode, ran.stderr if "2>&-" in closed else "")
     assert "AGE-SECRET-KEY-1" in (tmp_path / "key").read_text().splitlines()[-1]
     assert 2 == len((tmp_path / "key").read_text().splitlines())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_few_characters(encoding: str, tmp_path: Path) -> None:
+    """A locale without arrows and dashes costs no answer: they are written out, and JSON stays JSON."""
+    (tmp_path / "p→ü.yaml").write_text(POLICY)
+    environ = f"PYTHONIOENCODING={encoding}"
+
+    helped = _shell(f"{environ} {PROGRAM} plan --help", tmp_path)
+    schema = _shell(f"{environ} {PROGRAM} schema policy", tmp_path)
+    listed = _shell(f"{environ} X=1 {PROGRAM} status -p p→ü.yaml", tmp_path)
+    valid = _shell(f"{environ} {PROGRAM} validate -p p→ü.yaml --format json", tmp_path)
+    logged = _shell(f"{environ} {PROGRAM} validate -p p→ü.yaml --database ü→ --log-format json", tmp_path)
+
+    assert "--fail-on STATUS[,\\u2026]" in helped.stdout
+    assert json.loads(schema.stdout) == json.loads(_shell(f"{PROGRAM} schema policy", tmp_path).stdout)
+    assert "\\u2013" in listed.stdout
+    assert "p→ü.yaml" == json.loads(valid.stdout)["policy"]
+    assert [1, "ü→" in json.loads(logged.stderr)["says"]] == [logged.returncode, True]
+    assert "bug" not in "".join(ran.stderr for ran in (helped, schema, listed, valid))
