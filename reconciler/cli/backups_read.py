@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import cpu_count
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.backups import fetch as reading
@@ -195,11 +196,12 @@ def fetch(call: Call) -> int:
 
 def _by_hand(hosted: Sequence[str], output: Path) -> list[str]:
     """What restores the archive."""
+    archive, listed = (quote(f"{output}{end}") for end in ("", ".list"))
     if not hosted:
-        return [f"  pg_restore --dbname=DATABASE {output}"]
+        return [f"  pg_restore --dbname=DATABASE {archive}"]
     return [
-        f"  pg_restore --list {output} | {without(hosted)} > {output}.list",
-        f"  pg_restore --use-list={output}.list --dbname=DATABASE {output}",
+        f"  pg_restore --list {archive} | {without(hosted)} > {listed}",
+        f"  pg_restore --use-list={listed} --dbname=DATABASE {archive}",
         "  (its host's own default privileges are left out: nobody else may set them)",
     ]
 

@@ -92,7 +92,7 @@ def run(call: Call) -> int:
     text = _text(arguments, source)
     load(text.encode(), KINDS, path=path)
     write_whole(path, text.encode())
-    call.answer(found + f"{path} written\n  reconcile validate -p {path}\n  reconcile plan -p {path}")
+    call.answer(found + f"{path} written\n  {call.another('validate')}\n  {call.another('plan')}")
     return 0
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from reconciler.cli.fitting import NO_DATABASE, Only
 from reconciler.cli.frame import Call
+from reconciler.cli.values import number, whole_number
 from reconciler.errors import Refused
 from reconciler.sandbox.neon.faults import KINDS, OF_OPERATIONS
 from reconciler.sandbox.status import NeonStatus, PostgresStatus, S3Status, Status
@@ -49,9 +50,13 @@ def register(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     parser.add_argument("action", choices=("up", "down", "status", "fault"), help="start, end, look, or let Neon's API fail")
     parser.add_argument("kind", nargs="?", choices=(*KINDS, "none"), help="with fault: what goes wrong; none: nothing any more")
-    parser.add_argument("--times", metavar="N", type=int, default=1, help="with fault: how often (default: 1)")
-    parser.add_argument("--seconds", metavar="S", type=float, default=1.0, help="with fault: how slow, or when to come again")
-    parser.add_argument("--http-status", metavar="CODE", type=int, default=503, help="with fault broken: which (default: 503)")
+    parser.add_argument("--times", metavar="N", type=whole_number(1, 1000), default=1, help="with fault: how often (default: 1)")
+    parser.add_argument(
+        "--seconds", metavar="S", type=number(0, 3600), default=1.0, help="with fault: how slow, or when to come again"
+    )
+    parser.add_argument(
+        "--http-status", metavar="CODE", type=whole_number(400, 599), default=503, help="with fault broken: which (default: 503)"
+    )
     parser.add_argument("--method", default="", help="with fault: of such requests alone, e.g. POST")
     parser.add_argument("--path", default="", help="with fault: where the path, or the operation's action, contains this alone")
     parser.add_argument("--dir", metavar="FOLDER", type=Path, help="where it lives (default: .sandbox beside the policy)")

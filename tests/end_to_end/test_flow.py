@@ -147,8 +147,10 @@ def test_fetch_does_not_write_over_a_file(stand: Stand) -> None:
     (stand.folder / "mine").write_text("precious")
     stand.run("backups", "fetch", backup, "--output", "mine", expect=1)
     stand.run("backups", "fetch", "20200101T000000Z-000000", "--output", "other", expect=1)
+    named = stand.run("backups", "fetch", backup, "--output", "not mine; ls")
 
     assert (stand.folder / "mine").read_text() == "precious"
+    assert "  pg_restore --dbname=DATABASE 'not mine; ls'\n" in named.stdout
     assert not (stand.folder / "other").exists()
 
 
