@@ -1,6 +1,6 @@
 """Leftovers: what a death left behind, and deletions whose grace has passed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -194,7 +194,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
             steps += _steps(have.database, target, copy) if spared is None and not catalogue.append_only else []
             findings += [spared] if spared is not None else _findings(target, copy)
         steps += [] if catalogue.append_only else _forgettable(have, target, catalogue, now)
-        findings += _recoverable(target, catalogue.copies)
+        findings += _recoverable(target, catalogue.copies, held)
         findings += _begun_anew(target, catalogue.copies)
         findings += _doubted(target, catalogue.doubted)
         findings += [_stray(target, key) for key in sorted(catalogue.strays)]
@@ -233,10 +233,10 @@ def _spared(target: str, copy: Copy, *, held: str, last_good: bool) -> Finding |
     return None
 
 
-def _recoverable(target: str, copies: Iterable[Copy]) -> list[Finding]:
-    """One note for all that is deleted and not gone yet: an hourly policy always has a hundred of them."""
+def _recoverable(target: str, copies: Iterable[Copy], held: Container[str]) -> list[Finding]:
+    """One note for all that is deleted and not gone yet: an hourly policy always has a hundred of them. What is held stays."""
     deleted = sorted((copy for copy in copies if copy.state == "deleted"), key=lambda copy: (copy.instant, copy.id))
-    ends = min((copy.due for copy in deleted if copy.due is not None), default=None)
+    ends = min((copy.due for copy in deleted if copy.due is not None and copy.id not in held), default=None)
     if not deleted:
         return []
     first, last = instant(deleted[0].instant), instant(deleted[-1].instant)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from reconciler.backups.layout import REMEMBERED
 from reconciler.duties import leftovers
 from reconciler.planning.plan import Due
+from reconciler.planning.text import instant
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Copy, Observation, State
 from tests.building import (
@@ -127,6 +128,19 @@ def test_hold_on_what_would_go(state: State, where: str) -> None:
 
     assert [] == kinds(due)
     assert ["warning", "warning"] == severities(due)
+
+
+def test_deleted_and_held() -> None:
+    """It can come back, and does not go: that it will is said of others only."""
+    first, second = (copy(OLD + day * DAY, "deleted", due=NOW + (day + 1) * DAY) for day in range(2))
+    held = msgspec.structs.replace(first, held="legal 2024-118")
+
+    (note,) = asked(held, second).findings
+    (alone,) = asked(held).findings
+
+    assert "2 deleted backups can still come back" in note.what
+    assert note.what.endswith(f"; the first goes {instant(NOW + 2 * DAY)}")
+    assert "goes" not in alone.what
 
 
 def test_debris_of_a_copy_of_what_is_held() -> None:
