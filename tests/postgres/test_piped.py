@@ -288,9 +288,16 @@ KILLED = """
 
     archive, pipes, program, url, instant = sys.argv[1:]
 
+    def is_stopped(pid):
+        states = (task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat"))
+        return all(state == "T" for state in states)
+
     def die(*_):
         os.write(1, b"%d\\n" % child.group)  # in one piece, whoever else does the same
         os.kill(child.group, signal.SIGKILL if instant.endswith("both") else signal.SIGSTOP)
+        # One of its threads stops first, and another one could see our death before it does.
+        while not instant.endswith("both") and not is_stopped(child.group):
+            Event().wait(0.001)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def before(name, number):
