@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from reconciler.policy.expectation import Expectation
+from reconciler.policy.folder import Folder
 from reconciler.policy.public_key import PublicKey
 from reconciler.policy.recipient import Recipient
 from reconciler.policy.relation import Relation
@@ -56,6 +57,7 @@ FIELDS: Final[Mapping[type, Field]] = {
     PublicKey: Field(format="reconciler-public-key", parse=PublicKey.parse, keywords=_TEXT),
     Relation: Field(format="reconciler-relation", parse=Relation.parse, keywords=_TEXT),
     Recipient: Field(format="reconciler-recipient", parse=Recipient.parse, keywords=_TEXT),
+    Folder: Field(format="reconciler-folder", parse=Folder.parse, keywords=_TEXT),
     Expectation: Field(format="reconciler-expectation", parse=Expectation.parse, keywords=_TEXT),
     Text: Field(format="reconciler-text", parse=Text.parse, keywords={"type": ["string", "object"], "minLength": 1, **_FILE}),
     Secret: Field(

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from reconciler.errors import Refused
+from reconciler.policy.folder import Folder
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.world.endpoint import domain_of, host_of, refuse_plain, site_of
@@ -24,7 +25,12 @@ class AzureSettings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
         str, Meta(pattern="^[a-z0-9]{3,24}$", description="The storage account's name.", examples=["backupsagente"])
     ]
     container: Annotated[str, Meta(min_length=3, max_length=63, description="The container's name.", examples=["backups"])]
-    prefix: Annotated[str, Meta(description="The folder in the container; none: its top.", examples=["postgres/"])] = ""
+    prefix: Annotated[
+        Folder,
+        Meta(
+            description="The folder in the container; none: its top.", examples=["postgres/"], extra_json_schema={"default": ""}
+        ),
+    ] = msgspec.field(default_factory=Folder)
     account_key: Annotated[
         Secret | None,
         Meta(
@@ -78,9 +84,8 @@ def connect(name: str, settings: AzureSettings, *, surroundings: Surroundings, c
         authorise = shared_access(settings.sas_token.reveal(surroundings, field=f"{where}.sas_token").expose())
     else:
         authorise = surrounding(name)
-    prefix = settings.prefix.strip("/")
     container = AzureContainer(
-        name, settings.account, settings.container, endpoint=url, prefix=f"{prefix}/" if prefix else "", authorise=authorise
+        name, settings.account, settings.container, endpoint=url, prefix=settings.prefix, authorise=authorise
     )
     return AzureTarget(container, domain=settings.domain or domain, clock=clock, stop=stop)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
+from reconciler.policy.folder import Folder
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.world.endpoint import domain_of, host_of, is_loopback, refuse_plain, site_of
@@ -23,7 +24,10 @@ class GcsSettings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     """A bucket of Google Cloud Storage; takes the extra `gcs`."""
 
     bucket: Annotated[str, Meta(min_length=3, max_length=222, description="The bucket's name.", examples=["backups-agente"])]
-    prefix: Annotated[str, Meta(description="The folder in the bucket; none: its top.", examples=["backups/"])] = ""
+    prefix: Annotated[
+        Folder,
+        Meta(description="The folder in the bucket; none: its top.", examples=["backups/"], extra_json_schema={"default": ""}),
+    ] = msgspec.field(default_factory=Folder)
     credentials: Annotated[
         Secret | None,
         Meta(
@@ -67,8 +71,7 @@ def connect(name: str, settings: GcsSettings, *, surroundings: Surroundings, clo
     else:
         # An emulator knows no accounts; and Google's tools would look for a machine's account, in vain and for seconds.
         authorise = anonymous if here else surrounding(name)
-    prefix = settings.prefix.strip("/")
-    bucket = GcsBucket(name, settings.bucket, endpoint=url, prefix=f"{prefix}/" if prefix else "", authorise=authorise)
+    bucket = GcsBucket(name, settings.bucket, endpoint=url, prefix=settings.prefix, authorise=authorise)
     return GcsTarget(bucket, domain=settings.domain or domain, clock=clock, stop=stop)
 
 

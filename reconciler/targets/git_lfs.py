@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from reconciler.errors import Refused
+from reconciler.policy.folder import Folder
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.policy.units import ByteSize
@@ -36,7 +37,12 @@ class GitLfsSettings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"
         str,
         Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$", description="The branch that holds the backups.", examples=["backups"]),
     ] = "main"
-    prefix: Annotated[str, Meta(description="The folder in the repository; none: its top.", examples=["postgres/"])] = ""
+    prefix: Annotated[
+        Folder,
+        Meta(
+            description="The folder in the repository; none: its top.", examples=["postgres/"], extra_json_schema={"default": ""}
+        ),
+    ] = msgspec.field(default_factory=Folder)
     remote: Annotated[
         Text | None,
         Meta(
@@ -99,11 +105,8 @@ def connect(name: str, settings: GitLfsSettings, *, surroundings: Surroundings, 
     repository = Repository(
         name, root, branch=settings.branch, remote=pushed, login=login, environ=surroundings.environ, clock=clock, stop=stop
     )
-    prefix = settings.prefix.strip("/")
     domain = settings.domain or (domain_of(host, "git") if pushed and host else "host:localhost")
-    return GitLfsTarget(
-        repository, prefix=f"{prefix}/" if prefix else "", max_object=settings.max_object, domain=domain, clock=clock
-    )
+    return GitLfsTarget(repository, prefix=settings.prefix, max_object=settings.max_object, domain=domain, clock=clock)
 
 
 def site(settings: GitLfsSettings, base: Path) -> str:

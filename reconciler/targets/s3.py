@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from reconciler.errors import Refused
+from reconciler.policy.folder import Folder
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.policy.units import Duration
@@ -40,7 +41,10 @@ class S3Settings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     """A bucket of an S3-compatible store."""
 
     bucket: Annotated[str, Meta(min_length=3, max_length=63, description="The bucket's name.", examples=["backups-agente"])]
-    prefix: Annotated[str, Meta(description="The folder in the bucket; none: its top.", examples=["backups/"])] = ""
+    prefix: Annotated[
+        Folder,
+        Meta(description="The folder in the bucket; none: its top.", examples=["backups/"], extra_json_schema={"default": ""}),
+    ] = msgspec.field(default_factory=Folder)
     region: Annotated[
         Text | None, Meta(description="The bucket's region; default: as AWS's own tools find it.", examples=["eu-west-1"])
     ] = None
@@ -113,8 +117,7 @@ def connect(name: str, settings: S3Settings, *, surroundings: Surroundings, cloc
         secret_access_key=secret.reveal(surroundings, field=f"{where}.secret_access_key").expose() if secret else None,
         checksums=settings.checksums,
     )
-    prefix = settings.prefix.strip("/")
-    bucket = Bucket(name, access, make_client(name, access), prefix=f"{prefix}/" if prefix else "", clock=clock, stop=stop)
+    bucket = Bucket(name, access, make_client(name, access), prefix=settings.prefix, clock=clock, stop=stop)
     lock = Lock(mode=settings.object_lock.mode, retain=settings.object_lock.retain) if settings.object_lock else None
     if lock and lock.retain < SHORTEST:
         raise Refused(f"{where}.object_lock.retain: {lock.retain} locks nothing", cure="lock for a minute at least, e.g. 30d")

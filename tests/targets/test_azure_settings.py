@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Refused
+from reconciler.policy.folder import Folder
 from reconciler.policy.redaction import Redactor
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.targets.azure import KIND, AzureSettings
@@ -37,12 +38,12 @@ def of(server: AzureServer, **more: Any) -> AzureSettings:
 @pytest.mark.parametrize("prefix", ["", "backups", "backups/", "/a/b/"])
 def test_a_container_by_references(azure_server: AzureServer, prefix: str) -> None:
     """Endpoint and key come from the environment; a prefix is a folder, however its slashes are written."""
-    settings = of(azure_server, prefix=prefix, account_key=Secret.parse("${KEY}"))
+    settings = of(azure_server, prefix=Folder.parse(prefix), account_key=Secret.parse("${KEY}"))
     target = connected(settings, {"KEY": KEY})
     target.write("hotel/x", [b"x"])
 
     expected = "/".join([*prefix.strip("/").split("/"), "hotel/x"]).removeprefix("/")
-    whole = connected(AzureSettings(**{**_fields(settings), "prefix": ""}), {"KEY": KEY})
+    whole = connected(AzureSettings(**{**_fields(settings), "prefix": Folder()}), {"KEY": KEY})
     assert [expected] == [item.key for item in whole.list("").items]
     store = azure_server.endpoint.partition("://")[2]
     assert f"azure://{ACCOUNT}/{settings.container}/{expected.removesuffix('hotel/x')} at {store}" == target.place

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Refused, Unreachable
+from reconciler.policy.folder import Folder
 from reconciler.policy.redaction import Redactor
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.targets.gcs import KIND, GcsSettings
@@ -48,7 +49,7 @@ def of(server: StrictGcs, **more: Any) -> GcsSettings:
 @pytest.mark.parametrize("prefix", ["", "backups", "backups/", "/a/b/"])
 def test_a_bucket_by_references(strict_gcs: StrictGcs, prefix: str) -> None:
     """The endpoint comes from the environment; a prefix is a folder, however its slashes are written."""
-    settings = GcsSettings(bucket=strict_gcs.new_bucket(), endpoint=Text.parse("${ENDPOINT}"), prefix=prefix)
+    settings = GcsSettings(bucket=strict_gcs.new_bucket(), endpoint=Text.parse("${ENDPOINT}"), prefix=Folder.parse(prefix))
     target = connected(settings, {"ENDPOINT": f"{strict_gcs.endpoint}/"})
     target.write("hotel/x", [b"x"])
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Absent, Conflict, Refused, Stopped, Unreachable
+from reconciler.policy.folder import Folder
 from reconciler.policy.redaction import Redactor
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.policy.units import ByteSize
@@ -461,7 +462,9 @@ def connected(settings: GitLfsSettings, base: Path, environ: Mapping[str, str] |
 class TestSettings:
     def test_a_folder_as_remote(self, tmp_path: Path, remote: Path) -> None:
         """Both folders are relative to the policy file; the branch is the one that is named."""
-        settings = GitLfsSettings(path="own.git", remote=Text.parse("remote.git"), push=True, branch="backups", prefix="/pg/")
+        settings = GitLfsSettings(
+            path="own.git", remote=Text.parse("remote.git"), push=True, branch="backups", prefix=Folder.parse("/pg/")
+        )
         connected(settings, tmp_path).write(MANIFEST, [b"{}"])
 
         assert [".gitattributes", f"pg/{MANIFEST}"] == git(remote, "ls-tree", "-r", "--name-only", "backups").splitlines()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Refused
+from reconciler.policy.folder import Folder
 from reconciler.policy.redaction import Redactor
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.policy.units import Duration
@@ -42,7 +43,7 @@ def of(server: S3Server, **more: Any) -> tuple[S3Settings, dict[str, str]]:
 @pytest.mark.parametrize("prefix", ["", "backups", "backups/", "/a/b/"])
 def test_a_bucket_by_references(s3_server: S3Server, prefix: str) -> None:
     """Endpoint and keys come from the environment; a prefix is a folder, however its slashes are written."""
-    settings, environ = of(s3_server, prefix=prefix)
+    settings, environ = of(s3_server, prefix=Folder.parse(prefix))
     target = connected(settings, environ)
     target.write("hotel/x", [b"x"])
 
