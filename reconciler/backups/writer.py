@@ -59,7 +59,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ensure_repository(target: Target, database: str, wanted: Repository) -> None:
-    """Put repository.json there where nothing is. Raises Conflict where another's is."""
+    """Put repository.json there where nothing is. Raises Conflict where another's is, or one of another source."""
     key = layout.repository_key(database)
     try:
         # It is there all but the first time, and a look costs less than a write that is refused.
@@ -68,6 +68,10 @@ def ensure_repository(target: Target, database: str, wanted: Repository) -> None
         found = _begin(target, key, wanted)
     if found.id != wanted.id:
         raise Conflict(f"{target.name}: {key} is of repository {found.id}, not {wanted.id}")
+    if found.identity != wanted.identity:
+        raise Conflict(
+            f"{target.name}: {key} is of {found.identity}, not of {wanted.identity}", cure="plan again: it says what to do"
+        )
     register(target, database, wanted.id)
 
 

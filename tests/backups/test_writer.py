@@ -8,6 +8,7 @@ from secrets import token_bytes
 from threading import Event as StopEvent
 from threading import Thread
 
+import msgspec
 import pytest
 
 from reconciler.backups import writer
@@ -290,6 +291,14 @@ class TestBeginning:
         ensure_repository(ReadOnly(world.targets["primary"]), "hotel", begun)
         with pytest.raises(Conflict, match=f"of repository {begun.id}, not another"):
             ensure_repository(ReadOnly(world.targets["primary"]), "hotel", repository(id="another"))
+
+    def test_one_of_another_source(self, world: World, older: str) -> None:
+        """The plan says so where it sees it; a target that it could not see may turn out to be one when its turn comes."""
+        begun = repository(id=manifest_of(world, older).repository)
+        moved = msgspec.structs.replace(begun, identity=msgspec.structs.replace(begun.identity, cluster="1"))
+
+        with pytest.raises(Conflict, match=f"of {begun.identity}, not of {moved.identity}"):
+            ensure_repository(ReadOnly(world.targets["primary"]), "hotel", moved)
 
     def test_one_that_is_not_registered(self, world: World, older: str) -> None:
         """As after `forget`, or a death between the two writes: it is again."""
