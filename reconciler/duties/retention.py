@@ -13,6 +13,7 @@ from reconciler.backups.pins import give_way_to_readers
 from reconciler.backups.records import read_repository
 from reconciler.backups.tombstones import read_tombstone, write_tombstone
 from reconciler.errors import Absent, Conflict, Finding, Refused
+from reconciler.planning.allowance import given_up
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.proof import proven, refuted, sound_on
 from reconciler.planning.retention import Kept, keep
@@ -158,7 +159,7 @@ def kept(want: DatabasePolicy, have: Observation, now: datetime) -> Mapping[str,
 
 def _kept(have: Observation, want: DatabasePolicy, now: datetime) -> Mapping[str, tuple[str, ...]]:
     whole = [backup for backup in have.backups() if backup.whole_on]
-    pinned, bad = have.pinned(), refuted(have)
+    pinned, bad, lost = have.pinned(), refuted(have), given_up(have)
     reasons: dict[str, tuple[str, ...]] = {}
     # Apart: a partial backup must not take the place of one that holds the whole; and one that failed takes nobody's.
     for partial in (False, True):
@@ -166,8 +167,11 @@ def _kept(have: Observation, want: DatabasePolicy, now: datetime) -> Mapping[str
         scheduled = [backup for backup in alike if sound_on(backup, bad)]
         if not scheduled:
             continue
-        by_instant = {item.instant: item.reasons for item in _keep(want, scheduled, now)}
-        reasons |= {backup.id: by_instant[backup.instant] for backup in scheduled if backup.instant in by_instant}
+        # What a tombstone condemns on any target stays where it is kept, and takes the place of none that nobody gave up.
+        staying = [backup for backup in scheduled if not (backup.has_tombstone or backup.id in lost)]
+        for those in (staying, scheduled) if len(staying) < len(scheduled) else (scheduled,):
+            by_instant = {item.instant: item.reasons for item in _keep(want, those, now)}
+            reasons |= {backup.id: by_instant[backup.instant] for backup in those if backup.instant in by_instant}
     for backup in whole:
         if backup.kind != "scheduled" and not (backup.keep_until is not None and backup.keep_until <= now):
             reasons[backup.id] = (backup.kind,)

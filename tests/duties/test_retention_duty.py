@@ -9,7 +9,21 @@ from reconciler.duties import retention as duty
 from reconciler.duties.retention import FLOOR, PruneBackup, kept
 from reconciler.policy.model import DatabasePolicy, Retention
 from reconciler.world.facts import Catalogue, Copy, Known, Observation, Observed, State
-from tests.building import DAY, HOUR, MINUTE, NOW, catalogue, copy, daily, observation, observation_of, policy, retention, utc
+from tests.building import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NOW,
+    catalogue,
+    copy,
+    daily,
+    observation,
+    observation_of,
+    policy,
+    retention,
+    tombstone,
+    utc,
+)
 from tests.drawn import TARGETS, observations, policies, without_partial
 
 TODAY = utc("2025-10-25 02:00")
@@ -73,6 +87,17 @@ def test_bad_ones_take_no_place() -> None:
     have = observation(primary=catalogue([*bad("damaged", "deleted", "foreign"), *daily(3, TODAY)]))
 
     assert [] == pruned(FEW, have)
+
+
+@pytest.mark.parametrize("left", ["a copy that is going", "its tombstone alone"])
+def test_given_up_on_one_target(left: str) -> None:
+    """As where a tombstone on another one was lost: it stays where it is kept, and nothing goes in its favour."""
+    backups = daily(4, TODAY)
+    going = [copy(backups[1].instant, "being_deleted", id=backups[1].id)] if left == "a copy that is going" else []
+    stones = [tombstone(backups[1], NOW - 8 * DAY)]
+    have = observation(primary=catalogue(backups), offsite=catalogue([backups[0], *going], stones))
+
+    assert {one.id for one in backups} == set(kept(FEW, have, NOW))
 
 
 @pytest.mark.parametrize("kind", ["manual", "imported", "before_recovery"])
