@@ -13,7 +13,7 @@ from reconciler.policy.relation import Relation
 from reconciler.policy.schedule import Schedule
 from reconciler.policy.secret import Secret, Text
 from reconciler.policy.timing import Timing, Window
-from reconciler.policy.units import ByteSize, Duration, Length, Rate, Span, TimeZone, time_zones
+from reconciler.policy.units import ByteSize, Duration, Length, LockTime, Rate, Span, TimeZone, time_zones
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +43,7 @@ _SPAN_OF_TIME: Final = {"type": "string", "pattern": "^([0-9]+w)?([0-9]+d)?([0-9
 FIELDS: Final[Mapping[type, Field]] = {
     Duration: Field(format="reconciler-duration", parse=Duration.parse, keywords=_SPAN_OF_TIME),
     Length: Field(format="reconciler-length", parse=Length.parse, keywords=_SPAN_OF_TIME),
+    LockTime: Field(format="reconciler-lock-time", parse=LockTime.parse, keywords=_SPAN_OF_TIME),
     Span: Field(
         format="reconciler-span",
         parse=Span.parse,

@@ -25,6 +25,7 @@ VALUES: Final[Mapping[str, tuple[str, str]]] = {
         "A length of time: `15m`, `6h`, `7d`, `2w`, `1d12h`. Units are `w d h m s`, largest first.",
     ),
     "reconciler-length": ("length", "A [duration](#duration) that is not nothing."),
+    "reconciler-lock-time": ("lock time", "A [duration](#duration) of a minute at least."),
     "reconciler-span": (
         "span",
         "A length of calendar time: `14d`, `1mo`, `1y6mo`. Units are `y mo w d h`, largest first; a month is as long as it is.",

@@ -51,6 +51,18 @@ class Length(Duration):
         return length
 
 
+class LockTime(Duration):
+    """How long a store locks what is written: a minute at least, since it refuses a lock that is over before it arrives."""
+
+    @classmethod
+    def parse(cls, text: str) -> "LockTime":
+        """Read `30d`. Raises ValueError with the reason."""
+        length = cls(seconds=parse_duration(text) // timedelta(seconds=1))
+        if length < timedelta(minutes=1):
+            raise ValueError("is shorter than a minute, and locks nothing; write a longer one, as 30d")
+        return length
+
+
 class ByteSize(int):
     """A number of bytes that is written as `16MiB`."""
 

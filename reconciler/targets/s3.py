@@ -1,6 +1,5 @@
 """A bucket of any S3-compatible store as a target: what a policy says of it, and how that is resolved."""
 
-from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +11,7 @@ from reconciler.errors import Refused
 from reconciler.policy.folder import Folder
 from reconciler.policy.kinds import Kind
 from reconciler.policy.secret import Secret, Surroundings, Text
-from reconciler.policy.units import Duration
+from reconciler.policy.units import LockTime
 from reconciler.world.endpoint import domain_of, host_of, site_of
 from reconciler.world.ports import Clock
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from reconciler.targets.s3_target import S3Target
 
 AMAZON = "amazonaws.com"
-SHORTEST = timedelta(minutes=1)
-"""Of a lock: a store refuses one that is over before it arrives."""
 
 
 class ObjectLock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +31,7 @@ class ObjectLock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             examples=["governance"],
         ),
     ]
-    retain: Annotated[Duration, Meta(description="For how long; at least a minute.", examples=["30d"])]
+    retain: Annotated[LockTime, Meta(description="For how long.", examples=["30d"])]
 
 
 class S3Settings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="s3", forbid_unknown_fields=True):
@@ -119,8 +116,6 @@ def connect(name: str, settings: S3Settings, *, surroundings: Surroundings, cloc
     )
     bucket = Bucket(name, access, make_client(name, access), prefix=settings.prefix, clock=clock, stop=stop)
     lock = Lock(mode=settings.object_lock.mode, retain=settings.object_lock.retain) if settings.object_lock else None
-    if lock and lock.retain < SHORTEST:
-        raise Refused(f"{where}.object_lock.retain: {lock.retain} locks nothing", cure="lock for a minute at least, e.g. 30d")
     custody = S3Custody(bucket, lock=lock, single_writer=settings.single_writer)
     return S3Target(bucket, domain=settings.domain or _domain(host), custody=custody)
 

@@ -14,7 +14,7 @@ from reconciler.errors import Refused
 from reconciler.policy.folder import Folder
 from reconciler.policy.redaction import Redactor
 from reconciler.policy.secret import Secret, Surroundings, Text
-from reconciler.policy.units import Duration
+from reconciler.policy.units import LockTime
 from reconciler.targets import TARGETS
 from reconciler.targets.s3 import KIND, ObjectLock, S3Settings
 from reconciler.targets.s3_target import S3Target
@@ -164,18 +164,12 @@ def test_a_client_is_botocores_own() -> None:
 
 def test_a_lock_is_asked_for(s3_server: S3Server) -> None:
     """In the mode and for the time that the policy says; without it none is."""
-    lock = ObjectLock(mode="compliance", retain=Duration(days=30))
+    lock = ObjectLock(mode="compliance", retain=LockTime(days=30))
     target = connected(*of(s3_server, object_lock=lock))
 
     assert timedelta(days=30) == target.custody.retain
     assert {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": BEGIN} == target.custody.lock_until(BEGIN)
     assert {} == connected(*of(s3_server)).custody.lock_until(BEGIN)
-
-
-def test_a_lock_that_locks_nothing(s3_server: S3Server) -> None:
-    """Refused before anything is written under it."""
-    with pytest.raises(Refused, match=r"object_lock\.retain: 0s locks nothing"):
-        connected(*of(s3_server, object_lock=ObjectLock(mode="governance", retain=Duration())))
 
 
 def test_a_single_writer(s3_server: S3Server) -> None:
