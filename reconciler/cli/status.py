@@ -18,7 +18,7 @@ from reconciler.duties import DUTIES
 from reconciler.errors import Finding
 from reconciler.planning.plan import Condition, Plan
 from reconciler.planning.proof import last_proof, proven
-from reconciler.planning.render import ConditionView, LossView, condition_view, loss_view, told, worth_telling
+from reconciler.planning.render import ConditionView, LossView, alike, condition_view, loss_view, told, worth_telling
 from reconciler.planning.table import table
 from reconciler.planning.text import instant, plain, size
 from reconciler.planning.timing import rhythm, slots_of, usual_duration
@@ -117,9 +117,9 @@ def _text(surveys: Sequence[Survey], states: Sequence[DatabaseStatus]) -> str:
         lines += [f"{state.database}: {told(condition)}" for condition in _beyond_the_table(one.plan)]
         lines.append(f"{state.database}: dumps {state.dumps}, next {instant(state.next_dump) if state.next_dump else 'never'}")
         lines += [plain(f"{state.database}: if {loss.of} is lost: {loss.says}") for loss in state.losses]
-        for finding in state.findings:
-            cure = f"; {finding.cure}" if finding.cure else ""
-            lines.append(plain(f"{state.database}: {finding.where}: {finding.what}{cure}"))
+        for found in alike(state.findings):
+            cure = f"; {found.cure}" if found.cure else ""
+            lines += [plain(f"{state.database}: {found.where}: {what}{cure}") for what in found.said]
     return "\n".join(lines)
 
 

@@ -103,18 +103,39 @@ def _row(sign: str, group: Sequence[Step], why: str) -> Row:
     return sign, does, where, why
 
 
-def _findings(findings: Sequence[Finding]) -> list[str]:
-    """The worst first; those that have one cure in one place together, the first few of them in full, and the cure below them."""
-    groups: dict[object, list[Finding]] = {}
+class Alike(msgspec.Struct, frozen=True, kw_only=True):
+    """Findings that have one cure in one place: the first few, and what is said of the others."""
+
+    severity: str
+    where: str
+    cure: str
+    said: tuple[str, ...]
+
+
+def alike(findings: Sequence[Finding]) -> list[Alike]:
+    """All, the worst first."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
     for finding in sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity)):
-        groups.setdefault((finding.severity, finding.where, finding.cure), []).append(finding)
+        groups.setdefault((finding.severity, finding.where, finding.cure), []).append(finding.what)
+    return [
+        Alike(severity=severity, where=where, cure=cure, said=tuple(_first_few(whats)))
+        for (severity, where, cure), whats in groups.items()
+    ]
+
+
+def _first_few(whats: Sequence[str]) -> list[str]:
+    more = len(whats) - ALIKE
+    rest = f"and {more} more like that (every backup: `reconcile backups list`; every finding: --format json)"
+    return [*whats[:ALIKE], *([rest] if more > 0 else [])]
+
+
+def _findings(findings: Sequence[Finding]) -> list[str]:
+    """The first few of each kind, and their cure below them."""
     width = min(28, max((len(plain(finding.where)) for finding in findings), default=0))
     lines = []
-    for group in groups.values():
-        sign, where, cure = ("·" if group[0].severity == "note" else "?"), plain(group[0].where), plain(group[0].cure)
-        said = [plain(finding.what) for finding in group[:ALIKE]]
-        said += [f"and {len(group) - ALIKE} more like that"] if len(group) > ALIKE else []
-        lines += [f"  {sign} {where:<{width}}  {what}" for what in said]
+    for one in alike(findings):
+        sign, where, cure = ("·" if one.severity == "note" else "?"), plain(one.where), plain(one.cure)
+        lines += [f"  {sign} {where:<{width}}  {plain(what)}" for what in one.said]
         lines += [f"    {'':<{width}}  {cure}"] if cure else []
     return lines
 
