@@ -26,6 +26,7 @@ REMEMBERED = timedelta(days=30)
 """How long a tombstone outlives what it buried: no late copy brings it back."""
 ABOUT = timedelta(days=1)
 """A store's clock is not ours, and a write may arrive late."""
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
@@ -52,8 +53,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     hidden: tuple[str, ...] = ()
     """Names whose latest version is a delete marker."""
     hidden_since: datetime | None = None
-    """Its manifest, by the store's clock. None where it is not, or where a tombstone is hidden that lay there for as long as we
-    let one lie: then we hid what it buried."""
+    """Its manifest, by the store's clock. None where it is not, or where a tombstone is hidden that explains it: then we hid what
+    it buried."""
 
     @lazily
     def tombstones(self) -> tuple[Stored, ...]:
@@ -321,8 +322,9 @@ def _found(
     database: str, backup: str, objects: Iterable[Stored], hidden: Iterable[str], below: Mapping[str, Sequence[Stored]]
 ) -> Held:
     folder, names = backup_root(database, backup), tuple(hidden)
-    explained = any(_is_tombstone_name(name) and _was_remembered(below[folder + name]) for name in names)
-    since = None if explained or MANIFEST not in names else _first_marker(below[folder + MANIFEST])
+    since = _hidden_since(below[folder + MANIFEST]) if MANIFEST in names else None
+    if since is not None and any(_explains(since, name, below[folder + name]) for name in names if _is_tombstone_name(name)):
+        since = None
     return _held(folder, backup, tuple(objects), names, since)
 
 
@@ -341,11 +343,27 @@ def _below_markers(items: Iterable[Stored]) -> Mapping[str, Sequence[Stored]]:
     return found
 
 
-def _was_remembered(versions: Sequence[Stored]) -> bool:
-    """By the store's clock, from the first version to the first marker: one that others put there and hid did not lie long."""
-    came = min(item.modified for item in versions if not item.marker)
-    return _first_marker(versions) - came >= REMEMBERED - ABOUT
+def _hidden_since(versions: Sequence[Stored]) -> datetime:
+    """By the first marker over what was put there last: markers below it hid what came before."""
+    put = max(item.modified for item in versions if not item.marker)
+    markers = [item.modified for item in versions if item.marker]
+    return min((marker for marker in markers if marker >= put), default=max(markers))
 
 
-def _first_marker(versions: Iterable[Stored]) -> datetime:
-    return min(item.modified for item in versions if item.marker)
+def _explains(hidden_since: datetime, name: str, versions: Sequence[Stored]) -> bool:
+    """Whether it is a tombstone that we hid, last of all, and a month after its grace was over.
+
+    One that was taken back explains nothing that was hidden later, and one that is due later nothing at all. By the store's
+    clock: one that others put there and hid did not lie long, whatever date it has.
+    """
+    hidden = min(item.modified for item in versions if item.marker)
+    over = max(_due_of(name), min(item.modified for item in versions if not item.marker))
+    return over - ABOUT <= hidden_since <= hidden and hidden - over >= REMEMBERED - ABOUT
+
+
+def _due_of(tombstone: str) -> datetime:
+    """By its name. One of no date that exists is none of ours, and never due."""
+    try:
+        return from_compact(tombstone.removeprefix("tombstone-").removesuffix(".json"))
+    except ValueError:
+        return _NEVER

@@ -138,6 +138,80 @@ class HidesOnly(Through):
         super().delete(key)
 
 
+class TestAHiddenTombstoneThatBuriedNothing:
+    """It lay there for a month, and is none that we hid a month after it was due, last of all."""
+
+    @pytest.fixture
+    def world(self, tmp_path: Path, store: VersionedTarget, clock: MovedClock) -> World:
+        return make_world(tmp_path, clock, targets={"primary": HidesOnly(store)})
+
+    def test_taken_back(self, world: World, store: VersionedTarget, clock: MovedClock) -> None:
+        """An undelete hid it, long before somebody hid the backup: that is told, and an intent makes no debris of it."""
+        backup = take(world)
+        bury(world, backup, NOW)
+        clock.move(40 * DAY)
+        UndeleteBackup(database="hotel", backup=backup, targets=("primary",)).perform(world, WANT)
+        assert {backup: "whole"} == states(world)
+
+        clock.move(DAY)
+        hide(store, backup)
+        store.write(object_key("hotel", backup, "intent.json"), [claim_text(None)])
+        assert {backup: "hidden"} == states(world)
+
+    def test_due_later(self, world: World, store: VersionedTarget, clock: MovedClock) -> None:
+        """As a long grace or a lock makes it: hidden with the rest, it takes nothing away that can still come back."""
+        backup = take(world)
+        bury(world, backup, NOW + 60 * DAY)
+        clock.move(40 * DAY)
+        hide(store, backup)
+
+        assert {backup: "hidden"} == states(world)
+
+    def test_the_rest_put_there_anew(self, world: World, store: VersionedTarget, clock: MovedClock) -> None:
+        """What we hid and forgot came back, as from a target that was away: that somebody hides it is told."""
+        backup = take(world)
+        contents = {item.key: b"".join(store.read(item.key)) for item in store.list(backup_root("hotel", backup)).items}
+        let_go(world, backup, clock)
+        clock.move(DAY)
+        for key, content in contents.items():
+            store.write(key, [content])
+        assert {backup: "whole"} == states(world)
+
+        clock.move(DAY)
+        hide(store, backup)
+        assert {backup: "hidden"} == states(world)
+
+
+def hide(store: VersionedTarget, backup: str) -> None:
+    """All of it, behind markers."""
+    for item in store.list(backup_root("hotel", backup)).items:
+        store.delete(item.key)
+
+
+def let_go(world: World, backup: str, clock: MovedClock) -> None:
+    """By a tombstone that is due, which is forgotten in its time."""
+    bury(world, backup, clock.now())
+    FinishDeletion(database="hotel", backup=backup, target="primary").perform(world, WANT)
+    clock.move(REMEMBERED)
+    ForgetTombstone(database="hotel", backup=backup, target="primary").perform(world, WANT)
+
+
+def test_hidden_long_before_it_was_given_up(tmp_path: Path, store: VersionedTarget, clock: MovedClock) -> None:
+    """Somebody put the manifest back over a marker: it is not hidden since then, and what we hid later stays gone."""
+    world = make_world(tmp_path, clock, targets={"primary": HidesOnly(store)})
+    backup = take(world)
+    manifest = object_key("hotel", backup, "manifest.json")
+    content = b"".join(store.read(manifest))
+    store.delete(manifest)
+    clock.move(DAY)
+    store.write(manifest, [content])
+    clock.move(DAY)
+    bury(world, backup, clock.now())
+    FinishDeletion(database="hotel", backup=backup, target="primary").perform(world, WANT)
+
+    assert {} == states(world)
+
+
 def test_what_we_hid_ourselves_stays_gone(tmp_path: Path, store: VersionedTarget, clock: MovedClock) -> None:
     """Also when its tombstone is forgotten, which is hidden then as well."""
     world = make_world(tmp_path, clock, targets={"primary": HidesOnly(store)})
