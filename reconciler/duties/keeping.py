@@ -152,12 +152,13 @@ class UndeleteBackup(Action, frozen=True, kw_only=True, tag="undelete_backup"):
 
 
 def _unhide(target: Target, database: str, backup: str) -> None:
-    """Remove the delete markers that hide it: on a versioned store the versions below them are whole."""
+    """Remove the delete markers that hide it, however many lie there: on a versioned store the versions below them are whole."""
     if not target.versioned:
         return
-    for item in target.list(layout.backup_root(database, backup), versions=True).items:
-        name = item.key.rpartition("/")[2]
-        if item.marker and item.latest and name != layout.INTENT and not layout.is_tombstone(item.key):
+    items = target.list(layout.backup_root(database, backup), versions=True).items
+    hidden = {item.key for item in items if item.marker and item.latest and not layout.is_tombstone(item.key)}
+    for item in items:
+        if item.marker and item.key in hidden and item.key.rpartition("/")[2] != layout.INTENT:
             target.delete(item.key, version=item.version)
 
 

@@ -212,6 +212,16 @@ def test_hidden_long_before_it_was_given_up(tmp_path: Path, store: VersionedTarg
     assert {} == states(world)
 
 
+def test_hidden_twice(world: World, store: VersionedTarget) -> None:
+    """A store puts a second marker over the first: all of them are taken away."""
+    backup = take(world)
+    hide(store, backup)
+    store.delete(object_key("hotel", backup, "manifest.json"))
+    UndeleteBackup(database="hotel", backup=backup, targets=("primary",)).perform(world, WANT)
+
+    assert {backup: "whole"} == states(world)
+
+
 def test_what_we_hid_ourselves_stays_gone(tmp_path: Path, store: VersionedTarget, clock: MovedClock) -> None:
     """Also when its tombstone is forgotten, which is hidden then as well."""
     world = make_world(tmp_path, clock, targets={"primary": HidesOnly(store)})
