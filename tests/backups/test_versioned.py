@@ -12,6 +12,8 @@ from msgspec import structs
 from reconciler.backups.claim import Claim, ClaimRecord, Watch, take
 from reconciler.backups.erase import erase
 from reconciler.backups.layout import INTENT, MANIFEST, backup_root, object_key
+from reconciler.backups.signing import new_pair
+from reconciler.backups.tombstones import write_tombstone
 from reconciler.backups.writer import drafting
 from reconciler.duties import DUTIES
 from reconciler.duties.copies import CopyBackup
@@ -19,6 +21,7 @@ from reconciler.duties.holding import HoldBackup, ReleaseBackup, SpreadHold
 from reconciler.duties.leftovers import FinishDeletion, ForgetTombstone, SweepDebris
 from reconciler.errors import Locked, Refused, Unreachable
 from reconciler.planning.plan import Consent, Plan
+from reconciler.policy.secret import Revealed
 from reconciler.sandbox.patience import wait_for
 from reconciler.targets.append_only import AppendOnly
 from reconciler.targets.local_target import LocalTarget
@@ -26,7 +29,8 @@ from reconciler.targets.s3_bucket import Bucket, make_client
 from reconciler.targets.s3_custody import Lock, S3Custody
 from reconciler.targets.s3_target import S3Target
 from reconciler.turn import survey, turn
-from reconciler.world.ports import ABSENT, Custody, Stored, Target, World
+from reconciler.world.facts import Tombstone
+from reconciler.world.ports import ABSENT, Custody, Signatures, Stored, Target, World
 from reconciler.world.process import SystemProcess
 from tests.backups.faking import (
     ROWS,
@@ -50,6 +54,8 @@ LEASE = "hotel/lease-keep.json"
 DEBRIS = "20251025T020000Z-00dead"
 DENIED = Answer(status=403, body=b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>")
 LONG = timedelta(hours=1)
+KEY, PUBLIC = new_pair()
+_, NEW_PUBLIC = new_pair()
 
 Make = Callable[..., World]
 
@@ -453,6 +459,18 @@ class TestRights:
         ForgetTombstone(database="hotel", backup=backup, target="primary").perform(world, WANT)
         assert () == catalogue(world).tombstones
         assert MANIFEST in [item.key.rpartition("/")[2] for item in versions(world, backup_root("hotel", backup)) if item.size]
+
+    def test_a_deletion_signed_by_a_key_that_is_pinned_no_more(self, world: World, clock: MovedClock) -> None:
+        """Nothing explains it any more, as the page on signatures says, until the key is pinned again."""
+        world = structs.replace(world, signatures=Signatures(public_keys=(PUBLIC,), signing_key=lambda: Revealed(KEY)))
+        backup = take_backup(world)
+        stone = Tombstone(id=backup, at=clock.now(), due=clock.now(), reason="not kept by retention")
+        write_tombstone(world.targets["primary"], "hotel", stone, world.signatures)
+        FinishDeletion(database="hotel", backup=backup, target="primary").perform(world, WANT)
+        rotated = structs.replace(world, signatures=Signatures(public_keys=(NEW_PUBLIC,)))
+
+        assert "hidden" == states(rotated)[backup]
+        assert {} == states(structs.replace(world, signatures=Signatures(public_keys=(NEW_PUBLIC, PUBLIC))))
 
     def test_no_deletion_whatever(self, make: Make, proxy: FaultProxy) -> None:
         """The intent is given back, so that nobody has to find out whether its writer lives."""
