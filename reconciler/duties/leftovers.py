@@ -1,6 +1,6 @@
 """Leftovers: what a death left behind, and deletions whose grace has passed."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -13,14 +13,14 @@ from reconciler.backups.layout import REMEMBERED
 from reconciler.backups.manifest import NewerFormat, encode
 from reconciler.backups.pins import give_way_to_readers
 from reconciler.backups.tombstones import arrival, as_met, read_tombstone, refuse_denial, write_tombstone
-from reconciler.duties.retention import FLOOR
+from reconciler.duties.retention import FLOOR, min_verified_of
 from reconciler.errors import Absent, Conflict, Corrupt, Finding, Locked, Refused
 from reconciler.planning.guard import IMPOSSIBLE_CURE
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
-from reconciler.planning.proof import refuted, sound_on
+from reconciler.planning.proof import UNTRIED, proven, refuted, sound_on, standings
 from reconciler.planning.text import age, counted, instant
 from reconciler.policy.model import DatabasePolicy
-from reconciler.world.facts import Catalogue, Copy, Observation, Tombstone
+from reconciler.world.facts import Backup, Catalogue, Copy, Observation, Tombstone
 from reconciler.world.ports import Target, World
 
 
@@ -181,7 +181,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     # Neither a partial backup nor one that failed its verification stands in for one that holds the whole.
     bad = refuted(have)
     whole = [backup for backup in have.backups() if sound_on(backup, bad)]
-    few = {partial: sum(backup.partial <= partial for backup in whole) < FLOOR for partial in (False, True)}
+    last = {partial: _last_good(want, have, [one for one in whole if one.partial <= partial]) for partial in (False, True)}
     for target, catalogue in have.known().items():
         lost = {stone.id for stone in catalogue.tombstones if stone.counts}
         # Of nearly all there is nothing to say.
@@ -190,7 +190,8 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
             # What was to be a copy of a held backup is none, and would keep the next try away. Nor is it one while it is swept.
             never_was = copy.state == "debris" or (copy.state == "being_deleted" and copy.id not in lost)
             keeps = read if never_was and copy.id in there else held
-            spared = _spared(target, copy, held=keeps.get(copy.id, ""), last_good=few[copy.partial] and copy.id in lost)
+            last_good = last[copy.partial](target, copy) if copy.id in lost else ""
+            spared = _spared(target, copy, held=keeps.get(copy.id, ""), last_good=last_good)
             steps += _steps(have.database, target, copy) if spared is None and not catalogue.append_only else []
             findings += [spared] if spared is not None else _findings(target, copy)
         steps += [] if catalogue.append_only else _forgettable(have, target, catalogue, now)
@@ -221,13 +222,27 @@ def _ends(have: Observation, catalogue: Catalogue) -> Mapping[str, datetime]:
     return ends
 
 
-def _spared(target: str, copy: Copy, *, held: str, last_good: bool) -> Finding | None:
+def _last_good(want: DatabasePolicy, have: Observation, whole: Sequence[Backup]) -> Callable[[str, Copy], str]:
+    """Why a copy is one of the last good ones while only these are whole; empty where it is none."""
+    few = f"fewer than {FLOOR} whole backups are left" if len(whole) < FLOOR else ""
+    verified, least, proofs = proven(have), min_verified_of(want), standings(have)
+    are_short = sum(backup.id in verified for backup in whole) < least
+
+    def why(target: str, copy: Copy) -> str:
+        if few or not are_short or proofs.get((target, copy.id), UNTRIED).proven is None:
+            return few
+        return f"fewer than {least} whole ones that a restore has proven are left, and it is such a one"
+
+    return why
+
+
+def _spared(target: str, copy: Copy, *, held: str, last_good: str) -> Finding | None:
     """Why what would go stays: a hold, or a deletion decided when there were more, that now would take the last good one."""
     if held and copy.state in ("being_deleted", "debris"):
         what = f"backup {copy.id} is {copy.state.replace('_', ' ')} and stays: it is {held}"
         return Finding(severity="warning", where=target, what=what, cure="take the hold away once nobody needs it")
     if last_good and copy.state == "being_deleted":
-        what = f"backup {copy.id} stays though its grace has passed: fewer than {FLOOR} whole backups are left"
+        what = f"backup {copy.id} stays though its grace has passed: {last_good}"
         cure = "find out where the others went; it goes once there are newer ones"
         return Finding(severity="error", where=target, what=what, cure=cure)
     return None

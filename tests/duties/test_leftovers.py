@@ -18,6 +18,7 @@ from tests.building import (
     catalogue,
     copy,
     daily,
+    evidence,
     observation,
     observation_of,
     policy,
@@ -106,6 +107,28 @@ def test_deletion_when_partial_ones_are_left(partial: bool, steps: list[str]) ->
     have = observation(primary=catalogue([*others, lost], [tombstone(lost, OLD)]))
 
     assert steps == kinds(leftovers.due(policy(), have, NOW))
+
+
+@pytest.mark.parametrize(("state", "steps"), [("whole", ["finish_deletion"]), ("damaged", []), ("deleted", [])])
+def test_deletion_of_the_last_proven_one(state: State, steps: list[str]) -> None:
+    """It was given up since a restore had proven a newer one, which is none any more: it stays, and that is said."""
+    lost, newer = copy(OLD, "being_deleted"), copy(TODAY - 7 * DAY, state)
+    stones = [tombstone(lost, OLD), *([tombstone(newer, NOW)] if state == "deleted" else [])]
+    proofs = [evidence(lost, ago=9 * DAY), evidence(newer, ago=7 * DAY)]
+    have = observation(primary=catalogue([*GOOD, newer, lost], stones), evidence=proofs)
+
+    due = leftovers.due(policy(), have, NOW)
+
+    assert steps == kinds(due)
+    assert steps or "that a restore has proven" in "; ".join(finding.what for finding in due.findings)
+
+
+def test_deletion_of_what_no_restore_has_proven() -> None:
+    """While none is proven, two whole ones are enough: what was never tried is finished."""
+    lost = copy(OLD, "being_deleted")
+    have = observation(primary=catalogue([*GOOD, lost], [tombstone(lost, OLD)]), evidence=[evidence(lost, "failed")])
+
+    assert ["finish_deletion"] == kinds(leftovers.due(policy(), have, NOW))
 
 
 def test_half_swept_debris_of_the_first_dump() -> None:
