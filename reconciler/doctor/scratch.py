@@ -1,11 +1,11 @@
 """A corner of a target to try things in: `{database}/scratch/doctor-…/`, known to the layout, and gone afterwards."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from reconciler.backups import layout
-from reconciler.errors import Conflict, ReconcilerError, Stopped
+from reconciler.errors import Conflict, ReconcilerError, Refused, Stopped
 from reconciler.world.ports import Stored, Target
 
 OLD: Final = timedelta(hours=1)
@@ -29,10 +29,22 @@ class Scratch:
         self, name: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
     ) -> Stored:
         """As the target writes, and remembered: what can't be listed can be removed all the same."""
+        taken = False
+
+        def watched() -> Iterator[bytes]:
+            nonlocal taken
+            taken = True
+            yield from chunks
+
         try:
-            stored = self._target.write(self.key(name), chunks, expect=expect, keep_until=keep_until)
+            sent = chunks if isinstance(chunks, Sequence) else watched()
+            stored = self._target.write(self.key(name), sent, expect=expect, keep_until=keep_until)
         except Conflict:
             raise  # nothing was written, and nothing is under way any more
+        except Refused:
+            # A clear no: nothing was written but what a stream had sent by then.
+            self._torn = self._torn or taken
+            raise
         except ReconcilerError:
             self._torn = True
             raise

@@ -213,6 +213,30 @@ def test_a_disk_that_is_not_mounted(tmp_path: Path) -> None:
     assert ["mount the disk, correct `path`, or make that folder"] == list({finding.cure for finding in errors(checkup)})
 
 
+@pytest.mark.parametrize("custody", [Custody(), Growing()], ids=["plain", "append-only"])
+def test_a_folder_that_is_none(tmp_path: Path, custody: Custody) -> None:
+    """Where no write can have happened, nothing of the trial is said to be left."""
+    standing = stand(tmp_path)
+    standing.folder.write_text("a file")
+
+    checkup = standing.examine("disk", world=with_target(standing.world, "disk", Keeping, custody))
+
+    assert ["let `path` name a folder, or one that can be made"] == [finding.cure for finding in errors(checkup)]
+    assert [] == [finding for finding in checkup.findings if finding.severity == "warning"]
+
+
+def test_a_key_without_any_right(tmp_path: Path, s3_server: S3Server) -> None:
+    """So it is where the store refuses all: it may not look whether something is left, and has written nothing."""
+    bucket = s3_server.new_bucket()
+    with FaultProxy("127.0.0.1", s3_server.port, http=True) as proxy:
+        for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+            proxy.on(method, "", DENIED, times=1000)
+        checkup = stand(tmp_path, targets="offsite", s3=s3_server, bucket=bucket, endpoint=proxy.endpoint).examine("offsite")
+
+    assert f"give the key s3:PutObject on bucket {bucket}" in [finding.cure for finding in errors(checkup)]
+    assert not any("may still lie in" in finding.what for finding in checkup.findings)
+
+
 def test_what_a_killed_doctor_left(tmp_path: Path) -> None:
     """It goes once it is older than an hour; what is younger may be in use, and stays."""
     standing = stand(tmp_path)
