@@ -65,6 +65,8 @@ class SimulatedProcess:
         self.stop = Event()
         self.tokens: set[str] = set()
         """Of all claims that it ever made."""
+        self.arriving: object = None
+        """The hands that asked for the effect that arrives late just now."""
         self._live: set[str] = set()
 
     def begin(self) -> Owner:

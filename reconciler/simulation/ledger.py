@@ -70,7 +70,9 @@ class Ledger:
         self.lines: list[tuple[float, str]] = []
 
     def turn_of(self, process: SimulatedProcess) -> Turn | None:
-        return self.turns.get(id(process))
+        """None where none is under way; what arrives late is none of the next turn's."""
+        turn = self.turns.get(id(process))
+        return turn if turn is None or process.arriving in (None, turn.reach) else None
 
     def is_calm(self, turn: Turn) -> bool:
         """Whether nobody meddled since it looked."""

@@ -91,10 +91,10 @@ class Reach:
 
     def _arrive(self, work: Callable[[], object]) -> None:
         """Nobody waits for the answer any more, and much may have changed since it was asked for."""
-        was, self.slept = self.slept, True
+        was, self.slept, self.process.arriving = self.slept, True, self
         with suppress(ReconcilerError):
             work()
-        self.slept = was
+        self.slept, self.process.arriving = was, None
 
     def die(self) -> None:
         """Nothing that this process does from here on has any effect."""
