@@ -276,7 +276,7 @@ def _doubted(target: str, backups: Sequence[str]) -> list[Finding]:
         return []
     named = f"{counted(len(backups), 'backup')}, the newest {max(backups)}"
     what = f"of {named}, nothing lies there but a tombstone that can't be believed"
-    cure = "no copy is put beside it: find out who wrote it, and remove its folder by hand"
+    cure = "no copy is put beside it: find out who wrote it, and remove its folder by hand, with all versions"
     return [Finding(severity="warning", where=target, what=what, cure=cure)]
 
 
@@ -351,7 +351,7 @@ def _forget(database: str, target: str, backup: str, why: str) -> Step:
 
 _CURES = {
     "damaged": "it is no restore point, and is never written over: use another copy. Where another target has it whole, remove "
-    "its folder here by hand, and the next turn copies it anew",
+    "its folder here by hand, with all versions, and the next turn copies it anew",
     "orphan": "nothing is done with it; `reconcile backups adopt` makes a backup of it again, if all of it is there",
     "hidden": "find out who deleted it; `reconcile backups undelete` brings it back",
     "foreign": "it neither counts nor is touched",
