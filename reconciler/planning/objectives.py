@@ -9,7 +9,7 @@ from reconciler.planning.limits import threat
 from reconciler.planning.past import SLACK, past, seen_history, unseen_records
 from reconciler.planning.past import says as past_says
 from reconciler.planning.plan import Condition, Status
-from reconciler.planning.proof import last_verified, sound
+from reconciler.planning.proof import last_result, last_verified, sound
 from reconciler.planning.text import age, instant
 from reconciler.planning.timing import usual_duration
 from reconciler.policy.model import DatabasePolicy, Verify
@@ -96,24 +96,28 @@ def _judge_window(window: timedelta, want: DatabasePolicy, have: Observation, no
 
 
 def _judge_verified(rule: Verify, want: DatabasePolicy, have: Observation, now: datetime) -> Condition:
-    """The newest verification on each target must have passed, and still count. What was not done proves nothing."""
-    statuses: list[Status] = []
-    said: list[str] = []
-    for target in want.dumps.targets:
-        last = last_verified(have, target, rule.level, now)
-        if isinstance(have.evidence, Unknown):
-            statuses, said = ["unproven"], [f"{want.home} unknown, where evidence lies"]
-            break
-        if last is None:
-            statuses.append("unproven")
-            said.append(f"never on {target}")
-            continue
-        fresh = last.is_fresh(now)
-        ago = f"{last.result} on {target} {age(now - last.finished)} ago"
-        statuses.append("violated" if last.result == "failed" else "met" if last.result == "passed" and fresh else "unproven")
-        said.append(ago if fresh else f"{ago}, too long")
-    worst = max(statuses, key=("met", "unproven", "violated").index)
-    return Condition(name="verified", status=worst, objective=rule.every, says="; ".join(said))
+    """On each target the newest verification that told anything must have passed, and still count."""
+    if isinstance(have.evidence, Unknown):
+        says = f"{want.home} unknown, where evidence lies"
+        return Condition(name="verified", status="unproven", objective=rule.every, says=says)
+    found = [_verified_on(target, rule, have, now) for target in want.dumps.targets]
+    worst = max((status for status, _ in found), key=("met", "at_risk", "unproven", "violated").index)
+    return Condition(name="verified", status=worst, objective=rule.every, says="; ".join(said for _, said in found))
+
+
+def _verified_on(target: str, rule: Verify, have: Observation, now: datetime) -> tuple[Status, str]:
+    """What was not done proves nothing. A last try that could tell nothing is neither good nor bad: it only puts at risk."""
+    last, telling = (ask(have, target, rule.level, now) for ask in (last_verified, last_result))
+    if last is None:
+        return "unproven", f"never on {target}"
+    counts = telling or last
+    said = f"{counts.result} on {target} {age(now - counts.finished)} ago" + ("" if counts.is_fresh(now) else ", too long")
+    said += "" if counts is last else f", and {last.result} since"
+    if counts.result == "failed":
+        return "violated", said
+    if counts.result == "unproven" or not counts.is_fresh(now):
+        return "unproven", said
+    return "met" if counts is last else "at_risk", said
 
 
 def _judge_rpo(

@@ -101,15 +101,24 @@ def last_verified(have: Observation, target: str, level: Level, now: datetime) -
 
     One that is dated ahead would keep all others from being made until then.
     """
+    return max(_thorough(have, target, level, now), key=lambda one: one.finished, default=None)
+
+
+def last_result(have: Observation, target: str, level: Level, now: datetime) -> Evidence | None:
+    """The newest of them that passed or failed: one that could tell nothing takes nothing back of what was found out."""
+    telling = (one for one in _thorough(have, target, level, now) if one.result != "unproven")
+    return max(telling, key=lambda one: one.finished, default=None)
+
+
+def _thorough(have: Observation, target: str, level: Level, now: datetime) -> list[Evidence]:
     if not isinstance(have.evidence, Known):
-        return None
-    thorough = [
+        return []
+    return [
         one
         for one in have.evidence.value.records
         if one.kind == "verification" and one.target == target and not one.is_ahead(now)
         if LEVELS.index(one.level) >= LEVELS.index(level)
     ]
-    return max(thorough, key=lambda one: one.finished, default=None)
 
 
 def last_proof(have: Observation, now: datetime) -> Evidence | None:

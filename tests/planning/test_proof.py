@@ -144,6 +144,27 @@ def test_the_objective(records: Any, status: str) -> None:
     assert condition(seen(copies, *found), want(), "verified").status == status
 
 
+@pytest.mark.parametrize(
+    ("earlier", "status", "says"),
+    [
+        (("passed", 2), "at_risk", "passed on primary 2d ago, and unproven since"),
+        (("passed", 15), "unproven", "passed on primary 15d ago, too long, and unproven since"),
+        (("failed", 2), "violated", "failed on primary 2d ago, and unproven since"),
+        (("unproven", 2), "unproven", "unproven on primary 24h ago"),
+    ],
+)
+@pytest.mark.parametrize("of", [0, 1], ids=["the same backup", "another one"])
+def test_the_objective_where_the_last_try_could_tell_nothing(earlier: Any, status: str, says: str, of: int) -> None:
+    """It is not bad and not good: what was found out before goes on counting, for as long as it does."""
+    copies = backups(2)
+    result, days = earlier
+    found = [evidence(copies[of], result, ago=days * DAY), evidence(copies[0], "unproven", ago=DAY, sequence=2)]
+
+    verified = condition(seen(copies, *found), want(), "verified")
+
+    assert (status, says) == (verified.status, verified.says)
+
+
 def test_what_failed() -> None:
     """It is no restore point, it is told, and it stops deletions until somebody has looked."""
     copies = backups(5)
