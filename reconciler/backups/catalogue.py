@@ -59,11 +59,11 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def is_hidden(self) -> bool:
-        """Whether a tombstone is all that is in sight, and what it buried was hidden by somebody else: sooner than it was due, or
+        """Whether nothing that a tombstone buried is in sight, and somebody else hid it: sooner than it was due, or
         by the word of one that can't be believed."""
         since = self.held.hidden_since
         due = min((stone.due for stone in self.tombstones), default=LATEST)
-        return self.held.is_trace and since is not None and due > since + LATE
+        return not self.held.data and since is not None and due > since + LATE
 
     @property
     def lasts(self) -> bool:

@@ -125,6 +125,10 @@ class TestAThiefWhoMayWriteAndHide:
         assert {backup: "hidden"} == states(world)
         assert () == catalogue(world).doubted
 
+        store.write(object_key("hotel", backup, "intent.json"), [claim_text(None)])
+        clock.move(DAY)
+        assert {backup: "hidden"} == states(world), "with an intent beside it, and once it is due"
+
         UndeleteBackup(database="hotel", backup=backup, targets=("primary",)).perform(world, WANT)
         assert {backup: "whole"} == states(world)
 
