@@ -20,6 +20,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     at: Instant
     until: Instant | None = None
+    unasked: bool = False
+    """The store here was to keep it by itself too, and gave no answer: it is asked again."""
 
     def says(self, now: datetime) -> str:
         """For the reader; empty once it is over."""
@@ -29,8 +31,9 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
         return f'held{ends} by {self.who}: "{self.why}"'
 
     def lasts_as_long_as(self, other: "Hold") -> bool:
-        """Whether nothing is gained by putting the other one in its place."""
-        return end_of(self.until) >= end_of(other.until)
+        """Whether nothing is gained by putting the other one in its place, now that the store was asked."""
+        mine, its = end_of(self.until), end_of(other.until)
+        return mine > its or (mine == its and not self.unasked)
 
 
 def end_of(until: datetime | None) -> datetime:
@@ -72,6 +75,7 @@ class HoldRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     hold: Hold
     text: bytes
+    """To be passed on."""
     etag: str | None
     """What to expect where it is written over."""
 
@@ -90,9 +94,12 @@ def read_hold_record(target: Target, key: str) -> HoldRecord:
     except Corrupt:
         return HoldRecord(hold=UNREADABLE_HOLD, text=encode(UNREADABLE_HOLD), etag=None)
     try:
-        return HoldRecord(hold=decode_again(text, Hold, key), text=text, etag=stored.etag)
+        hold = decode_again(text, Hold, key)
     except Corrupt:
         return HoldRecord(hold=UNREADABLE_HOLD, text=text, etag=stored.etag)
+    # Whether a store gave an answer is said of that store alone.
+    passed_on = encode(msgspec.structs.replace(hold, unasked=False)) if hold.unasked else text
+    return HoldRecord(hold=hold, text=passed_on, etag=stored.etag)
 
 
 def read_hold(target: Target, key: str, now: datetime) -> str:

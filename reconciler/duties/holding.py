@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+import msgspec
+
 from reconciler.backups import layout
 from reconciler.backups.erase import erase_object
 from reconciler.backups.keeping import (
@@ -48,20 +50,25 @@ class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
             refuse_shortening(held.says(now), held.until, self.until, cure="`reconcile backups release` first")
         alone: list[str] = []
         for name in self.targets:
-            alone += self._keep_in_store(world.targets[name], hold)
-            put_hold(world.targets[name], self.database, self.backup, hold)
+            alone += self._put(world.targets[name], hold)
         return "; ".join((f"{self.backup} on {', '.join(self.targets)}: {hold.says(now)}", *alone))
 
-    def _keep_in_store(self, target: Target, hold: Hold) -> list[str]:
+    def _put(self, target: Target, hold: Hold) -> list[str]:
         try:
-            return keep_in_store(target, self.database, self.backup, hold)
+            alone = keep_in_store(target, self.database, self.backup, hold)
         except Unreachable as error:
-            # For us it is held all the same: who asked is told, and can say it again.
-            return [f"{target.name} does not keep it by itself yet: {error.what}; say it again"]
+            # For us it is held all the same, and the record says what is still to be done.
+            hold = msgspec.structs.replace(hold, unasked=True)
+            alone = [f"{target.name} does not keep it by itself yet: {error.what}; the next `reconcile apply` asks it again"]
+        put_hold(target, self.database, self.backup, hold)
+        return alone
 
 
 class SpreadHold(Action, frozen=True, kw_only=True, tag="spread_hold"):
-    """Bring a hold to the other copies of its backup: those made since, and those that could not be seen when it was put."""
+    """Bring a hold to the other copies of its backup: those made since, and those that could not be seen when it was put.
+
+    And to one whose store was to keep it by itself and gave no answer: it may be the very copy that the hold lies on.
+    """
 
     effect = "create"
 
@@ -96,7 +103,8 @@ class SpreadHold(Action, frozen=True, kw_only=True, tag="spread_hold"):
         alone = keep_in_store(target, self.database, self.backup, record.hold)
         if not pass_on_hold(target, self.database, self.backup, record):
             return [f"{self.backup} on {target.name} is held for as long by now"]
-        return [f"{self.backup} on {target.name}, as on {self.origin}: {record.hold.says(now)}", *alone]
+        like = f", as on {self.origin}" if target.name != self.origin else ""
+        return [f"{self.backup} on {target.name}{like}: {record.hold.says(now)}", *alone]
 
 
 class ReleaseBackup(Action, frozen=True, kw_only=True, tag="release_backup"):
@@ -121,7 +129,7 @@ class ReleaseBackup(Action, frozen=True, kw_only=True, tag="release_backup"):
 
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
-    """Each hold comes to every copy that lacks it, so that it outlives the target on which it was put."""
+    """Each hold comes to every copy that lacks it, so that it outlives the target on which it was put, and to each store."""
     steps = (_spread(have.database, backup) for backup in have.backups() if backup.held)
     return Due(steps=tuple(step for step in steps if step is not None))
 
@@ -137,13 +145,15 @@ def _spread(database: str, backup: Backup) -> Step | None:
     if origin is None:
         return None
     end = _end(backup.copies[origin])
-    lacking = tuple(name for name, copy in sorted(backup.copies.items()) if _end(copy) < end and _is_there(copy))
+    lacking = tuple(
+        name for name, copy in sorted(backup.copies.items()) if (_end(copy) < end or copy.held_unasked) and _is_there(copy)
+    )
     if not lacking:
         return None
     action = SpreadHold(database=database, backup=backup.id, origin=origin, targets=lacking)
     shown = Shown(
         does="hold",
-        to=f"{origin} → {', '.join(lacking)}",
+        to=f"{origin} → {', '.join(lacking)}" if lacking != (origin,) else f"by the store of {origin}, too",
         why=f"backup of {instant(backup.instant)}",
         counted="backup|backups",
     )

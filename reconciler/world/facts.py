@@ -218,6 +218,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why nobody may delete it here (a hold), or empty."""
     held_until: datetime | None = None
     """When that ends by itself; None: not before somebody releases it."""
+    held_unasked: bool = False
+    """The store was to keep it by itself too, and has given no answer yet."""
     partial: bool = False
     """Whole objects were left out of it by name: it is kept like any other, and is no restore point of the database."""
     recipients: tuple[str, ...] = ()

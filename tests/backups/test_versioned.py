@@ -53,6 +53,8 @@ BOTH = policy("0 * * * *", ("primary", "offsite"))
 LEASE = "hotel/lease-keep.json"
 DEBRIS = "20251025T020000Z-00dead"
 DENIED = Answer(status=403, body=b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>")
+BROKEN = Answer(status=503, body=b"<Error><Code>ServiceUnavailable</Code><Message>Not now.</Message></Error>")
+LEGAL = 'held by ana: "legal 7"'
 LONG = timedelta(hours=1)
 KEY, PUBLIC = new_pair()
 _, NEW_PUBLIC = new_pair()
@@ -282,6 +284,24 @@ class TestLocks:
 
         assert "manifest.json" in held_by_store(world, s3_server, backup)
         assert "spread_hold" in {step.action.kind for step in survey(world, BOTH, DUTIES).plan.steps}
+
+    def test_a_hold_for_which_the_store_gave_no_answer(self, make: Make, proxy: FaultProxy, s3_server: S3Server) -> None:
+        """It holds for us at once; the store is asked again by each turn until it answers, and then no more."""
+        world = make(retain=LONG)
+        backup = take_backup(world)
+        proxy.on("PUT", "legal-hold", BROKEN, times=-1)
+        assert "primary does not keep it by itself yet" in hold(backup).perform(world, WANT)
+        assert [True] == [bool(copy.held) for copy in catalogue(world).copies]
+        failed = [outcome.result for outcome in turn(world, WANT, DUTIES, Consent()).outcomes if outcome.does.startswith("hold")]
+        assert ["failed"] == failed
+        assert set() == held_by_store(world, s3_server, backup)
+
+        proxy.forget()
+        turn(world, WANT, DUTIES, Consent())
+        made_of = {"manifest.json", "dump.zst", "globals.json.zst", "fingerprint.json.zst"}
+        assert made_of == held_by_store(world, s3_server, backup)
+        assert "spread_hold" not in {step.action.kind for step in plan(world).steps}
+        assert [LEGAL] == [copy.held for copy in catalogue(world).copies if copy.id == backup]
 
     def test_debris_that_is_locked(self, make: Make) -> None:
         """Its writer is seen to be gone at once; sweeping it is put off, and its slot is free."""

@@ -34,8 +34,8 @@ WANT = policy("0 0 1 1 *", THREE, retention(grace="7d", keep_last=2))
 LEGAL = 'held by ana: "legal 7"'
 
 
-def held(until: datetime | None = None, state: State = "whole") -> Copy:
-    return copy(TODAY, state, held=LEGAL, held_until=until)
+def held(until: datetime | None = None, state: State = "whole", *, unasked: bool = False) -> Copy:
+    return copy(TODAY, state, held=LEGAL, held_until=until, held_unasked=unasked)
 
 
 def asked(have: Observation) -> list[tuple[str, tuple[str, ...]]]:
@@ -70,6 +70,16 @@ class TestPlanned:
             have = observation_of({name: catalogue_of([held(seen[name])]) for name in names})
 
             assert [("offsite", sooner)] == asked(have)
+
+    def test_a_store_that_gave_no_answer(self) -> None:
+        """It is asked again, by the hold that lies there or by another one that lasts as long; a copy that is gone is not."""
+        alone = observation(primary=catalogue_of([held(unasked=True)]))
+        beside = observation(offsite=catalogue_of([held()]), vault=catalogue_of([held(unasked=True)]))
+        gone = observation(primary=catalogue_of([held(state="orphan", unasked=True)]))
+
+        assert [("primary", ("primary",))] == asked(alone)
+        assert [("offsite", ("vault",))] == asked(beside)
+        assert [] == asked(gone)
 
     def test_all_are_held_alike(self) -> None:
         """Nothing is asked for."""
