@@ -40,18 +40,37 @@ class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
     until: Instant | None = None
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
-        """On every target that has it."""
+        """On every target that has it. Where one does not take it, the others get it all the same, and it fails in the end."""
         now = world.clock.now()
         hold = Hold(who=self.who, why=self.why, at=now, until=self.until)
         refuse_past(self.until, now)
-        key = layout.object_key(self.database, self.backup, layout.HOLD)
-        for name in self.targets:
-            held = hold_at(world.targets[name], key)
-            refuse_shortening(held.says(now), held.until, self.until, cure="`reconcile backups release` first")
+        failed: list[ReconcilerError] = []
+        seen = [name for name in self.targets if self._may_be_put(world.targets[name], now, failed)]
         alone: list[str] = []
-        for name in self.targets:
-            alone += self._put(world.targets[name], hold)
-        return "; ".join((f"{self.backup} on {', '.join(self.targets)}: {hold.says(now)}", *alone))
+        done: list[str] = []
+        for name in seen:
+            try:
+                alone += self._put(world.targets[name], hold)
+                done.append(name)
+            except (Unreachable, Refused) as error:
+                failed.append(error)
+        if failed and done:
+            what = f"{self.backup} is held on {', '.join(done)}, and not everywhere: {failed[0].what}"
+            brought = "the next `reconcile apply` brings it to the other copies"
+            raise Refused(what, cure=f"{failed[0].cure}; {brought}" if failed[0].cure else brought) from failed[0]
+        if failed:
+            raise failed[0]
+        return "; ".join((f"{self.backup} on {', '.join(done)}: {hold.says(now)}", *alone))
+
+    def _may_be_put(self, target: Target, now: datetime, failed: list[ReconcilerError]) -> bool:
+        """Not over one that nobody could read: it may last longer. Raises Refused where one is seen that does."""
+        try:
+            held = hold_at(target, layout.object_key(self.database, self.backup, layout.HOLD))
+        except (Unreachable, Refused) as error:
+            failed.append(error)
+            return False
+        refuse_shortening(held.says(now), held.until, self.until, cure="`reconcile backups release` first")
+        return True
 
     def _put(self, target: Target, hold: Hold) -> list[str]:
         try:

@@ -224,6 +224,23 @@ class TestPerformed:
         assert [True] * 3 == ["cannot be read" in held for name in THREE for held in says(world, name)]
         assert () == survey(world, WANT, DUTIES).plan.steps
 
+    @pytest.mark.parametrize("kind", ["Mute", "Refusing"])
+    def test_a_target_that_takes_no_hold(self, world: World, kind: str) -> None:
+        """The other is held at once, though it comes later, who asked is told, and the next turn brings it to the first."""
+        first = {"Mute": Mute, "Refusing": Refusing}[kind](world.targets["offsite"])
+        with pytest.raises(Refused, match="is held on primary, and not everywhere: offsite ") as caught:
+            hold(through(world, "offsite", first), "offsite", "primary")
+
+        assert "the next `reconcile apply` brings it to the other copies" in caught.value.cure
+        assert [[LEGAL], [""]] == [says(world, name) for name in ("primary", "offsite")]
+        turn(world, WANT, DUTIES, Consent())
+        assert [LEGAL] == says(world)
+
+    def test_a_hold_that_no_target_takes(self, world: World) -> None:
+        """It fails as that target says."""
+        with pytest.raises(Refused, match=r"^primary takes no hold$"):
+            hold(through(world, "primary", Refusing(world.targets["primary"])))
+
     def test_one_that_ends_sooner_is_written_over(self, world: World) -> None:
         """Nothing is taken away by it."""
         hold(world, "offsite", until=HOUR)
