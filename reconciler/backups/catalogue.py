@@ -30,7 +30,6 @@ MARKED = 3
 """Backups whose marks are kept: targets differ in which is their newest."""
 AHEAD = timedelta(minutes=5)
 """Clocks differ a little; an instant later than this is impossible."""
-HIDDEN = "a delete marker that no tombstone explains hides its manifest"
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -300,7 +299,8 @@ def copy_of(seen: Seen, repository: Repository | None, now: datetime) -> Copy | 
 @lru_cache(maxsize=layout.SEEN)
 def _copy(seen: Seen, state: State, why: str, held: str) -> Copy:
     objects, gist, intent = seen.held.objects, seen.gist, seen.intent
-    told = gist.copy if gist else _without_gist(seen)
+    # What nobody vouches for tells nothing of a backup of ours.
+    told = gist.copy if gist and not (seen.distrusted and state == "hidden") else _without_gist(seen)
     slots = [record.slot for record in (told, intent, *seen.tombstones) if record is not None and record.slot is not None]
     return msgspec.structs.replace(
         told,
@@ -337,7 +337,7 @@ def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[St
         # Before any tombstone: whoever put that one there, it is not for us to carry out.
         return "foreign", f"it belongs to repository {seen.gist.copy.repository}"
     if seen.distrusted:
-        return "foreign", seen.distrusted
+        return ("hidden", _hides(layout.SIGNATURE)) if layout.SIGNATURE in held.hidden else ("foreign", seen.distrusted)
     if held.tombstones:
         return _dying(seen, now)
     if seen.gist is not None:
@@ -347,7 +347,7 @@ def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[St
     if layout.MANIFEST in held.objects:
         return "damaged", seen.unreadable
     if held.is_hidden:
-        return "hidden", HIDDEN
+        return "hidden", _hides("its manifest")
     if layout.INTENT in held.objects:
         return _without_manifest(seen)
     if held.data:
@@ -357,7 +357,7 @@ def _state(seen: Seen, repository: Repository | None, now: datetime) -> tuple[St
 
 def _dying(seen: Seen, now: datetime) -> tuple[State | None, str]:
     if seen.is_hidden:
-        return "hidden", HIDDEN
+        return "hidden", _hides("its manifest")
     if seen.held.is_trace:
         return None, ""
     if seen.torn_tombstone or not seen.tombstones:
@@ -368,6 +368,10 @@ def _dying(seen: Seen, now: datetime) -> tuple[State | None, str]:
         since = f" (its tombstone came anew {seen.anew:%Y-%m-%d %H:%MZ})" if seen.anew else ""
         return "deleted", f"{reason}; can come back until {due:%Y-%m-%d %H:%MZ}{since}"
     return "being_deleted", reason
+
+
+def _hides(what: str) -> str:
+    return f"a delete marker that no tombstone explains hides {what}"
 
 
 def _with_valid_manifest(gist: Gist, held: Held, now: datetime) -> tuple[State, str]:
@@ -381,7 +385,7 @@ def _as_listed(gist: Gist, held: Held) -> tuple[State, str]:
     """By what the manifest says and what the listing shows, whatever the time is."""
     for name in held.hidden:
         if name in gist.objects and name not in held.data:
-            return "hidden", f"a delete marker that no tombstone explains hides {name}"
+            return "hidden", _hides(name)
     for name, stored_bytes in gist.objects.items():
         seen = held.data.get(name)
         if seen is None:

@@ -320,8 +320,10 @@ class Truth:
         manifest = folder.manifest
         if manifest is not None:
             whose = self.repository(folder.store, database)
-            if (whose is not None and manifest.repository != whose.id) or not self.vouched_for(folder):
+            if whose is not None and manifest.repository != whose.id:
                 return "foreign"
+            if not self.vouched_for(folder):
+                return "hidden" if "manifest.sig" in folder.hidden else "foreign"
         stones = folder.tombstones
         if stones:
             return _buried(folder, stones, now)

@@ -132,6 +132,20 @@ class TestAThiefWhoMayWriteAndHide:
         UndeleteBackup(database="hotel", backup=backup, targets=("primary",)).perform(world, WANT)
         assert {backup: "whole"} == states(world)
 
+    def test_a_signature_alone(self, world: World, store: VersionedTarget) -> None:
+        """It is no backup that nobody vouches for: it is hidden, and told and brought back as such."""
+        key, public = new_pair()
+        pinned = Signatures(public_keys=(public,), signing_key=lambda: Revealed(key))
+        world = msgspec.structs.replace(world, signatures=pinned)
+        backup = take(world)
+        store.delete(object_key("hotel", backup, "manifest.sig"))
+
+        (copy,) = catalogue(world).copies
+        assert ("hidden", False, None) == (copy.state, copy.is_unsigned, copy.repository)
+        assert "hides manifest.sig" in copy.why
+        UndeleteBackup(database="hotel", backup=backup, targets=("primary",)).perform(world, WANT)
+        assert {backup: "whole"} == states(world)
+
 
 class HidesOnly(Through):
     """For a key that may not delete versions."""
