@@ -91,6 +91,7 @@ class Draft:
         self._world, self.target, self._database, self.id, self._claim = world, target, database, backup, claim
         self.sealing = False
         self._alone = False
+        self._written: list[str] = []
         retain = custody_of(target).retain
         # One instant for all of it: else the manifest would be kept after the data that it speaks of.
         self._keep_until = claim.record.since + retain if retain else None
@@ -102,17 +103,28 @@ class Draft:
         """
         self._claim.write(ABSENT)
         root = layout.backup_root(self._database, self.id)
+        # Read, not listed: a store may list what is there a little later than it would give it.
+        with suppress(Absent), self.target.read(root + layout.MANIFEST):
+            raise self._met(root + layout.MANIFEST)
         there = (item.key for item in self.target.list(root).items if layout.is_of_backup(item.key.removeprefix(root)))
         others = [key for key in there if key != self._claim.key]
         if others:
-            raise Conflict(f"{self.target.name}: {others[0]} is there already, so nothing is written beside it")
+            raise self._met(others[0])
         self._alone = True
+
+    def _met(self, key: str) -> Conflict:
+        return Conflict(f"{self.target.name}: {key} is there already, so nothing is written beside it")
 
     def put(self, name: str, chunks: Iterable[bytes]) -> None:
         """One object of it, whole or not at all."""
         self._claim.check()
         ours = self._while_ours(heed(self._world.stop, chunks))
-        self.target.write(self._key(name), ours, expect=ABSENT, keep_until=self._keep_until)
+        self._write(name, ours)
+
+    def _write(self, name: str, chunks: Iterable[bytes]) -> None:
+        with self._where_nothing_is():
+            self.target.write(self._key(name), chunks, expect=ABSENT, keep_until=self._keep_until)
+        self._written.append(name)
 
     def copy(self, origin: Target, stored: StoredObject, *, moved: Progress) -> bool:
         """The object from another target, inside one store that proves each part's hash; False where that can't be."""
@@ -121,7 +133,20 @@ class Draft:
         wanted = CopyWithin(
             key=self._key(stored.name), parts=parts, about_to=self._still_ours, moved=moved, keep_until=self._keep_until
         )
-        return copy_within(self.target, origin, wanted)
+        with self._where_nothing_is():
+            done = copy_within(self.target, origin, wanted)
+        self._written += [stored.name] if done else []
+        return done
+
+    @contextmanager
+    def _where_nothing_is(self) -> Iterator[None]:
+        try:
+            yield
+        except Conflict:
+            # While we hold the intent, only what no listing showed can be there: an orphan, which is not ours to remove.
+            self._claim.check()
+            self._alone = False
+            raise
 
     def _while_ours(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """The object comes to be at the end of the stream: by then somebody may have taken us for dead, and swept."""
@@ -142,7 +167,7 @@ class Draft:
         self._claim.renew()
         self._claim.check()
         if signature is not None:
-            self.target.write(self._key(layout.SIGNATURE), [signature], expect=ABSENT, keep_until=self._keep_until)
+            self._write(layout.SIGNATURE, [signature])
             self._claim.check()
         if hold is not None:
             # Where people laid one meanwhile, theirs is as good, or made as good by the next turn.
@@ -159,8 +184,9 @@ class Draft:
             return
         if self._alone:
             erase(self.target, self._database, self.id, now=self._world.clock.now())
-        else:
-            erase_object(self.target, self._claim.key)
+            return
+        for name in (*self._written, layout.INTENT):
+            erase_object(self.target, self._key(name))
 
     def _key(self, name: str) -> str:
         return layout.object_key(self._database, self.id, name)

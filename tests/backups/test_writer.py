@@ -27,7 +27,8 @@ from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_target import S3Target
 from reconciler.world.clock import SystemClock
 from reconciler.world.events import Event
-from reconciler.world.ports import Target, World
+from reconciler.world.ports import Listing, Target, World
+from reconciler.world.through import Through
 from tests.backups.faking import (
     ROWS,
     Counting,
@@ -245,6 +246,25 @@ def names(world: World, backup: str, target: str = "primary") -> set[str]:
     return {item.key.removeprefix(root) for item in world.targets[target].list(root).items}
 
 
+class Lagging(Through):
+    """The first listing of a backup shows nothing of what was there before."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self._known = {item.key for item in target.list("").items}
+
+    def list(self, prefix: str, *, versions: bool = False) -> Listing:
+        seen = super().list(prefix, versions=versions)
+        if "/backups/" not in prefix:
+            return seen
+        late, self._known = self._known, set()
+        return msgspec.structs.replace(seen, items=tuple(item for item in seen.items if item.key not in late))
+
+
+def lagging(world: World) -> World:
+    return msgspec.structs.replace(world, targets={**world.targets, "offsite": Lagging(world.targets["offsite"])})
+
+
 class TestWhatIsThereAlready:
     def test_a_copy_that_another_completed_meanwhile(self, world: World, older: str, tmp_path: Path) -> None:
         """A plan of yesterday copies it again: the whole copy that is there stays whole."""
@@ -255,6 +275,25 @@ class TestWhatIsThereAlready:
             copy_of(older).perform(world, WANT)
         assert before == files(tmp_path)
         assert b"".join(ROWS) == content(world, older, "offsite")
+
+    def test_one_that_no_listing_shows_yet(self, world: World, older: str, tmp_path: Path) -> None:
+        """A store may list what is there a little later than it gives it: the copy that was made a moment ago stays whole."""
+        copy_of(older).perform(world, WANT)
+        before = files(tmp_path)
+
+        with pytest.raises(Conflict, match=r"manifest\.json is there already"):
+            copy_of(older).perform(lagging(world), WANT)
+        assert before == files(tmp_path)
+
+    @pytest.mark.parametrize("name", ["globals.json.zst", "dump.zst"])
+    def test_an_orphan_that_no_listing_shows_yet(self, world: World, older: str, name: str) -> None:
+        """It is not ours to remove, whatever we wrote before we met it; that is."""
+        offsite = world.targets["offsite"]
+        offsite.write(object_key("hotel", older, name), [b"all that is left"])
+
+        with pytest.raises(Conflict):
+            copy_of(older).perform(lagging(world), WANT)
+        assert {name} == names(world, older, "offsite")
 
     def test_a_copy_that_another_is_making(self, world: World, older: str) -> None:
         """Its intent and what it has written so far are its own."""
