@@ -119,8 +119,10 @@ class Run:
                 self.take_turns(self.reconcilers[:1])
                 first = self._look()
         tampered = self.stage.ledger.tampered
-        # What people spoilt can't be copied, however often it is tried.
-        for step in [step for step in first.steps if step.action.parameters.get("backup") not in tampered]:
+        # What people spoilt can't be copied, however often it is tried; and while something fails, no deletion follows it.
+        spoilt = [step for step in first.steps if step.action.parameters.get("backup") in tampered]
+        behind = [step for step in first.steps if spoilt and step.action.effect == "delete"]
+        for step in [step for step in first.steps if step not in spoilt and step not in behind]:
             breaks("comes_to_rest", f"still to do: {step.shown.does} {step.shown.to} ({step.shown.why})")
         for held in first.blocked:
             if held.by != "guard":
