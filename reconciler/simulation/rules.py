@@ -347,11 +347,17 @@ def what_a_thief_gives_up_goes_slowly(change: Change) -> Iterator[str]:
         return
     came, may_go = ledger.planted[change.backup]
     days = (ledger.timeline.now() + CLOCKS - came) // DAY + 1
-    stolen = {backup for backup in ledger.stolen if ledger.planted[backup][0] == came} | {change.backup}
+    # Where people took the last trace of one away, nothing tells any more that it went.
+    alike = {backup for backup in ledger.stolen if ledger.planted[backup][0] == came and _is_told_of(change, backup)}
+    stolen = alike | {change.backup}
     if change.truth.pinned:
         yield f"{change}: no key that the policy pins signed its tombstone"
     elif len(stolen) > days * (may_go + 1):
         yield f"{change}: {len(stolen)} of a thief's go in {days} days, and {may_go} may in each"
+
+
+def _is_told_of(change: Change, backup: str) -> bool:
+    return any(change.truth.folder(store, change.database, backup).tombstones for store in change.truth.stores.values())
 
 
 def retention_keeps(change: Change) -> Iterator[str]:
