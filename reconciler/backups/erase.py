@@ -46,15 +46,22 @@ def erase(target: Target, database: str, backup: str, *, now: datetime, though_h
     listed = any(item.key == root + layout.HOLD and item.latest and not item.marker for item in items)
     if listed and not though_held and (held := read_hold(target, root + layout.HOLD, now)):
         raise Refused(f"{target.name}: {backup} is {held}", cure="release it first")
-    if uploads := [upload for upload in target.unfinished(root) if layout.is_of_backup(upload.key.removeprefix(root))]:
-        for upload in uploads:
-            target.abort(upload)
+    if abort_unfinished(target, database, backup):
         # What aborting left, or what was completed meanwhile, must go before the intent that it is found by.
         items = target.list(root, versions=target.versioned).items
     doomed = [item for item in sorted(items, key=_rank) if _is_doomed(item.key.removeprefix(root))]
     hidden = _remove(target, (item for item in doomed if _name(item) != layout.INTENT), hide_locked=False)
     hidden |= _remove(target, (item for item in doomed if _name(item) == layout.INTENT), hide_locked=True)
     return Erased(objects=len(doomed), hidden=len(hidden))
+
+
+def abort_unfinished(target: Target, database: str, backup: str) -> bool:
+    """What writers that are gone left on its way there. Whether there was any."""
+    root = layout.backup_root(database, backup)
+    uploads = [upload for upload in target.unfinished(root) if layout.is_of_backup(upload.key.removeprefix(root))]
+    for upload in uploads:
+        target.abort(upload)
+    return bool(uploads)
 
 
 def _is_doomed(name: str) -> bool:

@@ -12,7 +12,7 @@ from reconciler import __version__
 from reconciler.backups import layout
 from reconciler.backups.claim import Claim, ClaimRecord, beating, read_claim
 from reconciler.backups.directory import Room, packing_of_each, store_folder
-from reconciler.backups.erase import erase, erase_object
+from reconciler.backups.erase import abort_unfinished, erase, erase_object
 from reconciler.backups.manifest import (
     FORMAT,
     LARGEST,
@@ -114,6 +114,11 @@ class Draft:
 
     def _met(self, key: str) -> Conflict:
         return Conflict(f"{self.target.name}: {key} is there already, so nothing is written beside it")
+
+    def sweep_unfinished(self) -> None:
+        """What is on its way there is of a writer that lost its intent before ours was there. Failing costs room, no more."""
+        with suppress(ReconcilerError):
+            abort_unfinished(self.target, self._database, self.id)
 
     def put(self, name: str, chunks: Iterable[bytes]) -> None:
         """One object of it, whole or not at all."""

@@ -68,6 +68,8 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
                 world, target, self.database, self.backup, kind=manifest.kind, slot=manifest.slot, repository=manifest.repository
             ) as draft,
         ):
+            # Who tried before us may have slept for longer than its intent lasts, and been cut off when it tidied up.
+            draft.sweep_unfinished()
             self._copy(world, draft, origin, original)
             # While the intent lies there: should we die now, who removes it asks the store as well.
             alone = keep_as_recorded(target, self.database, self.backup)

@@ -440,3 +440,21 @@ def test_a_copy_inside_one_store(s3_server: S3Server, tmp_path: Path, monkeypatc
     assert not [key for key in targets["primary"].keys_read if key.endswith("dump.zst")]
     assert b"".join(rows) == content(world, backup, "offsite")
     assert "whole" == states(world, "offsite")[backup]
+
+
+def test_what_somebody_left_on_its_way_there(s3_server: S3Server, tmp_path: Path) -> None:
+    """A writer that slept for longer than its intent lasts, and could not abort: the copy that is made after all sweeps it."""
+    access, clock = s3_server.access(s3_server.new_bucket()), SystemClock()
+    bucket = Bucket("offsite", access, s3_server.careful_client, prefix="offsite/", clock=clock, stop=StopEvent())
+    offsite = S3Target(bucket, domain="s3:test")
+    world = make_world(
+        tmp_path, clock, targets={"primary": LocalTarget("primary", tmp_path / "primary", clock=clock), "offsite": offsite}
+    )
+    backup = take(world)
+    for key in (object_key("hotel", backup, "dump.zst"), object_key("hotel", "20251025T020000Z-3f9c2a", "dump.zst")):
+        bucket.client.create_multipart_upload(**bucket.at(key))
+
+    copy_of(backup).perform(world, WANT)
+
+    assert [object_key("hotel", "20251025T020000Z-3f9c2a", "dump.zst")] == [upload.key for upload in offsite.unfinished("")]
+    assert "whole" == states(world, "offsite")[backup]
