@@ -11,7 +11,7 @@ from reconciler.cli.session import open_session
 from reconciler.duties.adopting import plan_adopt_backup
 from reconciler.duties.holding import HoldBackup, ReleaseBackup
 from reconciler.duties.keeping import plan_delete, plan_undelete
-from reconciler.duties.retention import grace_of, min_verified_of
+from reconciler.duties.retention import due, grace_of, min_verified_of
 from reconciler.duties.vouching import plan_sign
 from reconciler.errors import Absent, Refused
 from reconciler.planning.plan import Shown, Step
@@ -20,6 +20,7 @@ from reconciler.policy.units import Duration
 from reconciler.world.facts import Backup, Observation
 
 Asked = Callable[[Backup, Observation, DatabasePolicy], Step]
+Warned = Callable[[str, Observation, DatabasePolicy, datetime], str]
 
 _SAY_AGAIN = "what lies there stays as it is; say this again once it can be seen"
 
@@ -104,7 +105,13 @@ def delete(call: Call) -> int:
 
 def undelete(call: Call) -> int:
     """If all of it is still there."""
-    return _by_id(call, lambda backup, have, _: plan_undelete(backup, have), elsewhere=_SAY_AGAIN)
+
+    def warn(backup: str, have: Observation, want: DatabasePolicy, now: datetime) -> str:
+        again = any(step.action.loses == backup for step in due(want, have, now).steps)
+        keeps = f"`reconcile backups hold {backup} --why TEXT` keeps it"
+        return f"nothing keeps {backup}, and the next turn gives it up again: {keeps}" if again else ""
+
+    return _by_id(call, lambda backup, have, _: plan_undelete(backup, have), elsewhere=_SAY_AGAIN, warn=warn)
 
 
 def adopt(call: Call) -> int:
@@ -117,7 +124,7 @@ def sign(call: Call) -> int:
     return _by_id(call, lambda backup, have, _: plan_sign(backup, have), elsewhere=_SAY_AGAIN)
 
 
-def _by_id(call: Call, asked: Asked, *, elsewhere: str = "") -> int:
+def _by_id(call: Call, asked: Asked, *, elsewhere: str = "", warn: Warned | None = None) -> int:
     session = open_session(call)
     found = find(call, session)
 
@@ -127,5 +134,8 @@ def _by_id(call: Call, asked: Asked, *, elsewhere: str = "") -> int:
                 return asked(backup, have, found.want)
         raise Absent(f"{found.backup.id} is gone")
 
+    def warned(have: Observation, now: datetime) -> str:
+        return warn(found.backup.id, have, found.want, now) if warn is not None else ""
+
     allow = call.arguments.allow_destructive
-    return do_one(call, session, found.want, ask, allow_destructive=allow, elsewhere=elsewhere)
+    return do_one(call, session, found.want, ask, allow_destructive=allow, elsewhere=elsewhere, warn=warned)

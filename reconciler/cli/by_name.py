@@ -4,6 +4,7 @@ import getpass
 import shlex
 import socket
 from collections.abc import Callable
+from datetime import datetime
 
 import msgspec
 
@@ -26,6 +27,8 @@ from reconciler.world.ports import World
 
 Ask = Callable[[Observation], Step]
 """What to do, given a fresh look. Raises Refused where a rule stands against it."""
+Warn = Callable[[Observation, datetime], str]
+"""What becomes of what was done, given the look after it; empty where nothing has to be said."""
 
 
 def do_one(
@@ -37,6 +40,7 @@ def do_one(
     allow_destructive: str | None = None,
     whosever: bool = False,
     elsewhere: str = "",
+    warn: Warn | None = None,
 ) -> int:
     """Exit code 0 when it was done, 3 when a rule holds it back, 1 otherwise. `whosever`: even if the backups are another's.
 
@@ -59,6 +63,8 @@ def do_one(
         if done and elsewhere and looker.unknown:
             call.say(f"{', '.join(looker.unknown)} unknown: {elsewhere}")
             return 1
+        if done and warn is not None and looker.last is not None and (said := warn(*looker.last)):
+            call.say(said)
         return 0 if done else 1
     return 3 if applied.after.blocked else 1
 
@@ -90,12 +96,13 @@ class _Looker:
         self._asked = False
         self.unknown: tuple[str, ...] = ()
         """Targets that could not be seen at the last look."""
+        self.last: tuple[Observation, datetime] | None = None
 
     def look(self) -> Plan:
         """Observes afresh each time."""
         now = self._world.clock.now()
         have = observe(self._world, self._want, self._watch)
-        self.unknown = tuple(have.unknown())
+        self.unknown, self.last = tuple(have.unknown()), (have, now)
         steps, blocked = (hold_back if self._whosever else sift)(self._steps(have), have, now)
         whole = plan(DUTIES, self._want, have, now, policy_digest=self._world.policy_digest)
         return msgspec.structs.replace(whole, steps=steps, blocked=blocked)

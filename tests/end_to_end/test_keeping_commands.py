@@ -44,6 +44,28 @@ def test_hold_delete_release_undelete(stand: Stand) -> None:
     assert oldest in _states(stand)
 
 
+def test_undelete_of_what_nothing_keeps(stand: Stand) -> None:
+    """It says that the next turn gives it up again, and what would keep it; of one that is held it says nothing."""
+    stand.rewrite("targets: [primary, disk]", "targets: [disk]")
+    stand.run("backups", "take", "--keep", "0s")
+    (oldest,) = _states(stand)
+    for _ in range(2):
+        stand.run("backups", "take")
+    stand.run("apply", "--yes")
+    pruned = _states(stand)[oldest]
+    back = stand.run("backups", "undelete", oldest)
+    again = stand.run("apply", "--yes")
+    stand.run("backups", "hold", oldest, "--why", "court")
+    held = stand.run("backups", "undelete", oldest)
+
+    assert pruned == "deleted"
+    assert "is back" in back.stdout
+    assert f"the next turn gives it up again: `reconcile backups hold {oldest} --why TEXT` keeps it" in back.stderr
+    assert "prune" in again.stdout
+    assert "gives it up" not in held.stderr
+    assert "whole" == _states(stand)[oldest]
+
+
 def test_freeze_and_unfreeze(stand: Stand) -> None:
     """Nothing is deleted meanwhile, by name or by retention, and the plan says why."""
     newest, *_ = _taken(stand, 3)
