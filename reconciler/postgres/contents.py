@@ -56,6 +56,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         schema, _, name = self.rest.rpartition(" ")[0].partition(" ")
         return name if schema == "-" else f"{schema}.{name}"
 
+    def may_be(self, name: str) -> bool:
+        """Whether it can be what lies in no schema and is called so, whoever owns it."""
+        return self.rest.startswith(f"- {name} ")
+
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
 

@@ -29,7 +29,7 @@ from reconciler.postgres.fingerprint_rows import (
     read_tables,
     rewritten,
 )
-from reconciler.postgres.fingerprint_shape import read_shape
+from reconciler.postgres.fingerprint_shape import WORDING, read_shape
 from reconciler.postgres.session import Session, apply_settings, session, unlimited, watches_clients
 from reconciler.world.fingerprint import Fingerprint, LargeObjects, Level, ObjectMark, SequenceMark, TableMark, Uncovered
 from reconciler.world.ports import Clock
@@ -165,6 +165,7 @@ class Taking:
                 level=self._level,
                 major=self._major,
                 method=self._method,
+                wording=WORDING,
                 tables=dict(sorted(self._tables.items())),
                 sequences=self._sequences or {},
                 large_objects=self._large_objects,
@@ -189,9 +190,12 @@ class Taking:
                 if number == 0:
                     self._prepare(connection)
                 self._prepared.wait()
+                if number == 0:
+                    # Its names and words are of now, not of the snapshot: the sooner they are read, the less can have changed.
+                    self._attempt("shape", lambda: self._read_shape(connection))
                 self._read_batches(connection, largest_first=number > 0)
                 if number == 0:
-                    self._read_rest(connection)
+                    self._attempt("large objects", lambda: self._read_large_objects(connection))
         except (ReconcilerError, psycopg.Error) as error:
             if number == 0:
                 self._failure = self._said(error)
@@ -279,10 +283,6 @@ class Taking:
         with self._lock:
             # One of them is the cause: apart, the others are read.
             self._queue.extendleft((table,) for table in reversed(batch))
-
-    def _read_rest(self, connection: Session) -> None:
-        self._attempt("large objects", lambda: self._read_large_objects(connection))
-        self._attempt("shape", lambda: self._read_shape(connection))
 
     def _read_large_objects(self, connection: Session) -> None:
         with self._transaction(connection):

@@ -186,7 +186,15 @@ def _columns(connection: Session) -> Iterator[_Row]:
         yield "column", f"{qualified(schema, name)}.{quoted(column)}", relation, settled(state), digest
 
 
+WORDING = "without casts, parentheses and blanks, version 1"
+_NAME = r'(?:"(?:[^"]|"")*"|[a-z_][a-z0-9_]*)'
+CAST = rf"::{_NAME}(?:\.{_NAME})?(?: varying| precision)?(?:\([-\d,]+\))?(?: with(?:out)? time zone)?(?:\[\])*"
 DIGEST = sql.SQL(
-    "CASE WHEN definition = '' THEN '' ELSE left(encode(sha256(convert_to(definition, getdatabaseencoding())), 'hex'), 32) END"
-)
-"""Of the bytes as they are: no conversion could fail on what a database of encoding SQL_ASCII holds."""
+    "CASE WHEN definition = '' THEN '' ELSE left(encode(sha256(convert_to("
+    "translate(regexp_replace(definition, {}, '', 'g'), E'() \\n', ''), getdatabaseencoding())), 'hex'), 32) END"
+).format(sql.Literal(CAST))
+"""Of the bytes as they are: no conversion could fail on what a database of encoding SQL_ASCII holds.
+
+PostgreSQL words some expressions otherwise once they were restored: `varchar IN (…)` casts the array of its values first, and
+then each of them. So what casts is left out, and what only groups.
+"""

@@ -65,15 +65,21 @@ JOIN pg_class c ON c.oid = found.oid WHERE c.relkind IN ('r', 'p', 'S') ORDER BY
 """Tables, and then sequences, of extensions that are dumped with their rows."""
 
 
-def restorable(listed: Listed, made_schemas: Iterable[str]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-    """The entries to restore, and those left out, each with its reason. Extensions are made beforehand, so they are neither."""
+def restorable(
+    listed: Listed, made_schemas: Iterable[str], roles: Iterable[str] = ()
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """The entries to restore, and those left out, each with its reason. Extensions are made beforehand, so they are neither.
+
+    `roles`: of the source. Where a name ends and its owner's begins, a table of contents does not say.
+    """
     kept, left = [], []
     made = frozenset(made_schemas)
+    listed_as = {f"- {schema} {role}" for schema in made for role in roles}
     for entry in listed.entries:
         why = LEFT_OUT.get(entry.kind) or _about_left_out(entry)
         if why:
             left.append(f"{entry}: {why}")
-        elif not (entry.kind == "EXTENSION" or (entry.kind == "SCHEMA" and entry.name in made)):
+        elif not (entry.kind == "EXTENSION" or (entry.kind == "SCHEMA" and (entry.name in made or entry.rest in listed_as))):
             kept.append(entry)
     return tuple(kept), tuple(left)
 

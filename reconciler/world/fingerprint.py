@@ -70,6 +70,8 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     """Of the server that was read."""
     method: str = ""
     """How checksums were made, with a proof of it: those of two methods are not compared."""
+    wording: str = ""
+    """What of definitions their digests are of: those of two wordings are not compared."""
     tables: Mapping[str, TableMark] = {}
     sequences: Mapping[str, SequenceMark] = {}
     large_objects: LargeObjects | None = None
@@ -160,6 +162,16 @@ def differences(expected: Fingerprint, found: Fingerprint, *, left_out: Iterable
     return (*said[:MOST_SENTENCES], *((f"and {rest} differences more",) if rest > 0 else ()))
 
 
+def other_rows(expected: Fingerprint, found: Fingerprint) -> tuple[str, ...]:
+    """Those differences that are between the rows of tables that both have."""
+    both = expected.tables.keys() & found.tables.keys()
+    one, other = (
+        msgspec.structs.replace(each, tables={name: mark for name, mark in each.tables.items() if name in both})
+        for each in (expected, found)
+    )
+    return tuple(_tables(one, other))
+
+
 def gaps(expected: Fingerprint, found: Fingerprint) -> tuple[str, ...]:
     """What `expected` covers and could not be compared, each a sentence: such a comparison proves less than it should."""
     why = {one.what: one.why for one in found.uncovered}
@@ -237,7 +249,7 @@ def _large_objects(expected: Fingerprint, found: Fingerprint) -> Iterable[str]:
 
 def _shape(expected: Fingerprint, found: Fingerprint, left_out: frozenset[str]) -> Iterable[str]:
     was, now = expected.shape or {}, found.shape or {}
-    same_words = expected.major == found.major
+    same_words = (expected.major, expected.wording) == (found.major, found.wording)
     for kind in sorted({*was, *now} - left_out):
         before, after = was.get(kind, {}), now.get(kind, {})
         for name, mark in before.items():

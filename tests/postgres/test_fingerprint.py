@@ -105,6 +105,10 @@ def test_another_major_hashes_alike(older: int, postgres_servers: Servers) -> No
         ),
         ("ALTER TYPE mood ADD VALUE 'new'", "type public.mood is defined otherwise"),
         ("DROP INDEX events_at_idx", "index public.events_at_idx is missing"),
+        (
+            "ALTER TABLE parent DROP CONSTRAINT note_short, ADD CONSTRAINT note_short CHECK (length(note) < 98)",
+            "constraint note_short on public.parent is defined otherwise",
+        ),
         ("ALTER SEQUENCE lonely INCREMENT 2", "sequence public.lonely is defined otherwise"),
     ],
 )
@@ -223,6 +227,31 @@ def test_rows_that_a_truncate_took_are_not_counted_as_none(postgres18: Server, s
 
     assert {"public.t": "it was rewritten since the snapshot (TRUNCATE or ALTER TABLE)"} == why(found)
     assert ["public.u"] == list(found.tables)
+
+
+def test_names_are_of_the_snapshot(postgres18: Server, stop: Event) -> None:
+    """Names are asked for before rows are, since the catalog that names things has no snapshots: what is renamed while a table
+    keeps us waiting is called as the dump calls it."""
+    database = postgres18.new_database(
+        ROWS + "CREATE TABLE u (v int); CREATE INDEX before ON u (v); CREATE VIEW w AS SELECT 1 AS i"
+    )
+    with postgres18.connect(database) as holder, postgres18.connect(database) as other:
+        snapshot = snapshot_of(holder)
+        other.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        taking = in_snapshot(postgres18.url(database), snapshot, stop)
+        with taking.running():
+            waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'AccessShareLock'"
+            assert comes_true(lambda: bool(postgres18.execute(waits, database)))
+            postgres18.execute("ALTER INDEX before RENAME TO after; CREATE OR REPLACE VIEW w AS SELECT 2 AS i", database)
+            other.execute("COMMIT")
+            found = taking.result(within_seconds=None)
+        was = found.shape
+
+    now = fingerprint(postgres18.url(database)).shape
+    assert was is not None
+    assert now is not None
+    assert ["public.before"] == list(was["index"])
+    assert was["view"] != now["view"]
 
 
 def test_a_table_that_cannot_be_read_costs_that_table_only(postgres18: Server) -> None:

@@ -616,6 +616,97 @@ def test_rows_that_differ(postgres18: Server, open_source: Open, shared: ServerS
     assert {fault.result for fault in faults} == {"failed"}
 
 
+SETTLING = """
+CREATE DOMAIN short AS varchar(10) CHECK (VALUE IN ('a', 'it''s') OR VALUE NOT IN ('c', 'd'));
+CREATE TABLE t (state varchar(10) DEFAULT 'a' CHECK (state IN ('a', 'b)')), net cidr, s short, at timestamp(3), c char(2),
+    kind text GENERATED ALWAYS AS (CASE WHEN state IN ('a', 'b') THEN 'x' ELSE 'y' END) STORED);
+INSERT INTO t VALUES ('a', '10.0.0.0/8', 'a', 'infinity', 'c');
+CREATE INDEX partly ON t (at) WHERE state IN ('a', 'b') AND state NOT IN ('c', 'd');
+CREATE INDEX computed ON t ((state IN ('x', 'y')));
+CREATE STATISTICS reckoned ON (state IN ('x', 'y')), at FROM t;
+CREATE VIEW seen AS SELECT *, CASE WHEN state NOT IN ('e', 'f') THEN 1 END FROM t
+    WHERE net IN ('10.0.0.0/8'::cidr, '::1/128'::cidr) OR state::varchar(1) IN ('a', 'b'::varchar(7)) OR s IN ('a', 'b')
+    OR c IN ('c', 'd') OR at IN ('2024-01-01', '2025-01-01');
+CREATE MATERIALIZED VIEW kept AS SELECT at FROM t WHERE state IN ('a', 'b');
+ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY those ON t USING (state IN ('a', 'b'));
+CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER looks BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.state IN ('a', 'b')) EXECUTE FUNCTION f();
+CREATE RULE drops AS ON DELETE TO t WHERE OLD.state IN ('a', 'b') DO INSTEAD NOTHING;
+CREATE FUNCTION told(v varchar) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN v IN ('a', 'b');
+"""
+"""`varchar IN (…)` is worded otherwise once it was restored: the cast of the array has become one of each element."""
+
+
+def test_words_that_change_by_being_restored(postgres: Server, open_source: Open, scratch: EmbeddedScratch) -> None:
+    """A backup of what every other application has is no worse for it."""
+    taken, marks = marked(open_source(postgres.url(postgres.new_database(SETTLING))))
+
+    with restored(scratch, taken) as (room, restoration):
+        assert restoration.faults == room.compare(marks).faults == ()
+
+
+NAMED_ODDLY = """
+CREATE ROLE "role of blanks"; ALTER SCHEMA public OWNER TO "role of blanks"; COMMENT ON SCHEMA public IS 'theirs';
+CREATE SCHEMA aside AUTHORIZATION "role of blanks"; CREATE EXTENSION citext SCHEMA aside;
+CREATE SCHEMA "aside as well" AUTHORIZATION "role of blanks"; CREATE TABLE "aside as well".t (word aside.citext)
+"""
+
+
+def test_schemas_of_a_role_with_blanks_in_its_name(postgres18: Server, open_source: Open, shared: ServerScratch) -> None:
+    """A table of contents lists name and owner in one, with a blank between them."""
+    name = postgres18.new_database(NAMED_ODDLY)
+    try:
+        assert faults_of(shared, take(open_source(postgres18.url(name)))) == []
+    finally:
+        postgres18.execute(f"DROP DATABASE {name}")
+        postgres18.execute('DROP ROLE "role of blanks"')
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param(
+            "CREATE TABLE t (i int); ALTER TABLE t ADD NOT NULL i NOT VALID", id="a column that is not null from now on"
+        ),
+        pytest.param(
+            "CREATE TABLE p (i int) PARTITION BY RANGE (i); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9);"
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+            "CREATE TRIGGER tr BEFORE INSERT ON p FOR EACH ROW EXECUTE FUNCTION f(); ALTER TABLE p1 DISABLE TRIGGER tr",
+            id="a trigger that one partition has switched off",
+        ),
+    ],
+)
+def test_entries_that_make_no_object_of_their_own(
+    postgres18: Server, open_source: Open, shared: ServerScratch, statements: str
+) -> None:
+    """They are listed among those that do, and counted as what they are about."""
+    assert faults_of(shared, taken_of(postgres18, open_source, statements)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "results"),
+    [
+        ("DELETE FROM t WHERE id = 1", {"unproven", "failed"}),
+        ("UPDATE t SET v = 'other' WHERE id = 2", {"unproven", "failed"}),
+        ("DROP VIEW near", {"unproven"}),
+    ],
+)
+def test_rows_that_differ_beside_what_is_left_out(
+    postgres18: Server, open_source: Open, shared: ServerScratch, change: str, results: set[str]
+) -> None:
+    """That an extension can't be made here excuses what may be missing for want of it, and no row of a table that came back."""
+    name = postgres18.new_database(
+        "CREATE EXTENSION postgres_fdw; CREATE TABLE t (id int, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b');"
+        "CREATE VIEW near AS SELECT 1 AS one"
+    )
+    source = open_source(postgres18.url(name))
+    _, marks = marked(source)
+    postgres18.execute(change, name)
+
+    with restored(shared, take(source)) as (room, restoration):
+        assert {fault.result for fault in (*restoration.faults, *room.compare(marks).faults)} == results
+
+
 def test_several_jobs(
     postgres18: Server, open_source: Open, scratch: EmbeddedScratch, scratch_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
