@@ -12,8 +12,10 @@ OF_A_TABLE = {
     "SEQUENCE", "SEQUENCE OWNED BY", "SEQUENCE SET", "TABLE ATTACH",
 }  # fmt: skip
 """What belongs to whatever all its dependencies are of: with the table come its indexes, defaults and keys, but no view of it."""
-LEFT_OUT = {"ACL", "FK CONSTRAINT", "POLICY", "ROW SECURITY", "RULE", "TABLE ATTACH", "TRIGGER"}
-"""What of a table speaks of things that are not there, and is told."""
+MAY_NEED_MORE = {"INDEX", "CONSTRAINT", "CHECK CONSTRAINT", "DEFAULT", "STATISTICS"}
+"""Of these, what needs something that the table itself does not need (a function) brings it along."""
+LEFT_OUT = {"ACL", "FK CONSTRAINT", "POLICY", "ROW SECURITY", "RULE", "TABLE", "TABLE ATTACH", "TRIGGER", *MAY_NEED_MORE}
+"""What of a table speaks of things that are not there, and is told; so are tables that inherit from it."""
 ATTACHED = {"TABLE ATTACH": {"TABLE"}, "INDEX ATTACH": {"INDEX", "CONSTRAINT"}}
 """Entries that make one thing a part of another, and what the two are."""
 
@@ -28,7 +30,8 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def one_table(entries: Sequence[Entry], asked: str) -> Chosen:
-    """The table `schema.name` with its rows, what it is made of (schema, types, sequences), its indexes and its own constraints.
+    """The table `schema.name` with its rows, what it is made of (schema, types, sequences), its indexes and its own constraints,
+    and what those need.
 
     With a partitioned table come its partitions; a partition comes alone, as a table of its own. Foreign keys, triggers, policies
     and grants are left out: they speak of what is not there. Raises Refused where there is none.
@@ -36,9 +39,15 @@ def one_table(entries: Sequence[Entry], asked: str) -> Chosen:
     tables = [entry for entry in entries if entry.kind == "TABLE" and f"{entry.schema}.{entry.name}" == asked]
     if not tables:
         raise Refused(f"the archive has no table {asked}", cure="write it as schema.name, as the database has it")
+    if len(tables) > 1:
+        what = (
+            f"the archive has {len(tables)} tables that are written {asked}, in schemas {' and '.join(e.schema for e in tables)}"
+        )
+        raise Refused(what, cure="restore all of it, or fetch the backup and use `pg_restore --schema --table`")
     contents = _Contents(entries)
     wanted = contents.with_partitions(tables[0].number)
-    chosen = contents.with_what_they_need(wanted)
+    parts = {entry.number for entry in entries if contents.is_part(entry, wanted)}
+    chosen = contents.with_what_they_need(wanted | parts)
     schemas = {entry.schema for entry in entries if entry.number in chosen}
     chosen |= {entry.number for entry in entries if entry.kind == "SCHEMA" and entry.name in schemas}
     chosen |= {entry.number for entry in entries if entry.kind == "TABLE DATA" and wanted.intersection(entry.depends_on)}
@@ -86,6 +95,11 @@ class _Contents:
     def with_what_they_need(self, tables: set[int]) -> set[int]:
         """And what those need."""
         return _closure(tables, lambda number: self._needs(self._by_number[number]))
+
+    def is_part(self, entry: Entry, tables: set[int]) -> bool:
+        """Whether it is an index or suchlike of one of the tables. What speaks of another one, too, may be of that."""
+        of = {number for number in self._known(entry) if self._by_number[number].kind == "TABLE"}
+        return entry.kind in MAY_NEED_MORE and bool(of) and of <= tables
 
     def lacks_rows(self, entry: Entry, filled: set[int]) -> bool:
         """Whether it is a table of whose rows nothing is there. Those of a partitioned one are in its partitions."""

@@ -97,7 +97,8 @@ def sound_on(backup: Backup, bad: Mapping[tuple[str, str], Evidence]) -> tuple[s
 
 
 def last_verified(have: Observation, target: str, level: Level, now: datetime) -> Evidence | None:
-    """The newest verification of that level or a more thorough one on a target, of whichever backup, whatever came of it.
+    """The newest verification of that level or a more thorough one on a target, of whichever backup, whatever came of it; or one
+    of a lower level that failed, for as long as nothing has taken that back.
 
     One that is dated ahead would keep all others from being made until then.
     """
@@ -111,13 +112,15 @@ def last_result(have: Observation, target: str, level: Level, now: datetime) -> 
 
 
 def _thorough(have: Observation, target: str, level: Level, now: datetime) -> list[Evidence]:
+    """What a lesser look found bad is bad for every other one."""
     if not isinstance(have.evidence, Known):
         return []
+    bad = refuted(have).values()
     return [
         one
         for one in have.evidence.value.records
         if one.kind == "verification" and one.target == target and not one.is_ahead(now)
-        if LEVELS.index(one.level) >= LEVELS.index(level)
+        if LEVELS.index(one.level) >= LEVELS.index(level) or one in bad
     ]
 
 

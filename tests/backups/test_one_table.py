@@ -102,6 +102,43 @@ def test_a_table_whose_rows_were_left_out_of_the_dump(postgres18: Server, tmp_pa
     assert () == one_table(entries, "shop.buyers").left_out == one_table(entries, "shop.bare").left_out
 
 
+OWN_FUNCTIONS = """
+CREATE FUNCTION bare(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT lower($1) $$;
+CREATE TEXT SEARCH CONFIGURATION house (COPY = simple);
+CREATE TABLE words (id int PRIMARY KEY, word text, other int); INSERT INTO words VALUES (1, 'Eins'), (2, 'Zwei');
+CREATE INDEX by_word ON words (bare(word)); CREATE INDEX by_house ON words USING gin (to_tsvector('house', word));
+ALTER TABLE words ADD CONSTRAINT said CHECK (bare(word) <> '') NOT VALID;
+CREATE STATISTICS of_words ON (bare(word)), id FROM words;
+CREATE FUNCTION looks(words) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1.id';
+CREATE INDEX by_row ON words (looks(words)); CREATE TABLE more () INHERITS (words); INSERT INTO more VALUES (3, 'Drei');
+CREATE TABLE apart (id int); CREATE FUNCTION takes(words) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE INDEX of_two ON apart ((takes(ROW(id, '', 0)::words)));
+"""
+
+
+def test_indexes_that_call_functions(postgres: Server, tmp_path: Path) -> None:
+    """What indexes, constraints and statistics of the table need comes with them, though the table itself needs none of it."""
+    copy, chosen = restored(postgres, postgres.new_database(OWN_FUNCTIONS), "public.words", tmp_path)
+
+    assert [(2,)] == postgres.execute("SELECT count(*) FROM words", copy)
+    indexes = postgres.execute("SELECT indexname FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1", copy)
+    assert [("by_house",), ("by_row",), ("by_word",), ("words_pkey",)] == indexes
+    assert [("said",)] == postgres.execute("SELECT conname FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0", copy)
+    assert [("of_words",)] == postgres.execute("SELECT stxname FROM pg_statistic_ext", copy)
+    # Of a table that inherits from it neither the table nor its rows come; and nothing of a third one.
+    assert ("INDEX public: of_two", "TABLE public: more") == chosen.left_out
+
+
+def test_two_tables_that_are_written_alike(postgres18: Server, tmp_path: Path) -> None:
+    """Neither is restored in the place of the other."""
+    database = postgres18.new_database(
+        'CREATE SCHEMA a; CREATE SCHEMA "a.b"; CREATE TABLE a."b.c" (i int); CREATE TABLE "a.b".c (i int)'
+    )
+
+    with pytest.raises(Refused, match=r"2 tables that are written a\.b\.c"):
+        restored(postgres18, database, "a.b.c", tmp_path)
+
+
 def test_no_such_table(postgres18: Server, tmp_path: Path) -> None:
     """A view is none, and neither is a name in quotes; the sentence says how it is written."""
     folder = dumped(postgres18, postgres18.new_database(SHOP), tmp_path / "archive")

@@ -165,6 +165,21 @@ def test_the_objective_where_the_last_try_could_tell_nothing(earlier: Any, statu
     assert (status, says) == (verified.status, verified.says)
 
 
+@pytest.mark.parametrize(("level", "of"), [("hash", 0), ("toc", 0), ("hash", 1)])
+def test_what_a_lesser_look_found_bad(level: Level, of: int) -> None:
+    """Whoever compares the hashes of a copy by hand, and finds it spoilt, has found out what a restore would have: nothing is
+    verified for what was so before. It is no less bad for a reason that cost less to find."""
+    copies = backups(2)
+    found = [evidence(copies[of], ago=2 * DAY), evidence(copies[of], "failed", level=level, ago=25 * HOUR, sequence=2)]
+
+    verified = condition(seen(copies, *found), want(), "verified")
+
+    assert ("violated", "failed on primary 25h ago") == (verified.status, verified.says)
+    assert "verify_backup" in kinds(planned(want(), seen(copies, *found)))
+    again = evidence(copies[of], level=level, ago=HOUR, sequence=3)
+    assert "met" == condition(seen(copies, *found, again), want(), "verified").status
+
+
 def test_what_failed() -> None:
     """It is no restore point, it is told, and it stops deletions until somebody has looked."""
     copies = backups(5)
