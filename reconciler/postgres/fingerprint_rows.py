@@ -125,11 +125,10 @@ def read_tables(connection: Session) -> list[Table]:
     tables = []
     for row in connection.execute(TABLES):
         oid, schema, relation, kind, unlogged, size, extensional, configured, columns, chars, narrowest, stranger = row
-        if extensional and not configured:
-            continue
         skipped = "a foreign table: its rows are elsewhere" if kind == "f" else ""
         skipped = skipped or ("unlogged: a crash empties it" if unlogged else "")
         skipped = skipped or ("it belongs to an extension, which says what of it is dumped" if configured else "")
+        skipped = skipped or ("it belongs to an extension, and no dump has its rows" if extensional else "")
         tables.append(
             Table(
                 oid=oid,

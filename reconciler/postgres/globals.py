@@ -30,9 +30,10 @@ SELECT r.rolname, s.setdatabase <> 0, split_part(item, '=', 1), substr(item, str
 FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) item
 WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) ORDER BY 1 NULLS FIRST, 2, 3
 """
-DATABASE: LiteralString = (
-    "SELECT pg_get_userbyid(datdba)::text, datacl::text[] FROM pg_database WHERE datname = current_database()"
-)
+DATABASE: LiteralString = """
+SELECT pg_get_userbyid(datdba)::text, datacl::text[], datconnlimit, shobj_description(oid, 'pg_database')
+FROM pg_database WHERE datname = current_database()
+"""
 TABLESPACES: LiteralString = """
 SELECT DISTINCT t.spcname FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace
 WHERE t.spcname <> 'pg_global' AND c.relpersistence <> 't' AND c.oid >= 16384 ORDER BY 1
@@ -55,7 +56,7 @@ def read_globals(connection: Session, *, passwords: bool = False) -> Globals:
     has it can log in with it.
     """
     may_read = passwords and connection.execute(MAY_READ).fetchall() == [(True,)]
-    owner, acl = connection.execute(DATABASE).fetchall()[0]
+    owner, acl, limit, comment = connection.execute(DATABASE).fetchall()[0]
     memberships = MEMBERSHIPS if connection.info.server_version >= 160000 else MEMBERSHIPS_15
     return Globals(
         roles=tuple(Role(**dict(zip(ROLE_FIELDS, row, strict=True))) for row in connection.execute(ROLES)),
@@ -68,4 +69,6 @@ def read_globals(connection: Session, *, passwords: bool = False) -> Globals:
         unread_passwords=passwords and not may_read,
         database_owner=owner,
         database_acl=None if acl is None else tuple(acl),
+        database_comment=comment,
+        connection_limit=limit,
     )

@@ -88,7 +88,7 @@ def _renamed(written: str, names: Mapping[str, str]) -> str:
 
 
 def finish_database(connection: Session, wanted: Globals) -> list[str]:
-    """Give the current database its settings, rights and owner; returns what was left out.
+    """Give the current database its settings, rights, comment and owner; returns what was left out.
 
     After a restore, which a setting such as `default_transaction_read_only` would hinder.
     """
@@ -98,6 +98,12 @@ def finish_database(connection: Session, wanted: Globals) -> list[str]:
     if wanted.database_acl is not None:
         for statement in _grants(connection, database, wanted.database_acl, left_out):
             _try(connection, statement, "a grant on the database", left_out)
+    if wanted.database_comment is not None:
+        comment = sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(wanted.database_comment))
+        _try(connection, comment, "comment of the database", left_out)
+    if wanted.connection_limit >= 0:
+        limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, sql.Literal(wanted.connection_limit))
+        _try(connection, limit, "connection limit of the database", left_out)
     if not wanted.database_owner:
         return left_out
     owner = sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, sql.Identifier(wanted.database_owner))

@@ -148,6 +148,9 @@ class Globals(msgspec.Struct, frozen=True, kw_only=True):
     database_owner: str
     database_acl: tuple[str, ...] | None
     """ACL items in PostgreSQL's own notation; None: the default one."""
+    database_comment: str | None = None
+    connection_limit: int = -1
+    """How many sessions the database allows; -1: as many as the server."""
     tablespaces: tuple[str, ...] = ()
     """Those that something of the database lies in, but for the default ones."""
     verifiers: Mapping[str, str] = {}

@@ -266,6 +266,16 @@ def test_a_table_that_cannot_be_read_costs_that_table_only(postgres18: Server) -
     assert {"public.u": "permission denied for table u"} == why(found)
 
 
+def test_a_table_that_was_given_to_an_extension(postgres18: Server) -> None:
+    """No dump has its rows, though they may be anybody's: that is said."""
+    database = postgres18.new_database(ROWS + "CREATE EXTENSION citext; ALTER EXTENSION citext ADD TABLE t")
+
+    found = fingerprint(postgres18.url(database))
+
+    assert {} == found.tables
+    assert {"public.t": "it belongs to an extension, and no dump has its rows"} == why(found)
+
+
 def test_rows_hidden_by_row_security_are_not_passed_over(postgres18: Server) -> None:
     """Half a table is not a table: it is uncovered, with the reason."""
     role = postgres18.new_role()

@@ -207,7 +207,7 @@ def test_a_role_that_may_not(postgres18: Server, open_source: Open, manners: Man
     assert refusal.value.cure
 
 
-def test_the_database_gets_its_settings_rights_and_owner(postgres18: Server, open_source: Open, manners: Manners) -> None:
+def test_the_database_gets_its_settings_rights_comment_and_owner(postgres18: Server, open_source: Open, manners: Manners) -> None:
     """They come after the data: a database that is read-only by default can be restored."""
     owner, reader = postgres18.new_role(), postgres18.new_role()
     original = postgres18.new_database(ROWS)
@@ -215,6 +215,7 @@ def test_the_database_gets_its_settings_rights_and_owner(postgres18: Server, ope
         f"ALTER DATABASE {original} OWNER TO {owner}; GRANT CREATE, TEMP ON DATABASE {original} TO {reader} WITH GRANT OPTION;"
         f'REVOKE CONNECT ON DATABASE {original} FROM PUBLIC; ALTER DATABASE {original} SET search_path = \'a b\', "C""", public;'
         f"ALTER DATABASE {original} SET my.setting = 'x, ''y'''; ALTER ROLE {reader} IN DATABASE {original} SET work_mem = '7MB';"
+        f"ALTER DATABASE {original} CONNECTION LIMIT 7; COMMENT ON DATABASE {original} IS 'it''s ours';"
         f"ALTER DATABASE {original} SET default_transaction_read_only = on"
     )
     taken = take(open_source(postgres18.url(original)))
@@ -226,6 +227,7 @@ def test_the_database_gets_its_settings_rights_and_owner(postgres18: Server, ope
     assert taken.globals.settings == again.settings
     assert owner == again.database_owner
     assert set(taken.globals.database_acl or ()) == set(again.database_acl or ())
+    assert (7, "it's ours") == (again.connection_limit, again.database_comment)
     assert () == restored.left_out
 
 
