@@ -21,11 +21,15 @@ LONGEST_ANSWER: Final = 80
 _UNASKABLE: Final = (psycopg.errors.SyntaxError, psycopg.errors.ReadOnlySqlTransaction)
 
 
-def run_check(reader: Conninfo, check: Check, secret: str | None, settings: Sequence[Setting], *, excused: bool) -> Fault | None:
+def run_check(
+    reader: Conninfo, check: Check, secret: str | None, settings: Sequence[Setting], *, excused: bool, short: bool
+) -> Fault | None:
     """None when it is met. `secret`: what the answer must be, if it is one; `settings`: the database's own, as its users have.
 
-    `excused`: something was left out, so that what misses it proves nothing. Raises Unreachable when the server went away.
+    `excused`: something was left out, so that what misses it proves nothing; `short`: the restore missed it, and rows may.
+    Raises Unreachable when the server went away.
     """
+    blame = "unproven" if short else "failed"
     limit = check.timeout.total_seconds()
     with session(reader, "reconciler/check") as connection:
         _apply(connection, settings)
@@ -39,14 +43,14 @@ def run_check(reader: Conninfo, check: Check, secret: str | None, settings: Sequ
         except _NoQuestion as error:
             return _fault(check, f"is no question that can be asked: {error}", "unproven")
         except ValueError as error:
-            return _fault(check, str(error), "failed")
+            return _fault(check, str(error), blame)
     if secret is not None:
         same = hmac.compare_digest((answer or "").encode(), secret.encode())
-        return None if same else _fault(check, "the answer is not the secret that it must be", "failed")
+        return None if same else _fault(check, "the answer is not the secret that it must be", blame)
     if check.expect is not None and check.expect.is_met_by(answer):
         return None
     said = "null" if answer is None else answer if len(answer) <= LONGEST_ANSWER else answer[:LONGEST_ANSWER] + "…"
-    return _fault(check, f"answered {said}, expected {check.expect}", "failed")
+    return _fault(check, f"answered {said}, expected {check.expect}", blame)
 
 
 def _apply(connection: Session, settings: Sequence[Setting]) -> None:

@@ -173,7 +173,7 @@ def _make_schema(admin: Session, schema: str, owner: str) -> list[str]:
 
 
 def _make_extension(admin: Session, name: str, version: str, schema: str, notes: list[str]) -> Fault | None:
-    """In the source's version where the server has it, else in its own. An untrusted language goes again."""
+    """In the source's version where that is known and the server has it, else in its own. An untrusted language goes again."""
     has = admin.execute(
         "SELECT FROM pg_available_extension_versions WHERE name = %s AND version = %s", (name, version)
     ).fetchone()
@@ -188,6 +188,6 @@ def _make_extension(admin: Session, name: str, version: str, schema: str, notes:
     if admin.execute(UNTRUSTED).fetchone() is not None:
         admin.execute(sql.SQL("DROP EXTENSION {} CASCADE").format(sql.Identifier(name)))
         return Fault(where=f"extension {name}", what="is an untrusted language, never made in a rehearsal", result="unproven")
-    if has is None:
+    if has is None and version:
         notes.append(f"extension {name} {version}: the scratch server has another version")
     return None

@@ -130,7 +130,9 @@ class PostgresRoom:
         """Extensions first, then all entries but those left out, then count."""
         with self._admin("furnish") as admin:
             owner = self._keys.owner.user
-            made, faults, notes = hostile.make_extensions(admin, self._facts.extensions, listed.schemas, owner, self._keys.keeper)
+            # A manifest that was lost and made anew lists none, not even plpgsql.
+            wanted = self._facts.extensions or dict.fromkeys(listed.schemas, "")
+            made, faults, notes = hostile.make_extensions(admin, wanted, listed.schemas, owner, self._keys.keeper)
         self._entries, left_out = hostile.restorable(listed, made, [role.name for role in self._globals.roles])
         self._excused = bool(faults) or any(entry.kind in hostile.NEEDED_BY_OTHERS for entry in listed.entries)
         complaints = Complaints()
@@ -201,7 +203,9 @@ class PostgresRoom:
         except Refused as error:
             return Fault(where=f"check {check.name}", what=f"can't be asked: {error.what}", result="unproven")
         with translated(self._keys.reader, "cannot check"):
-            return run_check(self._keys.reader, check, secret, self._globals.settings, excused=self._excused)
+            return run_check(
+                self._keys.reader, check, secret, self._globals.settings, excused=self._excused, short=self._fell_short
+            )
 
     def _blame(self) -> "hostile.Blame":
         return "unproven" if self._excused else "failed"

@@ -16,6 +16,8 @@ MOST_LISTED = 1000
 LISTED_ROWS = 500
 NOTEWORTHY_ROWS = 1000
 """A table with fewer may halve in any afternoon. What has half of it is still listed, so that absence tells."""
+ALWAYS_THERE = {"extension": {"plpgsql"}}
+"""What every new database has, though it may have been dropped in the source."""
 MOST_NAMED = 20
 MOST_SENTENCES = 200
 """A restore that went wrong differs everywhere; nobody reads more of it."""
@@ -260,4 +262,6 @@ def _shape(expected: Fingerprint, found: Fingerprint, left_out: frozenset[str]) 
                 yield f"{kind} {name} is {after[name].state or 'well'}, and was {mark.state or 'well'}"
             elif same_words and after[name].definition != mark.definition:
                 yield f"{kind} {name} is defined otherwise than it was"
-        yield from (f"{kind} {name} was not there" for name in after if name not in before)
+        yield from (
+            f"{kind} {name} was not there" for name in sorted(after.keys() - before.keys() - ALWAYS_THERE.get(kind, set()))
+        )

@@ -707,6 +707,42 @@ def test_rows_that_differ_beside_what_is_left_out(
         assert {fault.result for fault in (*restoration.faults, *room.compare(marks).faults)} == results
 
 
+def test_a_manifest_that_was_lost(postgres18: Server, open_source: Open, shared: ServerScratch) -> None:
+    """An orphan that was adopted knows no extension any more, and is not to blame for it: its archive names them."""
+    taken = taken_of(postgres18, open_source, "CREATE EXTENSION citext; CREATE TABLE t (word citext PRIMARY KEY)")
+    lost = msgspec.structs.replace(taken.facts, encoding="", collate="", ctype="", locale_provider="", locale="", extensions={})
+
+    with restored(shared, taken._replace(facts=lost)) as (room, restoration):
+        assert restoration.faults == room.inspect().faults == ()
+    assert not [note for note in restoration.left_out if "version" in note]
+
+
+def test_a_lost_manifest_makes_nothing_that_reaches_out(postgres18: Server, open_source: Open, shared: ServerScratch) -> None:
+    """Whoever names it."""
+    taken = taken_of(postgres18, open_source, "CREATE EXTENSION dblink")
+
+    with restored(shared, taken._replace(facts=msgspec.structs.replace(taken.facts, extensions={}))) as (_, restoration):
+        assert [("extension dblink", "unproven")] == [(fault.where, fault.result) for fault in restoration.faults]
+
+
+def test_a_check_that_counts_rows_that_could_not_come(postgres18: Server, open_source: Open, shared: ServerScratch) -> None:
+    """Where pg_restore itself missed what can't be made here, what a check gets is no word about the backup."""
+    taken = taken_of(
+        postgres18,
+        open_source,
+        "CREATE EXTENSION dblink; CREATE FUNCTION fits(i int) RETURNS boolean LANGUAGE plpgsql AS "
+        "'BEGIN PERFORM public.dblink_get_connections(); RETURN true; END'; CREATE TABLE t (i int CHECK (fits(i)));"
+        "INSERT INTO t VALUES (1); CREATE TABLE u AS SELECT 1 AS i",
+    )
+
+    with restored(shared, taken) as (room, restoration):
+        assert {"unproven"} == {fault.result for fault in restoration.faults}
+        found = room.check(asked("select count(*) from t", "= 1"))
+        assert found is not None
+        assert ("unproven", "answered 0, expected = 1") == (found.result, found.what)
+        assert room.check(asked("select count(*) from u", "= 1")) is None
+
+
 def test_several_jobs(
     postgres18: Server, open_source: Open, scratch: EmbeddedScratch, scratch_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,8 +126,17 @@ def test_one_difference_is_one_sentence(found: Fingerprint, says: str) -> None:
         but(shape={**(FINGERPRINT.shape or {}), "index": {"public.by_name": ObjectMark(definition="x")}}),
         but(shape={**(FINGERPRINT.shape or {}), "extension": {"citext": ObjectMark(state="1.8")}}),
         but(major=17, shape={**(FINGERPRINT.shape or {}), "index": {"public.by_name": ObjectMark(definition="z")}}),
+        but(wording="other", shape={**(FINGERPRINT.shape or {}), "index": {"public.by_name": ObjectMark(definition="z")}}),
+        but(shape={**(FINGERPRINT.shape or {}), "extension": {"citext": ObjectMark(state="1.6"), "plpgsql": ObjectMark()}}),
     ],
-    ids=["a sequence ahead", "an invalid index is not dumped", "another version of an extension", "another major's words"],
+    ids=[
+        "a sequence ahead",
+        "an invalid index is not dumped",
+        "another version of an extension",
+        "another major's words",
+        "another wording",
+        "what every new database has, though it was dropped",
+    ],
 )
 def test_what_is_no_difference(found: Fingerprint) -> None:
     """A sequence may be ahead, an index that was invalid is in no dump, and another major says the same in other words."""
