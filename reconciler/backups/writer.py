@@ -92,6 +92,7 @@ class Draft:
         self.sealing = False
         self._alone = False
         self._written: list[str] = []
+        self._lost: Conflict | None = None
         retain = custody_of(target).retain
         # One instant for all of it: else the manifest would be kept after the data that it speaks of.
         self._keep_until = claim.record.since + retain if retain else None
@@ -147,10 +148,10 @@ class Draft:
     def _where_nothing_is(self) -> Iterator[None]:
         try:
             yield
-        except Conflict:
-            # While we hold the intent, only what no listing showed can be there: an orphan, which is not ours to remove.
-            self._claim.check()
-            self._alone = False
+        except Conflict as error:
+            if error is not self._lost:
+                # While we hold the intent, only what no listing showed can be there: an orphan, which is not ours to remove.
+                self._alone = False
             raise
 
     def _while_ours(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -160,7 +161,11 @@ class Draft:
 
     def _still_ours(self) -> None:
         self._claim.renew()
-        self._claim.check()
+        try:
+            self._claim.check()
+        except Conflict as error:
+            self._lost = error
+            raise
 
     def seal(self, manifest: bytes, signature: bytes | None = None, hold: bytes | None = None) -> None:
         """From here on it is a backup. Raises Conflict when our intent was taken away: then somebody took us for dead.

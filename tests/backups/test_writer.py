@@ -1,8 +1,9 @@
 """Writing a backup: whatever fails, nothing of it is listed as whole, and nothing that was there is touched."""
 
 import json
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from pathlib import Path
 from secrets import token_bytes
 from threading import Event as StopEvent
@@ -27,7 +28,7 @@ from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_target import S3Target
 from reconciler.world.clock import SystemClock
 from reconciler.world.events import Event
-from reconciler.world.ports import Listing, Target, World
+from reconciler.world.ports import Listing, Stored, Target, Upload, World
 from reconciler.world.through import Through
 from tests.backups.faking import (
     ROWS,
@@ -216,6 +217,31 @@ class TestSealing:
             draft.put("dump.zst", chunks())
         assert set() == names(world, BACKUP)
 
+    def test_an_intent_that_was_not_renewed_for_long(self, world: World, clock: MovedClock) -> None:
+        """We slept, the store did not answer, and the next beat came through: all that we wrote goes, as it is nobody else's."""
+        beats: list[Callable[[], None]] = []
+
+        @contextmanager
+        def heart(seconds: float, beat: Callable[[], None]) -> Iterator[None]:
+            beats.append(beat)
+            yield
+
+        sleepy = Sleepy(world.targets["primary"], beats)
+        world = msgspec.structs.replace(world, heart=heart, targets={"primary": sleepy})
+
+        def chunks() -> Iterator[bytes]:
+            yield b"first"
+            clock.move(HOUR)
+            sleepy.sleeps = True
+
+        with (
+            pytest.raises(Conflict, match="could not be renewed"),
+            drafting(world, sleepy, "hotel", BACKUP, kind="manual", slot=None, repository="r") as draft,
+        ):
+            draft.put("dump.zst", chunks())
+        assert set() == names(world, BACKUP)
+        assert sleepy.listed, "what is unfinished was looked for"
+
     def test_an_intent_that_is_gone(self, world: World) -> None:
         """So was our data, perhaps: no manifest."""
         steps = self.put_all(world)
@@ -239,6 +265,31 @@ class TestSealing:
 
 
 BACKUP = "20251025T020000Z-3f9c2a"
+
+
+class Sleepy(Through):
+    """Answers no renewal while it sleeps, and beats as soon as a write has failed. `listed`: unfinished writes were asked for."""
+
+    def __init__(self, target: Target, beats: list[Callable[[], None]]) -> None:
+        super().__init__(target)
+        self._beats = beats
+        self.sleeps = self.listed = False
+
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
+        if self.sleeps and key.endswith(INTENT):
+            raise Unreachable("asleep")
+        try:
+            return super().write(key, chunks, expect=expect, keep_until=keep_until)
+        except Conflict:
+            self.sleeps = False
+            self._beats[-1]()
+            raise
+
+    def unfinished(self, prefix: str) -> Sequence[Upload]:
+        self.listed = True
+        return super().unfinished(prefix)
 
 
 def names(world: World, backup: str, target: str = "primary") -> set[str]:
