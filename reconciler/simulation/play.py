@@ -96,8 +96,9 @@ class Run:
             look_into_freezes(stage)
             self.pass_time(120)
         if stage.verify is not None:
-            # What could not be proven while the faults lasted is tried again after so long.
-            self.pass_time(AGAIN.total_seconds())
+            # What could not be proven while the faults lasted is tried again after so long, reckoned by the clock that it had.
+            ahead = stage.truth.dated_ahead(stage.want.name, stage.timeline.now())
+            self.pass_time((AGAIN + ahead).total_seconds())
             self.take_turns(self.reconcilers[:1])
             look_into_freezes(stage)
         slot = stage.want.slots().next(stage.timeline.now(), "UTC")

@@ -106,6 +106,7 @@ class EvidenceBrief(msgspec.Struct, frozen=True):
     sha256: str
     level: str
     result: str
+    finished: Instant
     before: str | None = None
 
 
@@ -292,6 +293,16 @@ class Truth:
             record = read(store.objects[key][-1].content, EvidenceBrief)
             if record is not None and (record.level, record.result) == ("restore", "passed") and self.holds(record, database):
                 yield record
+
+    def dated_ahead(self, database: str, now: datetime) -> timedelta:
+        """How far the latest of what clocks that were wrong have written; what is further ahead, a thief has made up."""
+        records = (
+            read(store.objects[key][-1].content, EvidenceBrief)
+            for store in self.stores.values()
+            for key in store.keys(f"{database}/evidence/")
+        )
+        finished = (record.finished for record in records if record is not None)
+        return max((at - now for at in finished if timedelta(0) < at - now < timedelta(days=7)), default=timedelta(0))
 
     def holds(self, record: EvidenceBrief, database: str) -> bool:
         """Whether what it speaks of lies there, and is the dump, to the last byte."""
