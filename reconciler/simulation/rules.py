@@ -415,7 +415,8 @@ def a_slot_is_done_once(change: Change) -> Iterator[str]:
     decided = change.turn.decided
     if decided is not None and (change.turn.began or begun) - decided <= FRESH:
         begun = min(begun, decided)
-    newest = want.slots().latest(begun, want.timezone)
+    # By whose clock it was decided, the newest may not have come yet.
+    newest = want.slots().latest(begun - CLOCKS, want.timezone)
     if newest is not None and change.in_time and claim.slot < newest - timedelta(hours=1):
         yield f"{change}: for slot {claim.slot}, though {newest} is the newest"
     have = change.turn.have
