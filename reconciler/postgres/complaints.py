@@ -86,12 +86,24 @@ class Complaints:
         """One for each error. `excused`: something was left out, so that what misses it proves nothing."""
         for entry, error, inside in self._found:
             kind = kind_of(error)
+            if _is_right(entry, kind):
+                continue
             # What our own restrictions forbid may be missed by what comes after it.
             excused = excused or kind == "forbidden"
             yield _fault(entry, error, inside, kind, excused=excused)
         if self._ignored > len(self._found):
             more = self._ignored - len(self._found)
             yield Fault(where="the archive", what=f"{more} more errors that pg_restore ignored", result="failed")
+
+    def rights(self) -> Iterator[str]:
+        """What only a superuser may grant, each a sentence: nothing that a rehearsal compares or asks rests on it."""
+        for entry, error, _ in self._found:
+            if _is_right(entry, kind_of(error)):
+                yield f"{entry}: {shown(error)}"
+
+
+def _is_right(entry: str, kind: Kind) -> bool:
+    return kind == "forbidden" and entry.startswith("ACL ")
 
 
 def kind_of(error: str) -> Kind:

@@ -151,7 +151,7 @@ class PostgresRoom:
             + (f" with {jobs} jobs" if jobs > 1 else "")
             + f", counted {objects} objects",
             faults=(*faults, *missing),
-            left_out=(*self._lacks, *left_out, *notes),
+            left_out=(*self._lacks, *left_out, *notes, *complaints.rights()),
         )
 
     def compare(self, expected: Fingerprint) -> Comparison:

@@ -743,6 +743,32 @@ def test_a_check_that_counts_rows_that_could_not_come(postgres18: Server, open_s
         assert room.check(asked("select count(*) from u", "= 1")) is None
 
 
+@pytest.mark.parametrize(
+    ("statements", "says"),
+    [
+        (
+            "CREATE EXTENSION pg_stat_statements; GRANT EXECUTE ON FUNCTION pg_stat_statements_reset TO {}",
+            "FUNCTION pg_stat_stat",
+        ),
+        ("GRANT SELECT ON pg_catalog.pg_authid TO {}", "TABLE pg_authid"),
+        (
+            "CREATE TABLE t (i int); GRANT SELECT ON t TO {} WITH GRANT OPTION; SET ROLE {}; GRANT SELECT ON t TO pg_monitor",
+            "TABLE t",
+        ),
+    ],
+    ids=["an extension's function", "the server's own", "given on by who was given them"],
+)
+def test_rights_that_only_a_superuser_may_give(
+    postgres18: Server, open_source: Open, shared: ServerScratch, statements: str, says: str
+) -> None:
+    """They are named, and no reason to call a backup unproven for ever: nothing that is compared or asked rests on them."""
+    taken, marks = marked(open_source(postgres18.url(postgres18.new_database(statements.replace("{}", postgres18.new_role())))))
+
+    with restored(shared, taken) as (room, restoration):
+        assert restoration.faults == room.compare(marks).faults == ()
+        assert any(note.startswith(f"ACL {says}") and "permission denied" in note for note in restoration.left_out)
+
+
 def test_several_jobs(
     postgres18: Server, open_source: Open, scratch: EmbeddedScratch, scratch_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
