@@ -35,6 +35,8 @@ KINDS: Final = (
 )  # fmt: skip
 """What pg_dump 14 to 18 calls its entries. One that is not among them is known by its first word."""
 _LONGEST_FIRST: Final = sorted(KINDS, key=len, reverse=True)
+_DEFAULTS: Final = "2604"
+"""The catalog of columns' defaults, pg_attrdef. Default privileges are in another one."""
 _LINE: Final = re.compile(r"(\d+); (\d+) (\d+) (.+)")
 DOING: Final = "cannot list an archive's contents on this machine"
 CURE: Final = "look at its disk (TMPDIR names the folder of temporary files) and its memory"
@@ -103,6 +105,8 @@ def _entries(text: str) -> Iterator[Entry]:
         match = _LINE.fullmatch(line)
         if match:
             kind = next((kind for kind in _LONGEST_FIRST if match[4].startswith(kind + " ")), match[4].partition(" ")[0])
+            if (kind, match[2]) == ("DEFAULT ACL", _DEFAULTS):
+                kind = "DEFAULT"  # in a schema ACL: of the kinds that a rehearsal leaves out, no other begins with another one
             yield Entry(number=int(match[1]), kind=kind, rest=match[4][len(kind) + 1 :])
 
 

@@ -769,6 +769,17 @@ def test_rights_that_only_a_superuser_may_give(
         assert any(note.startswith(f"ACL {says}") and "permission denied" in note for note in restoration.left_out)
 
 
+def test_a_schema_that_is_called_like_a_kind_of_entry(postgres18: Server, open_source: Open, shared: ServerScratch) -> None:
+    """Of a column in a schema ACL, the default is listed as DEFAULT ACL, which is what default privileges are listed as."""
+    taken, marks = marked(
+        open_source(postgres18.url(postgres18.new_database('CREATE SCHEMA "ACL"; CREATE TABLE "ACL".t (i serial)')))
+    )
+
+    with restored(shared, taken) as (room, restoration):
+        assert restoration.faults == room.compare(marks).faults == ()
+        assert restoration.left_out == ()
+
+
 def test_several_jobs(
     postgres18: Server, open_source: Open, scratch: EmbeddedScratch, scratch_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
