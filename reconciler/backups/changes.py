@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -38,19 +38,25 @@ def read_windows(target: Target, site: str, cache: Cache) -> tuple[Change, ...]:
 
 
 @contextmanager
-def recorded(world: World, want: DatabasePolicy, *, what: What, where: str, was: str, now: str) -> Iterator[None]:
-    """Around a change: no change without a record of it, whatever dies or is lost; what failed stays recorded as begun."""
-    with begun(world, want, what=what, where=where, was=was, now=now) as change:
+def recorded(
+    world: World, want: DatabasePolicy, *, what: What, where: str, was: str, now: str, behind: timedelta = timedelta(0)
+) -> Iterator[None]:
+    """Around a change: no change without a record of it, whatever dies or is lost; what failed stays recorded as begun.
+
+    `behind`: how far our clock is behind that by which the change will be judged.
+    """
+    with begun(world, want, what=what, where=where, was=was, now=now, behind=behind) as change:
         yield
-    _append(world, want, msgspec.structs.replace(change, done=True, at=world.clock.now()))
+    _append(world, want, msgspec.structs.replace(change, done=True, at=world.clock.now() + behind))
 
 
 @contextmanager
-def begun(world: World, want: DatabasePolicy, *, what: What, where: str, was: str, now: str) -> Iterator[Change]:
+def begun(
+    world: World, want: DatabasePolicy, *, what: What, where: str, was: str, now: str, behind: timedelta = timedelta(0)
+) -> Iterator[Change]:
     """The same of what needs no second record: whether it is gone, anybody can see."""
-    change = Change(
-        sequence=0, at=world.clock.now(), what=what, where=where, done=False, was=was, now=now, policy=world.policy_digest
-    )
+    at = world.clock.now() + behind
+    change = Change(sequence=0, at=at, what=what, where=where, done=False, was=was, now=now, policy=world.policy_digest)
     _append(world, want, change)
     yield change
 

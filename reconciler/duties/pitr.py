@@ -23,10 +23,15 @@ class _SetWindow(Action, frozen=True, kw_only=True):
     now_seconds: int
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
-        """Recorded before and after: since when a widened window reaches back, nobody else remembers."""
+        """Recorded before and after: since when a widened window reaches back, nobody else remembers.
+
+        By whichever clock is ahead, ours or the provider's: a window that seems younger than it is only has to wait.
+        """
         was, wanted = timedelta(seconds=self.was_seconds), timedelta(seconds=self.now_seconds)
         history = history_of(world)
-        with recorded(world, want, what="window", where=self.project, was=str(self.was_seconds), now=str(self.now_seconds)):
+        behind = max(history.facts().clock - world.clock.now(), timedelta(0))
+        words = str(self.was_seconds), str(self.now_seconds)
+        with recorded(world, want, what="window", where=self.project, was=words[0], now=words[1], behind=behind):
             history.set_window(wanted, expect=was)
         return f"PITR window of {self.project}: {format_duration(was)} → {format_duration(wanted)}"
 

@@ -140,7 +140,7 @@ class Judge:
         for copy, state in states:
             if copy.id in held and state == "whole":
                 self._ledger.held.add((copy.store.name, copy.id))
-                if "hold.json" not in copy.visible and copy.id not in coming:
+                if "hold.json" not in copy.visible and copy.id not in coming and copy.store.name in seen:
                     self._ledger.breaks("a_hold_comes_along", f"{copy.id} is held, and its copy on {copy.store.name} is not")
 
     def _judge_objectives(self, turn: Turn, plan: Plan) -> None:

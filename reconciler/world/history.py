@@ -169,7 +169,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     format: int = 1
     sequence: int
     at: Annotated[datetime, Meta(tz=True)]
-    """By our clock."""
+    """By our clock; of a window, by the provider's where that one is ahead."""
     what: What
     where: str
     """The project, for people."""

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from reconciler.backups.changes import read_windows
 from reconciler.backups.manifest import encode
 from reconciler.duties import DUTIES
 from reconciler.duties.pitr import NoteWindow, ShortenWindow, WidenWindow, due
@@ -432,6 +433,16 @@ class TestDoing:
         assert standing.project.window == 7 * DAY
         assert [("86400", "604800", False), ("86400", "604800", True)] == standing.changes("window")
         assert seen_catalogue(standing.world, "offsite").changes == ()
+
+    def test_a_clock_that_is_behind(self, tmp_path: Path) -> None:
+        """The window is recorded by the provider's, by which it is judged: else it would seem to have been as wide for days."""
+        standing = Standing(tmp_path)
+        standing.project.timeline.sleep(80 * 3600.0)
+
+        WIDEN.perform(standing.world, WANT)
+
+        recorded = read_windows(standing.world.targets["primary"], "quiet-hotel", standing.world.cache)
+        assert [80, 80] == [(change.at - NOW) // HOUR for change in recorded]
 
     @pytest.mark.parametrize("fault", ["lost answer", "no answer", "refused", "death before", "death after"])
     def test_a_fault_on_the_way(self, tmp_path: Path, fault: Fault) -> None:
