@@ -66,9 +66,11 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
             raise Conflict(f"{self.target}: {self.backup} is being written by {describe(record)}")
         owner = world.process.begin()
         ours = ClaimRecord(owner=owner, counter=0, since=world.clock.now(), for_what=f"sweeping {self.backup}")
-        target.write(layout.object_key(self.database, self.backup, layout.INTENT), [encode(ours)], expect=etag)
-        # Should we die now, the next turn sees at once that nobody is at it.
-        world.process.end(owner)
+        try:
+            target.write(layout.object_key(self.database, self.backup, layout.INTENT), [encode(ours)], expect=etag)
+        finally:
+            # Should we die now, or the answer be lost, the next turn sees at once that nobody is at it.
+            world.process.end(owner)
 
     def _root(self) -> str:
         return layout.backup_root(self.database, self.backup)

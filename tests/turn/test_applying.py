@@ -462,6 +462,27 @@ class TestDeletionsByThemselves:
             SweepDebris(database="hotel", backup=DEBRIS, target="primary").perform(world, WANT)
         assert {DEBRIS: "being_written"} == states(world)
 
+    def test_debris_whose_sweep_lost_its_answer(self, world: World, tmp_path: Path, clock: MovedClock) -> None:
+        """Its claim is there all the same, and keeps nobody from sweeping: not the process either that goes on living."""
+        owner = world.process.begin()
+        world.process.end(owner)
+        world.targets["primary"].write(f"hotel/backups/{DEBRIS}/intent.json", [claim_text(owner)])
+        lost: list[Event] = []
+
+        def lose(event: Event) -> None:
+            if not lost and getattr(event, "verb", "") == "write" and getattr(event, "phase", "") == "after":
+                lost.append(event)
+                raise Unreachable("the answer was lost")
+
+        once_more = make_world(tmp_path, clock, tell=lose, process=world.process)
+        sweep = SweepDebris(database="hotel", backup=DEBRIS, target="primary")
+        with pytest.raises(Unreachable):
+            sweep.perform(once_more, WANT)
+
+        assert {DEBRIS: "debris"} == states(world)
+        sweep.perform(once_more, WANT)
+        assert {} == states(world)
+
     def test_a_writer_that_wakes_while_its_debris_is_swept(self, world: World, tmp_path: Path, clock: MovedClock) -> None:
         """Just before its data goes, it tries to seal it: it meets Conflict, and no manifest without data is left."""
         unprovable = Unprovable()
