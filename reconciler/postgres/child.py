@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from reconciler.errors import Unreachable
+from reconciler.postgres.wide import widen
 from reconciler.world.account import Account
 
 GUARD = Path(__file__).with_name("guard.py")
 END_SECONDS = 5.0
 """More than the guardian's own grace: it does the killing, we only see to it."""
 LOOK_SECONDS = 0.1
-PIPE_BYTES = 1 << 20
-"""What Linux grants an ordinary user for a pipe: fewer and larger reads than with its default of 64 KiB."""
 COMPLAINT_LINES = 200
 
 
@@ -70,7 +69,7 @@ class Child:
             if opener is not None:
                 opener.close()
         self.stream = self._fileno(fed=fed or heard)
-        _widen(self.stream)
+        widen(self.stream)
         # The first lines name the cause, so those are kept; the rest is read too, or the program would block on a full pipe.
         self._complaints: list[str] = []
         self._hearing = threading.Thread(target=self._hear, daemon=True)
@@ -158,11 +157,3 @@ def _account(server: Account | Literal[False] | None) -> tuple[str, ...]:
     if server is False:
         return ()
     return (f"{server.uid}:{server.gid}" if server else ":",)
-
-
-def _widen(descriptor: int) -> None:
-    if sys.platform == "linux":
-        import fcntl
-
-        with suppress(OSError):  # the user's pipes may be at their limit: then it is slower, not wrong
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

@@ -10,10 +10,15 @@ from typing import NamedTuple
 from reconciler.errors import Stopped, Unreachable
 from reconciler.policy.units import format_duration
 from reconciler.postgres.child import Child
+from reconciler.postgres.wide import width
 from reconciler.world.ports import Clock
 
 BLOCK_BYTES = 1 << 18
 READ_BYTES = 1 << 20
+LITTLE = 16
+"""A read of less than this part of a pipe finds a program that writes more slowly than we read."""
+GATHER_SECONDS = 0.001
+"""In which a program that writes 1 GB a second fills no more than a pipe of 1 MiB: it is not kept waiting."""
 LOOK_MILLISECONDS = 250
 """How often `stop` is looked at while nothing moves."""
 PATIENCE = timedelta(minutes=10)
@@ -42,6 +47,10 @@ class Watch:
         """A byte passed."""
         self._moved = self._clock.monotonic()
 
+    def let_gather(self) -> None:
+        """Leave a program alone for a moment: to be woken at each 4 KiB that it writes costs both more than the bytes do."""
+        self._clock.wait(GATHER_SECONDS, self._stop)
+
     def check(self) -> None:
         """Raise Stopped or Unreachable if it is time to give up."""
         if self._stop.is_set():
@@ -62,7 +71,7 @@ class Watch:
 def read_blocks(descriptor: int, watch: Watch) -> Iterator[bytes]:
     """All bytes until the end, in blocks of a quarter of a MiB or more but for the last; small reads are gathered."""
     pending: list[bytes] = []
-    size = 0
+    size, little = 0, width(descriptor) // LITTLE
     while piece := _read(descriptor, watch):
         pending.append(piece)
         size += len(piece)
@@ -70,6 +79,8 @@ def read_blocks(descriptor: int, watch: Watch) -> Iterator[bytes]:
             yield b"".join(pending)
             watch.moved()  # however long the reader took: that is not the program's silence
             pending, size = [], 0
+        elif len(piece) < little:
+            watch.let_gather()
     if pending:
         yield b"".join(pending)
 

@@ -6,10 +6,9 @@ sound; and where anything fails, or we die, none is closed before pg_restore has
 
 import os
 import socket
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,12 +18,12 @@ from typing import Final
 import msgspec
 
 from reconciler.errors import Corrupt
-from reconciler.postgres.child import PIPE_BYTES
 from reconciler.postgres.disk import on_disk
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.flow import Watch, write_block
 from reconciler.postgres.opener import Opener, opener
 from reconciler.postgres.spool import NAME, TOC
+from reconciler.postgres.wide import widen
 from reconciler.world.ports import ArchiveFiles
 from reconciler.world.process import SystemProcess
 from reconciler.world.staging import FolderStaging
@@ -188,7 +187,7 @@ class Piped:
 
     def _fill(self, name: str, descriptor: int, hold: "_Hold") -> None:
         try:
-            _widen(descriptor)
+            widen(descriptor)
             self._write(name, descriptor)
         except BrokenPipeError:
             # Nobody reads it any more, and under no name it will be opened again.
@@ -237,11 +236,3 @@ def _hold() -> Iterator[_Hold]:
     ours, shared = socket.socketpair()
     with ours, shared:
         yield _Hold(ours, shared)
-
-
-def _widen(descriptor: int) -> None:
-    if sys.platform == "linux":
-        import fcntl
-
-        with suppress(OSError):  # the user's pipes may be at their limit: then it is slower, not wrong
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
