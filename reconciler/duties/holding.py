@@ -52,7 +52,7 @@ class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
             try:
                 alone += self._put(world.targets[name], hold)
                 done.append(name)
-            except (Unreachable, Refused) as error:
+            except (Absent, Unreachable, Refused) as error:
                 failed.append(error)
         if failed and done:
             what = f"{self.backup} is held on {', '.join(done)}, and not everywhere: {failed[0].what}"

@@ -17,7 +17,7 @@ from reconciler.duties import DUTIES, holding
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.holding import HoldBackup, ReleaseBackup, SpreadHold
 from reconciler.duties.leftovers import lies_elsewhere
-from reconciler.errors import Conflict, Refused, Unreachable
+from reconciler.errors import Absent, Conflict, Refused, Unreachable
 from reconciler.planning.plan import Consent
 from reconciler.targets.append_only import AppendOnly
 from reconciler.turn import survey, turn
@@ -224,10 +224,10 @@ class TestPerformed:
         assert [True] * 3 == ["cannot be read" in held for name in THREE for held in says(world, name)]
         assert () == survey(world, WANT, DUTIES).plan.steps
 
-    @pytest.mark.parametrize("kind", ["Mute", "Refusing"])
+    @pytest.mark.parametrize("kind", ["Mute", "Refusing", "Emptied"])
     def test_a_target_that_takes_no_hold(self, world: World, kind: str) -> None:
         """The other is held at once, though it comes later, who asked is told, and the next turn brings it to the first."""
-        first = {"Mute": Mute, "Refusing": Refusing}[kind](world.targets["offsite"])
+        first = {"Mute": Mute, "Refusing": Refusing, "Emptied": Emptied}[kind](world.targets["offsite"])
         with pytest.raises(Refused, match="is held on primary, and not everywhere: offsite ") as caught:
             hold(through(world, "offsite", first), "offsite", "primary")
 
@@ -428,6 +428,17 @@ class Refusing(Through):
     ) -> Stored:
         if key.endswith(layout.HOLD):
             raise Refused(f"{self.name} takes no hold", cure="ask its owner")
+        return super().write(key, chunks, expect=expect, keep_until=keep_until)
+
+
+class Emptied(Through):
+    """What is to be held went away meanwhile, as a store tells that is asked for its legal hold."""
+
+    def write(
+        self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
+    ) -> Stored:
+        if key.endswith(layout.HOLD):
+            raise Absent(f"{self.name} has no {key}")
         return super().write(key, chunks, expect=expect, keep_until=keep_until)
 
 
