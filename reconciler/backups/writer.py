@@ -84,6 +84,10 @@ def _begin(target: Target, key: str, wanted: Repository) -> Repository:
     return wanted
 
 
+class _Lost(Conflict):
+    """It is our intent that no longer covers us, and no object that is there already."""
+
+
 class Draft:
     """A backup being written on one target."""
 
@@ -92,7 +96,6 @@ class Draft:
         self.sealing = False
         self._alone = False
         self._written: list[str] = []
-        self._lost: Conflict | None = None
         retain = custody_of(target).retain
         # One instant for all of it: else the manifest would be kept after the data that it speaks of.
         self._keep_until = claim.record.since + retain if retain else None
@@ -148,10 +151,11 @@ class Draft:
     def _where_nothing_is(self) -> Iterator[None]:
         try:
             yield
-        except Conflict as error:
-            if error is not self._lost:
-                # While we hold the intent, only what no listing showed can be there: an orphan, which is not ours to remove.
-                self._alone = False
+        except _Lost:
+            raise
+        except Conflict:
+            # While we hold the intent, only what no listing showed can be there: an orphan, which is not ours to remove.
+            self._alone = False
             raise
 
     def _while_ours(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -164,8 +168,7 @@ class Draft:
         try:
             self._claim.check()
         except Conflict as error:
-            self._lost = error
-            raise
+            raise _Lost(error.what, cure=error.cure) from error
 
     def seal(self, manifest: bytes, signature: bytes | None = None, hold: bytes | None = None) -> None:
         """From here on it is a backup. Raises Conflict when our intent was taken away: then somebody took us for dead.
