@@ -59,12 +59,12 @@ class S3Settings(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
         Secret | None, Meta(description="The access key's secret part.", examples=["${S3_SECRET_ACCESS_KEY}"])
     ] = None
     checksums: Annotated[
-        Literal["sha256", "md5"],
+        Literal["crc32", "sha256", "md5"],
         Meta(
-            description="What the store checks arriving bytes by; md5 for stores that take no x-amz-checksum headers.",
+            description="What the store checks arriving bytes by; sha256 signs them, too; md5 where x-amz-checksum is not taken.",
             examples=["md5"],
         ),
-    ] = "sha256"
+    ] = "crc32"
     domain: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
         Meta(

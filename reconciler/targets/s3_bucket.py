@@ -2,12 +2,13 @@
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from zlib import crc32
 
 import botocore.session
 import msgspec
@@ -24,7 +25,14 @@ from reconciler.world.ports import Clock, Stored
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-Checksums = Literal["sha256", "md5"]
+Checksums = Literal["crc32", "sha256", "md5"]
+
+_CHECKSUMS: Final[Mapping[Checksums, tuple[str, Callable[[bytes | bytearray], bytes]]]] = {
+    "crc32": ("ChecksumCRC32", lambda body: crc32(body).to_bytes(4, "big")),
+    "sha256": ("ChecksumSHA256", lambda body: hashlib.sha256(body).digest()),
+    "md5": ("ContentMD5", lambda body: hashlib.md5(body, usedforsecurity=False).digest()),
+}
+"""By name: the field of a request that brings it, and how it is reckoned."""
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +44,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     profile: str | None = None
     access_key_id: str | None = None
     secret_access_key: str | None = None
-    checksums: Checksums = "sha256"
+    checksums: Checksums = "crc32"
 
     def __repr__(self) -> str:
         return f"Access(bucket={self.bucket!r}, endpoint={self.endpoint!r})"
@@ -76,9 +84,18 @@ class Bucket:
 
     def checksum(self, body: bytes | bytearray) -> dict[str, Any]:
         """The part of a request that lets the store check what arrives."""
-        if self.checksums == "sha256":
-            return {"ChecksumSHA256": b64encode(hashlib.sha256(body).digest()).decode("ascii")}
-        return {"ContentMD5": b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode("ascii")}
+        field, digest = _CHECKSUMS[self.checksums]
+        return {field: b64encode(digest(body)).decode("ascii")}
+
+    @property
+    def upload_checksum(self) -> dict[str, Any]:
+        """The part of a request that begins an upload whose parts will bring theirs."""
+        return {} if self.checksums == "md5" else {"ChecksumAlgorithm": self.checksums.upper()}
+
+    def part_checksum(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """What completing an upload must name of a part, by the answer to it: nothing of a store that keeps no checksums."""
+        field, _ = _CHECKSUMS[self.checksums]
+        return {field: answer[field]} if answer.get(field) else {}
 
     def described(self, key: str, answer: Mapping[str, Any], *, size: int) -> Stored:
         """An object as the answer to a request about it describes it."""
@@ -112,7 +129,7 @@ class Bucket:
 def make_client(target: str, access: Access, *, connect_seconds: float = 10, read_seconds: float = 60) -> "S3Client":
     """A client with all its time limits. Asks the store nothing yet. Raises Refused, e.g. for a profile that isn't there."""
     # Where checksums are refused, botocore must not add its own.
-    when: Literal["when_supported", "when_required"] = "when_supported" if access.checksums == "sha256" else "when_required"
+    when: Literal["when_supported", "when_required"] = "when_required" if access.checksums == "md5" else "when_supported"
     # A certificate names a wildcard of one level, and a dot in the bucket's name would make two.
     by_path = access.endpoint is not None or "." in access.bucket
     config = Config(

@@ -23,7 +23,7 @@ _UNABLE: Final = {"NotImplemented", "MethodNotAllowed", "InvalidRequest", "Inval
 
 def copy(bucket: Bucket, origin: Bucket, wanted: CopyWithin, *, lock: Mapping[str, Any]) -> bool:
     """The port's `copy_within`, of two buckets of one account."""
-    if bucket.checksums != "sha256" or not _is_fit(wanted.parts):
+    if bucket.checksums == "md5" or not _is_fit(wanted.parts):
         return False
     return _Copy(bucket, origin, wanted, lock).run()
 

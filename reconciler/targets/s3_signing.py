@@ -1,13 +1,16 @@
-"""Requests that bring bytes, signed without reading those bytes once more.
+"""Requests that bring bytes, signed without reading those bytes once more than the road to the store asks for.
 
-Over https, botocore lets the bytes unsigned or sends their checksum behind them in a framing that some stores don't read; over
-http it hashes them a second time. Here the checksum is a header, and it is what the signature covers.
+The checksum is a header, which the signature covers: botocore would send it behind the bytes, in a framing that some stores don't
+read. What hashes the bytes for the signature costs us a pass over them, and the store another, and proves no more than TLS does.
 """
 
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
-from botocore.auth import AUTH_TYPE_MAPS, S3SigV4Auth
+from botocore.auth import AUTH_TYPE_MAPS, UNSIGNED_PAYLOAD, S3SigV4Auth
+
+from reconciler.world.endpoint import is_loopback
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -15,20 +18,30 @@ if TYPE_CHECKING:
 _PLAIN: Final = "s3v4"
 _KNOWN: Final = "reconciler-s3v4-known"
 _OPERATIONS: Final = ("PutObject", "UploadPart")
-_HEADER: Final = "x-amz-checksum-sha256"
+_SHA256: Final = "x-amz-checksum-sha256"
+_CRC32: Final = "x-amz-checksum-crc32"
 
 
 class _Known(S3SigV4Auth):
-    """The checksum in the header is the body's hash in another notation."""
+    """A SHA-256 in the header is the body's hash in another notation. With a CRC, it is signed where it could be changed."""
 
     def payload(self, request: Any) -> str:
-        told = request.headers.get(_HEADER)
-        known: str = b64decode(told).hex() if told else super().payload(request)
-        return known
+        if told := request.headers.get(_SHA256):
+            return b64decode(told).hex()
+        if request.headers.get(_CRC32) and _is_closed(request.url):
+            return str(UNSIGNED_PAYLOAD)
+        signed: str = super().payload(request)
+        return signed
+
+
+def _is_closed(url: str) -> bool:
+    """Whether nobody between us and the store can change what passes."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def sign_by_checksum(client: "S3Client") -> None:
-    """See to it that this client signs what it writes by the SHA-256 that each request names, where it names one."""
+    """See to it that this client signs what it writes by the checksum that each request names, where it names one."""
     AUTH_TYPE_MAPS[_KNOWN] = _Known
     for operation in _OPERATIONS:
         client.meta.events.register(f"choose-signer.s3.{operation}", _choose)  # type: ignore[arg-type]  # its answer counts

@@ -59,11 +59,10 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     size: int
     etag: str
-    sha256: str | None
+    checksum: Mapping[str, Any]
 
     def named(self) -> dict[str, Any]:
-        named = {"PartNumber": self.number, "ETag": self.etag}
-        return named | {"ChecksumSHA256": self.sha256} if self.sha256 else named
+        return {"PartNumber": self.number, "ETag": self.etag, **self.checksum}
 
 
 class _Write:
@@ -101,8 +100,8 @@ class _Write:
 
     def _begin(self) -> str:
         """Repeated blindly: a second upload whose id was lost holds nothing, and is swept with what is unfinished."""
-        algorithm = {"ChecksumAlgorithm": "SHA256"} if self._bucket.checksums == "sha256" else {}
-        answer = self._persist(lambda: self._client.create_multipart_upload(**self._marked | algorithm))
+        request = {**self._marked, **self._bucket.upload_checksum}
+        answer = self._persist(lambda: self._client.create_multipart_upload(**request))
         return self._bucket.told(answer, "UploadId")
 
     def _send_all(self, upload: Mapping[str, Any], parts: Iterable[bytearray], over: Event) -> list[_Part]:
@@ -132,7 +131,8 @@ class _Write:
     def _send(self, upload: Mapping[str, Any], number: int, part: bytearray, over: Event) -> _Part:
         request = {**upload, **self._bucket.checksum(part), "PartNumber": number, "Body": part}
         answer = self._persist(lambda: self._client.upload_part(**request), may_retry=lambda: not over.is_set())
-        return _Part(number=number, size=len(part), etag=self._bucket.told(answer, "ETag"), sha256=answer.get("ChecksumSHA256"))
+        etag, checksum = self._bucket.told(answer, "ETag"), self._bucket.part_checksum(answer)
+        return _Part(number=number, size=len(part), etag=etag, checksum=checksum)
 
     def _take_effect(self, request: Callable[[], Mapping[str, Any]], *, size: int) -> Stored:
         """By the very request that makes the object; an answer that is not clear is settled by looking."""

@@ -6,21 +6,24 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Final, Literal
 
 import pytest
 
-from reconciler.errors import Refused
+from reconciler.errors import Refused, Unreachable
 from reconciler.policy.folder import Folder
 from reconciler.policy.redaction import Redactor
 from reconciler.policy.secret import Secret, Surroundings, Text
 from reconciler.policy.units import LockTime
 from reconciler.targets import TARGETS
 from reconciler.targets.s3 import KIND, ObjectLock, S3Settings
+from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_target import S3Target
 from tests.faults.clock import BEGIN, MovedClock
 from tests.faults.proxy import FaultProxy
 from tests.servers.s3 import S3Server
+
+honest: Final = Bucket.checksum
 
 
 def connected(settings: S3Settings, environ: Mapping[str, str] | None = None) -> S3Target:
@@ -83,6 +86,42 @@ def test_a_store_that_takes_no_new_checksums(s3_server: S3Server) -> None:
     assert "x-amz-sdk-checksum" not in heads
     with connected(settings, environ).read("hotel/large") as blob:
         assert 20 << 20 == len(b"".join(blob))
+
+
+@pytest.mark.parametrize(
+    ("checksums", "header", "other"),
+    [("crc32", "x-amz-checksum-crc32: ", "sha256: "), ("sha256", "x-amz-checksum-sha256: ", "crc32")],
+)
+def test_what_arrives_is_checked(s3_server: S3Server, checksums: Literal["crc32", "sha256"], header: str, other: str) -> None:
+    """Each request that brings bytes has the checksum, and a store that finds another says so, small or in parts."""
+    settings, environ = of(s3_server, checksums=checksums)
+    with FaultProxy("127.0.0.1", s3_server.port, http=True) as proxy:
+        target = connected(settings, environ | {"ENDPOINT": proxy.endpoint})
+        target.write("hotel/small", [b"x"])
+        target.write("hotel/large", (bytes([number]) * (1 << 20) for number in range(20)))
+        heads = [head.lower() for head in proxy.heads]
+
+    brought = [head for head in heads if head.startswith("put ")]
+    assert 4 == len(brought)
+    assert all(header in head and f"x-amz-checksum-{other}" not in head for head in brought)
+    for key in ("hotel/small", "hotel/large"):
+        kept: Mapping[str, Any] = s3_server.client().head_object(Bucket=settings.bucket, Key=key, ChecksumMode="ENABLED")
+        assert kept[f"Checksum{checksums.upper()}"], key
+
+
+@pytest.mark.parametrize("checksums", ["crc32", "sha256"])
+@pytest.mark.parametrize("mebibytes", [1, 20], ids=["small", "parts"])
+def test_bytes_change_on_their_way_to_the_store(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, checksums: Literal["crc32", "sha256"], mebibytes: int
+) -> None:
+    """The store refuses them, and nothing comes to be."""
+    settings, environ = of(s3_server, checksums=checksums)
+    monkeypatch.setattr(Bucket, "checksum", lambda bucket, body: honest(bucket, body[:-1] + b"?"))
+    target = connected(settings, environ)
+
+    with pytest.raises(Unreachable, match="hotel/x"):
+        target.write("hotel/x", (b"hotel---" * (1 << 17) for _ in range(mebibytes)))
+    assert () == target.list("").items
 
 
 @pytest.mark.parametrize(

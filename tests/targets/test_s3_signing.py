@@ -42,6 +42,28 @@ def test_the_signature_covers_the_checksum_that_is_sent(scheme: str) -> None:
     assert str(len(BODY)) == headers["content-length"]
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "signed"),
+    [
+        ("https://store.example", False),
+        ("https://127.0.0.1:9000", False),
+        ("http://127.0.0.1:9000", False),
+        ("http://[::1]:9000", False),
+        ("http://localhost:9000", False),
+        ("http://store.example", True),
+        ("http://10.0.0.7:9000", True),
+    ],
+)
+def test_a_body_is_signed_where_somebody_could_change_it(endpoint: str, signed: bool) -> None:
+    """Whoever can change the body of a plain request can reckon another CRC, and the signature covers no more than that."""
+    headers = written(endpoint, "crc32", ChecksumCRC32="AAAAAA==")
+
+    assert (hashlib.sha256(BODY).hexdigest() if signed else "UNSIGNED-PAYLOAD") == headers["x-amz-content-sha256"]
+    assert "x-amz-checksum-crc32;" in headers["authorization"]
+    assert "content-encoding" not in headers
+    assert "x-amz-trailer" not in headers
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_without_a_checksum_the_body_is_signed_as_ever(scheme: str) -> None:
     headers = written(f"{scheme}://store.example", "md5")
