@@ -121,7 +121,7 @@ def _newest(call: Call, session: Session) -> Iterator[Choice]:
         copies = [
             Chosen(want=want, have=one.have, backup=backup, target=target)
             for target in want.dumps.targets
-            if call.arguments.target in (None, target) and (backup := newest_on(one.have, target)) is not None
+            if call.arguments.target in (None, target) and (backup := newest_on(want, one.have, target)) is not None
         ]
         yield _choice(copies, _unseen(call, want, one.have, ""), one)
 

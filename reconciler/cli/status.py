@@ -87,7 +87,7 @@ def run(call: Call) -> int:
 
 
 def _status(one: Survey, want: DatabasePolicy, now: datetime) -> DatabaseStatus:
-    proof = None if one.plan.foreign else last_proof(one.have, now)
+    proof = None if one.plan.foreign else last_proof(want, one.have, now)
     whole = [backup for backup in one.have.backups() if backup.whole_on and not one.plan.foreign]
     points = [backup for backup in whole if not backup.partial]
     return DatabaseStatus(

@@ -69,10 +69,10 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     steps: list[Step] = []
     later: list[datetime] = []
     for target in want.dumps.targets:
-        backup = newest_on(have, target)
+        backup = newest_on(want, have, target)
         if backup is None:
             continue
-        last = last_verified(have, target, rule.level, now)
+        last = last_verified(want, have, target, rule.level, now)
         at = last.finished + _wait(rule, last, backup) if last is not None else now
         if at > now:
             later.append(at)
@@ -85,13 +85,16 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     return Due(steps=tuple(steps), findings=found, next_at=min(later, default=None))
 
 
-def newest_on(have: Observation, target: str) -> Backup | None:
-    """The one to verify there: whole, and readable at once."""
+def newest_on(want: DatabasePolicy, have: Observation, target: str) -> Backup | None:
+    """The one to verify there: whole, of what the policy asks for, and readable at once."""
     return next(
         (
             backup
             for backup in have.backups()
-            if target in backup.whole_on and not backup.copies[target].archived and not backup.has_tombstone
+            if target in backup.whole_on
+            and (not backup.partial or want.asks_for_a_part)
+            and not backup.copies[target].archived
+            and not backup.has_tombstone
         ),
         None,
     )

@@ -100,14 +100,14 @@ def _judge_verified(rule: Verify, want: DatabasePolicy, have: Observation, now: 
     if isinstance(have.evidence, Unknown):
         says = f"{want.home} unknown, where evidence lies"
         return Condition(name="verified", status="unproven", objective=rule.every, says=says)
-    found = [_verified_on(target, rule, have, now) for target in want.dumps.targets]
+    found = [_verified_on(target, rule, want, have, now) for target in want.dumps.targets]
     worst = max((status for status, _ in found), key=("met", "at_risk", "unproven", "violated").index)
     return Condition(name="verified", status=worst, objective=rule.every, says="; ".join(said for _, said in found))
 
 
-def _verified_on(target: str, rule: Verify, have: Observation, now: datetime) -> tuple[Status, str]:
+def _verified_on(target: str, rule: Verify, want: DatabasePolicy, have: Observation, now: datetime) -> tuple[Status, str]:
     """What was not done proves nothing. A last try that could tell nothing is neither good nor bad: it only puts at risk."""
-    last, telling = (ask(have, target, rule.level, now) for ask in (last_verified, last_result))
+    last, telling = (ask(want, have, target, rule.level, now) for ask in (last_verified, last_result))
     if last is None:
         return "unproven", f"never on {target}"
     counts = telling or last

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from reconciler.policy.model import Level
+from reconciler.policy.model import DatabasePolicy, Level
 from reconciler.world.evidence import LEVELS, Chain, Evidence, joined
 from reconciler.world.facts import Backup, Known, Observation
 
@@ -96,23 +96,23 @@ def sound_on(backup: Backup, bad: Mapping[tuple[str, str], Evidence]) -> tuple[s
     return tuple(target for target in backup.whole_on if (target, backup.id) not in bad) if bad else backup.whole_on
 
 
-def last_verified(have: Observation, target: str, level: Level, now: datetime) -> Evidence | None:
-    """The newest verification of that level or a more thorough one on a target, of whichever backup, whatever came of it; or one
-    of a lower level that failed, for as long as nothing has taken that back.
+def last_verified(want: DatabasePolicy, have: Observation, target: str, level: Level, now: datetime) -> Evidence | None:
+    """The newest verification of that level or a more thorough one on a target, of whichever backup that holds what the policy
+    asks for, whatever came of it; or one of a lower level that failed, for as long as nothing has taken that back.
 
     One that is dated ahead would keep all others from being made until then.
     """
-    return max(_thorough(have, target, level, now), key=lambda one: one.finished, default=None)
+    return max(_thorough(want, have, target, level, now), key=lambda one: one.finished, default=None)
 
 
-def last_result(have: Observation, target: str, level: Level, now: datetime) -> Evidence | None:
+def last_result(want: DatabasePolicy, have: Observation, target: str, level: Level, now: datetime) -> Evidence | None:
     """The newest of them that passed or failed: one that could tell nothing takes nothing back of what was found out."""
-    telling = (one for one in _thorough(have, target, level, now) if one.result != "unproven")
+    telling = (one for one in _thorough(want, have, target, level, now) if one.result != "unproven")
     return max(telling, key=lambda one: one.finished, default=None)
 
 
-def _thorough(have: Observation, target: str, level: Level, now: datetime) -> list[Evidence]:
-    """What a lesser look found bad is bad for every other one."""
+def _thorough(want: DatabasePolicy, have: Observation, target: str, level: Level, now: datetime) -> list[Evidence]:
+    """What a lesser look found bad is bad for every other one. That a part can be restored tells nothing of the whole."""
     if not isinstance(have.evidence, Known):
         return []
     bad = refuted(have).values()
@@ -120,11 +120,12 @@ def _thorough(have: Observation, target: str, level: Level, now: datetime) -> li
         one
         for one in have.evidence.value.records
         if one.kind == "verification" and one.target == target and not one.is_ahead(now)
+        if not one.partial or want.asks_for_a_part
         if LEVELS.index(one.level) >= LEVELS.index(level) or one in bad
     ]
 
 
-def last_proof(have: Observation, now: datetime) -> Evidence | None:
-    """The newest one that still counts, of any whole copy."""
-    fresh = [record for record in proven(have).values() if record.is_fresh(now)]
+def last_proof(want: DatabasePolicy, have: Observation, now: datetime) -> Evidence | None:
+    """The newest one that still counts, of any whole copy of what the policy asks for."""
+    fresh = [one for one in proven(have).values() if one.is_fresh(now) and (not one.partial or want.asks_for_a_part)]
     return max(fresh, key=lambda record: record.finished, default=None)

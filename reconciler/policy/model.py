@@ -557,6 +557,11 @@ class DatabasePolicy(msgspec.Struct, frozen=True, kw_only=True):
         return closed_by(self.dumps.never, when, self.timezone)
 
     @property
+    def asks_for_a_part(self) -> bool:
+        """Whether its dumps leave whole objects out: then what is proven of them is all that there is to prove."""
+        return bool(self.dumps.include or self.dumps.exclude)
+
+    @property
     def recipients(self) -> tuple[str, ...]:
         """Whom backups are encrypted to; empty: nobody."""
         return tuple(map(str, self.encryption.age_recipients)) if isinstance(self.encryption, Age) else ()

@@ -188,6 +188,7 @@ def _record(
         content=copy.content,
         sha256=manifest.archive_sha256,
         instant=manifest.instant,
+        partial=manifest.filters.partial,
         level=copy.level,
         result=outcome(done.faults),
         started=copy.started,

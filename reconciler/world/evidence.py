@@ -52,6 +52,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Of the archive as it is stored, in hex digits."""
     instant: Moment
     """The restore point."""
+    partial: bool = False
+    """Whether whole objects were left out of the backup, which may be gone by now."""
     level: Level
     result: Result
     started: Moment

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.duties.retention import kept
+from reconciler.duties.verification import VerifyBackup
 from reconciler.planning.plan import Condition
 from reconciler.policy.model import DatabasePolicy, Level, Verify
+from reconciler.policy.relation import Relation
 from reconciler.policy.units import Length
-from reconciler.world.evidence import Evidence
+from reconciler.world.evidence import LEVELS, Evidence
 from reconciler.world.facts import Copy, Observation
 from tests.building import (
     DAY,
@@ -178,6 +180,47 @@ def test_what_a_lesser_look_found_bad(level: Level, of: int) -> None:
     assert "verify_backup" in kinds(planned(want(), seen(copies, *found)))
     again = evidence(copies[of], level=level, ago=HOUR, sequence=3)
     assert "met" == condition(seen(copies, *found, again), want(), "verified").status
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.sampled_from(("passed", "failed", "unproven")), st.sampled_from(LEVELS), st.integers(0, 600)),
+        max_size=6,
+    )
+)
+def test_partial_backups_prove_nothing_of_the_whole(drawn: list[tuple[bool, Any, Level, int]]) -> None:
+    """Once a policy leaves nothing out any more, what was verified before stands as if it had not been: neither met nor missed
+    by it, and what is due is due."""
+    copies = [msgspec.structs.replace(one, partial=partial) for one, (partial, *_) in zip(backups(6), drawn, strict=False)]
+    records = [
+        evidence(one, result, level=level, ago=hours * HOUR, sequence=number, partial=one.partial)
+        for number, (one, (_, result, level, hours)) in enumerate(zip(copies, drawn, strict=True), 1)
+    ]
+    wholes = [record for record in records if not record.partial]
+
+    told, without = (planned(want(), seen(copies, *found)) for found in (records, wholes))
+
+    verify = [[step.action for step in one.steps if isinstance(step.action, VerifyBackup)] for one in (told, without)]
+    stands = [[stand for stand in one.conditions if stand.name == "verified"] for one in (told, without)]
+    assert stands[0] == stands[1]
+    assert verify[0] == verify[1]
+    assert not {action.backup for action in verify[0]} & {one.id for one in copies if one.partial}
+
+
+def test_partial_backups_of_a_policy_that_asks_for_them() -> None:
+    """They are what is verified, as long as it does; then the newest whole one is, at once."""
+    whole, partial = backups(2)[1], msgspec.structs.replace(backups(1)[0], partial=True)
+    dumps = msgspec.structs.replace(want().dumps, exclude=(Relation("public", "scratchpad"),))
+    leaving = msgspec.structs.replace(want(), dumps=dumps)
+    met = seen([partial, whole], evidence(partial, partial=True))
+
+    def verified(wanted: DatabasePolicy, have: Observation) -> list[str]:
+        return [step.action.backup for step in planned(wanted, have).steps if isinstance(step.action, VerifyBackup)]
+
+    assert [partial.id] == verified(leaving, seen([partial, whole]))
+    assert "met" == condition(met, leaving, "verified").status
+    assert "unproven" == condition(met, want(), "verified").status
+    assert [whole.id] == verified(want(), met)
 
 
 def test_what_failed() -> None:

@@ -153,7 +153,7 @@ def test_home_is_out_of_reach(world: World) -> None:
 
     have = look(out_of_reach(world, "primary"))
     assert isinstance(have.evidence, Unknown)
-    assert ({}, None, [("offsite", backup)]) == (proven(have), last_proof(have, world.clock.now()), list(refuted(have)))
+    assert ({}, None, [("offsite", backup)]) == (proven(have), last_proof(WANT, have, world.clock.now()), list(refuted(have)))
 
 
 def test_another_chain(world: World) -> None:

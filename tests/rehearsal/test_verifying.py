@@ -21,11 +21,11 @@ from reconciler.policy.secret import Revealed
 from reconciler.rehearsal.verify import verify
 from reconciler.targets.telling import Telling
 from reconciler.world.evidence import Evidence, Fault
-from reconciler.world.facts import DumpFacts, Globals, Observation
+from reconciler.world.facts import DumpFacts, Filters, Globals, Observation
 from reconciler.world.fingerprint import Fingerprint
 from reconciler.world.ports import Blob, Stored, Target, World
 from reconciler.world.scratch import Comparison, Contents, Inspection, Restoration
-from tests.backups.faking import ROWS, MemoryCache, MovedClock, VersionedTarget, make_world, take
+from tests.backups.faking import ROWS, MemoryCache, MovedClock, VersionedTarget, make_world, manifest_of, take
 from tests.building import policy
 
 WANT = policy(targets=("primary", "offsite"))
@@ -98,6 +98,14 @@ def test_a_sound_copy(world: World, level: Level) -> None:
     assert level == "hash" or isinstance(world.scratch, Plain)
     assert level == "hash" or world.scratch.restored == b"".join(ROWS)  # type: ignore[attr-defined]  # it is Plain
     assert set(proven(look(world))) == ({backup} if level == "restore" else set())
+
+
+def test_a_partial_one(world: World) -> None:
+    """Its record tells, for when the backup is gone and the policy leaves nothing out any more."""
+    partial = take(world, filters=Filters(exclude=("public.scratchpad",)))
+
+    assert verified(world, partial).partial
+    assert not verified(world, take(world, repository=manifest_of(world, partial).repository)).partial
 
 
 @pytest.mark.parametrize("level", ["hash", "toc", "restore"])
