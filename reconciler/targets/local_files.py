@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -63,7 +64,7 @@ def locked(file: Path, clock: Clock, *, seconds: float = LOCK_SECONDS) -> Iterat
 
     Gives its descriptor: a child that inherits it holds the lock too, for as long as it lives.
     """
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_plain(file)
     try:
         deadline = clock.monotonic() + seconds
         while not lock(descriptor):
@@ -75,6 +76,27 @@ def locked(file: Path, clock: Clock, *, seconds: float = LOCK_SECONDS) -> Iterat
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def open_plain(file: Path) -> int:
+    """Open it to read and write, made where it is not there. Raises Refused where a stranger's pipe or device lies in its place.
+
+    Raises OSError for a link: what is written would go to wherever that leads.
+    """
+    # Without O_NONBLOCK, some of what may lie there would wait for ever.
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise Refused(f"{file} is no plain file", cure="move it away: it is made anew")
+
+
+def seen(path: Path) -> os.stat_result | None:
+    """What lies there itself, a link as such; None where nothing does. What can't be seen raises, and is not taken for gone."""
+    try:
+        return path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def make_folder(folder: Path) -> None:

@@ -13,14 +13,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from reconciler.errors import Absent, Conflict, Full, Refused
+from reconciler.errors import Absent, Conflict, Full, ReconcilerError, Refused, Unreachable
 from reconciler.targets.keys import check_key
-from reconciler.targets.local_files import locked, make_folder, remove_empty, sync_folder, translated
-from reconciler.targets.unfinished import Unfinished
+from reconciler.targets.local_files import (
+    locked,
+    make_folder,
+    open_plain,
+    remove_empty,
+    seen,
+    sync_folder,
+    translated,
+    write_all,
+)
+from reconciler.targets.unfinished import Finished, Unfinished
 from reconciler.world.ports import ABSENT, Blob, Clock, Listing, Stored, Upload
 
 HIDDEN: Final = ".reconciler"
 """At the top of the root: unfinished writes and the lock. Never listed, and no key may begin with it."""
+
+_UNFINISHED: Final = f"{HIDDEN}/unfinished/"
+"""Below it lies what is written; a link in its place would lead that elsewhere."""
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -53,7 +65,15 @@ class LocalTarget:
             _check(folder)
         with self._translated(f"list {prefix or 'all'}"):
             self._see_root()
+            disk = self._disk()
             found = [item for item in self._walk(folder) if item.key.startswith(prefix)]
+            # What is unmounted meanwhile looks like folders that somebody removed.
+            self._see_root()
+            if disk is not None and self._disk() != disk:
+                raise Unreachable(
+                    f"{self.name}: {self.place} went away while it was listed",
+                    cure="see whether the disk is in order and mounted",
+                )
         return Listing(items=tuple(sorted(found, key=lambda item: item.key)), store_time=self._clock.now())
 
     def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
@@ -107,7 +127,7 @@ class LocalTarget:
             self._refuse_links(key)
         with self._unfinished.written(key, chunks, lambda: self._translated(f"write {key}")) as finished:
             with self._translated(f"write {key}"), self._locked():
-                self._put_in_place(finished.path, path, key, expect)
+                self._put_in_place(finished, path, key, expect)
             return _stored(key, finished.status)
 
     def delete(self, key: str, *, version: str | None = None) -> None:
@@ -117,7 +137,8 @@ class LocalTarget:
         with self._translated(f"delete {key}"):
             self._see_root()
             self._refuse_links(key)
-            if not os.path.lexists(path) or (path.is_dir() and not path.is_symlink()):
+            there = seen(path)
+            if there is None or stat.S_ISDIR(there.st_mode):
                 return
             with self._locked():
                 with suppress(FileNotFoundError):
@@ -127,11 +148,13 @@ class LocalTarget:
     def unfinished(self, prefix: str) -> Sequence[Upload]:
         with self._translated(f"list unfinished writes of {prefix or 'all'}"):
             self._see_root()
+            self._refuse_links(_UNFINISHED)
             return self._unfinished.list(prefix)
 
     def abort(self, upload: Upload) -> None:
         _check(upload.key)
         with self._translated(f"abort {upload.key}"):
+            self._refuse_links(_UNFINISHED)
             self._unfinished.abort(upload)
 
     @property
@@ -141,18 +164,30 @@ class LocalTarget:
 
     def _keep_reserve(self) -> None:
         """Where there is no room for it either, it is kept another time."""
-        with suppress(OSError):
-            if self._lock.stat().st_size != RESERVE_BYTES:
-                self._lock.write_bytes(os.urandom(RESERVE_BYTES))  # zeros take no room on a file system that compresses
+        with suppress(OSError, ReconcilerError), self._reserve() as descriptor:
+            if os.fstat(descriptor).st_size != RESERVE_BYTES:
+                os.ftruncate(descriptor, 0)
+                write_all(descriptor, os.urandom(RESERVE_BYTES))  # zeros take no room on a file system that compresses
 
     def _give_up_reserve(self) -> bool:
         """Whether there was one."""
         try:
-            kept = self._lock.stat().st_size
-            os.truncate(self._lock, 0)
-        except OSError:
+            with self._reserve() as descriptor:
+                kept = os.fstat(descriptor).st_size
+                os.ftruncate(descriptor, 0)
+        except (OSError, ReconcilerError):
             return False
         return kept > 0
+
+    @contextmanager
+    def _reserve(self) -> Iterator[int]:
+        descriptor = open_plain(self._lock)
+        try:
+            if os.fstat(descriptor).st_nlink > 1:
+                raise Refused(f"{self._lock} has another name, by which it may be somebody's", cure="move it away")
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _path(self, key: str) -> Path:
         _check(key)
@@ -176,8 +211,16 @@ class LocalTarget:
                 cure="mount the disk, correct `path`, or make that folder",
             )
 
+    def _disk(self) -> int | None:
+        """Which one the root is on; None where there is no root."""
+        try:
+            return self._root.stat().st_dev
+        except FileNotFoundError:
+            return None
+
     def _make_root(self) -> None:
         self._see_root()
+        self._refuse_links(_UNFINISHED)
         for folder in (self._root, self._root / HIDDEN, self._root / HIDDEN / "unfinished"):
             make_folder(folder)
 
@@ -210,7 +253,7 @@ class LocalTarget:
                 with suppress(FileNotFoundError):
                     yield _stored(key, entry.stat(follow_symlinks=False))
 
-    def _put_in_place(self, unfinished: Path, path: Path, key: str, expect: str | None) -> None:
+    def _put_in_place(self, finished: Finished, path: Path, key: str, expect: str | None) -> None:
         """Under the lock, so that no folder is removed as empty in between, and what is compared is what is replaced."""
         if expect == ABSENT and os.path.lexists(path):
             raise self._lost(key)
@@ -220,29 +263,28 @@ class LocalTarget:
             make_folder(folder)
         try:
             if expect == ABSENT:
-                self._link(unfinished, path, key)
+                self._link(finished.path, path)
             else:
-                unfinished.rename(path)
-        except FileNotFoundError as gone:
-            raise self._unfinished.aborted(key) from gone
+                finished.path.rename(path)
+        except (FileExistsError, FileNotFoundError) as error:
+            # Over NFS, a request whose answer was lost is made once more, and meets what it did itself.
+            there = seen(path)
+            if there is None or not os.path.samestat(there, finished.status):
+                raise (self._lost(key) if isinstance(error, FileExistsError) else self._unfinished.aborted(key)) from error
         sync_folder(path.parent)
 
-    def _link(self, unfinished: Path, path: Path, key: str) -> None:
+    def _link(self, unfinished: Path, path: Path) -> None:
         """Refuses to replace by itself, where a rename would not, even against a writer that knows nothing of the lock."""
         try:
             os.link(unfinished, path)
-        except FileExistsError as taken:
-            raise self._lost(key) from taken
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                 raise
             unfinished.rename(path)  # a file system without links (exFAT): the lock alone must do
 
     def _etag(self, path: Path, key: str) -> str | None:
-        try:
-            return _stored(key, path.lstat()).etag
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        there = seen(path)
+        return _stored(key, there).etag if there else None
 
     def _lost(self, key: str) -> Conflict:
         return Conflict(f"{self.name}: {key} is there already, or has changed since it was looked at; nothing was written")
@@ -250,6 +292,7 @@ class LocalTarget:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """One placing or removing at a time on this root."""
+        self._refuse_links(_UNFINISHED)
         make_folder(self._root / HIDDEN)
         with locked(self._lock, self._clock):
             yield

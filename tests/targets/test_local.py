@@ -202,6 +202,40 @@ class TestStrangers:
         assert b"y" == content(target, "hotel/link")
         assert b"precious" == outside.read_bytes()
 
+    @pytest.mark.parametrize("where", ["lock", "unfinished", ""])
+    def test_a_link_in_place_of_what_is_ours(self, target: LocalTarget, root: Path, tmp_path: Path, where: str) -> None:
+        """Nothing is written through it: the reserve would take the place of whatever it leads to."""
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        precious = outside / "precious"
+        precious.write_bytes(b"precious")
+        (root / HIDDEN / where).parent.mkdir(parents=True, exist_ok=True)
+        (root / HIDDEN / where).symlink_to(precious if where == "lock" else outside)
+
+        for expect in (None, ABSENT):
+            with pytest.raises(Refused, match=r"is a link|symbolic links") as caught:
+                target.write("hotel/x", [b"x"], expect=expect)
+            assert "links inside a target are not followed" in f"{caught.value} {caught.value.cure}"
+        assert {"precious": b"precious"} == {path.name: path.read_bytes() for path in outside.iterdir()}
+
+    def test_a_lock_that_has_another_name(self, target: LocalTarget, root: Path, tmp_path: Path) -> None:
+        """A hard link of somebody's, by which the reserve would be written into their file."""
+        precious = tmp_path / "precious"
+        precious.write_bytes(b"precious")
+        (root / HIDDEN).mkdir(parents=True)
+        os.link(precious, root / HIDDEN / "lock")
+        target.write("hotel/x", [b"x"])
+
+        assert b"precious" == precious.read_bytes()
+
+    def test_a_pipe_in_place_of_the_lock(self, target: LocalTarget, root: Path) -> None:
+        """It is refused, and not waited for without end."""
+        (root / HIDDEN).mkdir(parents=True)
+        os.mkfifo(root / HIDDEN / "lock")
+
+        with pytest.raises(Refused, match="no plain file"):
+            target.write("hotel/x", [b"x"])
+
     def test_a_pipe_and_a_socket(self, target: LocalTarget, root: Path) -> None:
         """They are listed, and reading them says that they are no objects instead of waiting for ever."""
         target.write("hotel/x", [b"x"])
@@ -296,6 +330,74 @@ class TestTheDiskSaysNo:
                 target.list("hotel/")
         finally:
             (outsider / "backups" / "hotel" / "a").chmod(0o700)
+
+    @pytest.mark.parametrize("emptied", [True, False], ids=["emptied", "gone"])
+    def test_the_disk_goes_away_while_it_is_listed(
+        self, target: LocalTarget, root: Path, monkeypatch: pytest.MonkeyPatch, *, emptied: bool
+    ) -> None:
+        """What was seen until then does not pass for all that is there."""
+        for name in "abc":
+            target.write(f"{name}/x", [b"x"])
+        scan, on_its_way = os.scandir, iter(range(10))
+
+        def scandir(path: str) -> object:
+            if next(on_its_way) == 2:
+                root.rename(root.with_name("unmounted"))
+                if emptied:
+                    monkeypatch.setattr(os, "stat", on_another_disk)
+                    root.mkdir()
+            return scan(path)
+
+        status = os.stat
+
+        def on_another_disk(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+            found = list(status(path, follow_symlinks=follow_symlinks))
+            return os.stat_result([*found[:2], found[2] + (path == root), *found[3:]])
+
+        monkeypatch.setattr(os, "scandir", scandir)
+        with pytest.raises(Unreachable, match="went away while it was listed"):
+            target.list("")
+
+    def test_what_can_not_be_seen_is_not_gone(self, target: LocalTarget, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A deletion that could not look fails: its caller would go on with what must only go after it."""
+        target.write("hotel/x", [b"x"])
+        x = root / "hotel" / "x"
+
+        honest = os.stat
+
+        def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+            if path == x:
+                raise OSError(errno.EIO, "the disk is tired")
+            return honest(path, follow_symlinks=follow_symlinks)
+
+        with monkeypatch.context() as tired:
+            tired.setattr(os, "stat", stat)
+            tired.setattr(os, "lstat", lambda path: stat(path, follow_symlinks=False))
+            with pytest.raises(Unreachable, match="cannot delete hotel/x"):
+                target.delete("hotel/x")
+        assert b"x" == content(target, "hotel/x")
+
+    @pytest.mark.parametrize("expect", [None, ABSENT])
+    def test_the_answer_to_a_placing_is_lost(
+        self, target: LocalTarget, monkeypatch: pytest.MonkeyPatch, expect: str | None
+    ) -> None:
+        """NFS asks once more then, and is told what its first request did: the object is there by this very write."""
+        link, rename = os.link, os.rename
+
+        def linked_twice(source: Path, place: Path) -> None:
+            link(source, place)
+            link(source, place)
+
+        def renamed_twice(source: Path, place: Path) -> None:
+            rename(source, place)
+            rename(source, place)
+
+        monkeypatch.setattr(os, "link", linked_twice)
+        monkeypatch.setattr(os, "rename", renamed_twice)
+        stored = target.write("hotel/x", [b"x"], expect=expect)
+
+        assert [stored] == list(target.list("").items)
+        assert () == target.unfinished("")
 
     @pytest.mark.parametrize(
         ("number", "kind"),
