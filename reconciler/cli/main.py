@@ -119,6 +119,10 @@ def script() -> None:
     except BrokenPipeError:
         # Whoever read our answer has left: there is nobody to tell.
         code = 1
+    except KeyboardInterrupt:
+        # While the command is still being imported; what runs takes Ctrl-C for a wish to stop.
+        print("reconcile: stopped", file=sys.stderr)
+        code = 1
     except OSError as error:
         # Only a file that is opened has a name: this is stdout, to which the help is written.
         if error.filename is not None:

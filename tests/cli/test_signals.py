@@ -26,14 +26,27 @@ def run(call):
 sys.exit(frame.run("x", SimpleNamespace(__doc__="", register=lambda parser: None, run=run), []))
 """
 
+LOADING = """
+import sys, time
+from reconciler.cli import main
+
+def loads(name):
+    print("begun", flush=True)
+    time.sleep(60)
+
+main.import_module = loads
+sys.argv = ["reconcile", "status"]
+main.script()
+"""
+
 NUMBERS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 every = pytest.mark.parametrize("number", NUMBERS, ids=["SIGTERM", "SIGINT", "SIGHUP"])
 both = pytest.mark.parametrize("number", NUMBERS[:2], ids=["SIGTERM", "SIGINT"])
 
 
-def begun(leave_seconds: float, what: str, *under: str) -> "subprocess.Popen[str]":
+def begun(leave_seconds: float, what: str, *under: str, script: str = SCRIPT) -> "subprocess.Popen[str]":
     running = subprocess.Popen(
-        [*under, sys.executable, "-c", SCRIPT, str(leave_seconds), what],
+        [*under, sys.executable, "-c", script, str(leave_seconds), what],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -101,3 +114,12 @@ def test_under_nohup_it_outlives_its_terminal() -> None:
 
     assert 7 == running.returncode
     assert "reconcile" not in stderr
+
+
+def test_while_it_still_loads() -> None:
+    """Ctrl-C in the first moments, before the program takes it for a wish to stop: a word, and no traceback."""
+    running = begun(60, "", script=LOADING)
+    running.send_signal(signal.SIGINT)
+    _, stderr = running.communicate(timeout=30)
+
+    assert (1, "reconcile: stopped\n") == (running.returncode, stderr)
