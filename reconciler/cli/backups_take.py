@@ -90,7 +90,7 @@ def _looker(
             asked = copies.due(want, have, now)
             return Due(steps=tuple(step for step in asked.steps if _is_new(step, before)))
         step, finding = plan_dump(want, have, slot=None, kind="manual", labels=labels, keep_until=keep_until)
-        return Due(steps=(step,) if step else (), findings=(finding,) if finding else ())
+        return Due(steps=(step,) if step else (), findings=(finding,) if finding else (), stuck=step is None)
 
     duty = Duty(name="take", lane="keep", due=now_due, actions=(TakeDump, CopyBackup))
     return lambda: plan((duty,), want, observe(world, want, watch), world.clock.now(), policy_digest=world.policy_digest)

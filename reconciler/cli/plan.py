@@ -72,12 +72,17 @@ def save(call: Call, path: Path, plans: Sequence[Plan]) -> None:
 
 
 def exit_code(plans: Sequence[Plan], fail_on: Sequence[str], *, detailed: bool = False) -> int:
-    """1: nothing could be seen. 3: something is blocked, or an objective fails. 2: something is due, where that was asked."""
+    """1: of a database nothing could be seen. 3: something is blocked, or an objective fails. 2: something is due, if asked.
+
+    What is known to be wrong of one database comes before what nobody knows of another.
+    """
     if plans and all(plan.blind for plan in plans):
         return 1
     if any(plan.blocked or plan.foreign for plan in plans) or fails(plans, fail_on):
         return 3
-    return 2 if detailed and any(plan.steps for plan in plans) else 0
+    if any(plan.blind for plan in plans):
+        return 1
+    return 2 if detailed and any(plan.steps or plan.stuck for plan in plans) else 0
 
 
 def fails(plans: Sequence[Plan], fail_on: Sequence[str]) -> bool:

@@ -304,13 +304,16 @@ class TestStore:
     def test_a_missing_bucket(self, stand: Stand) -> None:
         """Nothing is begun while one target is unknown; the bucket is named."""
         stand.rewrite("bucket: hotel-backups", "bucket: hotel-backup")
-        plan = stand.run("--plan")
+        plan = stand.run("--plan", "--detailed-exitcode", expect=2)
         applied = stand.run("apply", "--yes", expect=1)
+        asked = stand.run("backups", "take", expect=1)
         stand.rewrite("bucket: hotel-backup,", "bucket: hotel-backups,")
 
         assert "404 NoSuchBucket" in plan.stdout
         assert "make the bucket, or correct `bucket`" in plan.stdout
         assert "cannot begin" in applied.stdout
+        assert "a dump is due and can't be begun" in asked.stdout
+        assert "nothing to do" not in asked.stdout
         assert_nothing_new(stand, [])
         assert_heals(stand, [])
 
