@@ -16,10 +16,14 @@ _IGNORED: Final = re.compile(r"pg_restore: warning: errors ignored on restore: (
 _CONTEXT: Final = re.compile(r'CONTEXT:\s+(?:PL/pgSQL|SQL) function "?([^"( ]+(?:\([^)]*\))?)"?')
 _SAID: Final = re.compile(r".*?(?:ERROR|FATAL|PANIC):\s+(.*)")
 
-_MISSING: Final = re.compile(r"does not exist|is not available|not accept data type|no unique or exclusion constraint matching")
+_MISSING: Final = re.compile(
+    r"does not exist|is not available|not accept data type|no unique or exclusion constraint matching|"
+    r'invalid value for parameter "default_table_access_method"'
+)
 _NOT_OURS_TO_DO: Final = re.compile(
     r"permission denied|must be owner|must be superuser|must be member|must be able to|only superuser|"
-    r"only roles with|superuser privilege|may not|security label provider"
+    r"only roles with|superuser privilege|may not|security label provider|"
+    r"transition data type cannot be"
 )
 _NO_ROOM: Final = re.compile(
     r"No space left|Disk quota exceeded|File too large|Read-only file system|Input/output error|Cannot allocate memory|"

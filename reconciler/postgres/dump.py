@@ -245,6 +245,8 @@ def open_dump(
             "--no-password",
             f"--snapshot={snapshot}",
             f"--lock-wait-timeout={manners.lock_wait}",
+            # A role or database may have its clients in another one, which has not every character.
+            f"--encoding={facts.encoding}",
             *map(os.fsdecode, left_out.arguments),
             f"--dbname={address.conninfo}",
         ]

@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -19,6 +19,12 @@ ANSWER_SECONDS = 60.0
 """For catalog queries, which take milliseconds; a server that is frozen, or a catalog that is locked, must not hold us."""
 TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout")
 """Settings of a role or database that would end the session that holds the snapshot."""
+SETTINGS: LiteralString = (
+    "SET search_path = pg_catalog; SET standard_conforming_strings = on; SET quote_all_identifiers = off; "
+    "SET DateStyle = ISO; SET IntervalStyle = postgres"
+)
+"""A function of somebody's schema must not stand for the server's own; and what we ask and what the server answers must be read
+as they are meant, however a role or database has text, names and dates written."""
 NOTICE_MILLISECONDS = "2000"
 """How soon a server notices that the client of a blocked query is gone (`client_connection_check_interval`, PostgreSQL 14)."""
 
@@ -30,9 +36,7 @@ def session(conninfo: Conninfo, application_name: str) -> Iterator[Session]:
         connection: Session = psycopg.connect(**conninfo.for_session(application_name), autocommit=True)  # type: ignore[arg-type]  # libpq's names
     try:
         with time_limit(connection), translated(conninfo, "cannot prepare a session on"):
-            connection.execute(
-                "SET search_path = pg_catalog"
-            )  # a function of somebody's schema must not stand for the server's own
+            connection.execute(SETTINGS)
         yield connection
     finally:
         with suppress(psycopg.Error):

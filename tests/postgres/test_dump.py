@@ -13,6 +13,7 @@ from reconciler.postgres.source import PostgresSource
 from reconciler.postgres.url import parse
 from reconciler.sandbox.postgres import FAST, remove_cluster, start_cluster, stop_cluster
 from reconciler.world.facts import Identity
+from reconciler.world.ports import DumpOptions
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.processes import children, command_lines, sessions_end
 from tests.postgres.taking import Taken, put
@@ -87,6 +88,32 @@ def test_an_encoding_that_is_not_ours_is_kept(postgres18: Server, open_source: O
         archive = b"".join(dump.chunks())
 
     assert "éclair".encode("latin-1") in archive
+
+
+def test_a_database_that_speaks_in_its_own_way(postgres: Server, open_source: Open, manners: Manners) -> None:
+    """How it has its clients write text, dates and names costs no dump, no row of its fingerprint, and no character."""
+    database = postgres.new_database("CREATE TABLE t AS SELECT '12 €' AS v; SELECT lo_from_bytea(0, '\\x00ff')")
+    settings = {
+        "DateStyle": "German",
+        "IntervalStyle": "iso_8601",
+        "client_encoding": "LATIN1",
+        "standard_conforming_strings": "off",
+        "quote_all_identifiers": "on",
+    }
+    for name, value in settings.items():
+        postgres.execute(f"ALTER DATABASE {database} SET {name} = '{value}'")
+    copy = postgres.new_database(options="TEMPLATE template0")
+
+    options = DumpOptions(fingerprint="checksums")
+    with open_source(postgres.url(database)).dump("t5", expect=None, options=options) as dump:
+        taken = Taken(list(dump.chunks()), dump.facts, dump.globals)
+        marks = dump.fingerprint()
+    put(postgres.url(copy), taken, manners)
+
+    assert "12 €".encode() in b"".join(taken.chunks)
+    assert marks is not None
+    assert () == marks.uncovered
+    assert [("12 €",)] == postgres.execute("SET client_encoding = UTF8; SELECT v FROM t", copy)
 
 
 def test_chunks_are_large(postgres18: Server, open_source: Open) -> None:

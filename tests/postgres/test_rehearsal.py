@@ -769,6 +769,46 @@ def test_rights_that_only_a_superuser_may_give(
         assert any(note.startswith(f"ACL {says}") and "permission denied" in note for note in restoration.left_out)
 
 
+def test_a_materialized_view_of_a_table_whose_rows_are_hidden(
+    postgres18: Server, open_source: Open, shared: ServerScratch
+) -> None:
+    """From its owner, too: at the source somebody else filled the view, and here it is filled all the same."""
+    taken, marks = marked(
+        open_source(
+            postgres18.url(
+                postgres18.new_database(
+                    "CREATE TABLE t AS SELECT 1 AS i; ALTER TABLE t ENABLE ROW LEVEL SECURITY;"
+                    "ALTER TABLE t FORCE ROW LEVEL SECURITY; CREATE MATERIALIZED VIEW m AS TABLE t"
+                )
+            )
+        )
+    )
+
+    with restored(shared, taken) as (room, restoration):
+        assert restoration.faults == room.compare(marks).faults == room.inspect().faults == ()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param(
+            "CREATE AGGREGATE a (bigint) (sfunc = int8_avg_accum, stype = internal, finalfunc = numeric_poly_avg)",
+            id="an aggregate that keeps its state in the server's own way",
+        ),
+        pytest.param(
+            "CREATE ACCESS METHOD heap2 TYPE TABLE HANDLER heap_tableam_handler; CREATE TABLE t (i int) USING heap2;"
+            "INSERT INTO t VALUES (1)",
+            id="a table of an access method that is not here",
+        ),
+    ],
+)
+def test_what_only_a_superuser_may_make(postgres18: Server, open_source: Open, shared: ServerScratch, statements: str) -> None:
+    """The backup is not to blame for it."""
+    faults = faults_of(shared, taken_of(postgres18, open_source, statements))
+
+    assert {"unproven"} == {fault.result for fault in faults}
+
+
 def test_a_schema_that_is_called_like_a_kind_of_entry(postgres18: Server, open_source: Open, shared: ServerScratch) -> None:
     """Of a column in a schema ACL, the default is listed as DEFAULT ACL, which is what default privileges are listed as."""
     taken, marks = marked(
