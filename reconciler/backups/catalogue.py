@@ -314,6 +314,7 @@ def _copy(seen: Seen, state: State, why: str, held: str) -> Copy:
         held=held,
         held_until=seen.hold.until if held else None,
         held_unasked=bool(held) and seen.hold.unasked,
+        held_refused=seen.hold.refused if held else None,
         is_unsigned=why == seen.distrusted != "" and layout.SIGNATURE not in objects,
         content=content_of(gist.objects, seen.held) if gist else "",
         archived=next((stored.archive for stored in seen.held.data.values() if stored.archive), ""),

@@ -1,6 +1,7 @@
 """hold.json and freeze.json: what a person said must stay, and why."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
@@ -22,6 +23,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     until: Instant | None = None
     unasked: bool = False
     """The store here was to keep it by itself too, and gave no answer: it is asked again."""
+    refused: Instant | None = None
+    """When the store here refused to: it is asked again a day later, for somebody may have given the right."""
 
     def says(self, now: datetime) -> str:
         """For the reader; empty once it is over."""
@@ -33,7 +36,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     def lasts_as_long_as(self, other: "Hold") -> bool:
         """Whether nothing is gained by putting the other one in its place, now that the store was asked."""
         mine, its = end_of(self.until), end_of(other.until)
-        return mine > its or (mine == its and not self.unasked)
+        return mine > its or (mine == its and not self.unasked and self.refused is None)
 
 
 def end_of(until: datetime | None) -> datetime:
@@ -79,6 +82,13 @@ class HoldRecord(msgspec.Struct, frozen=True, kw_only=True):
     etag: str | None
     """What to expect where it is written over."""
 
+    def as_refused(self, now: datetime) -> "HoldRecord":
+        """The same, where a store was asked in vain. One that can't be read is left as somebody meant it."""
+        if self.hold == UNREADABLE_HOLD:
+            return self
+        hold = msgspec.structs.replace(self.hold, unasked=False, refused=now)
+        return msgspec.structs.replace(self, hold=hold, text=encode(hold))
+
 
 def hold_at(target: Target, key: str) -> Hold:
     """One that can't be read holds all the same: somebody meant something by it."""
@@ -97,8 +107,8 @@ def read_hold_record(target: Target, key: str) -> HoldRecord:
         hold = decode_again(text, Hold, key)
     except Corrupt:
         return HoldRecord(hold=UNREADABLE_HOLD, text=text, etag=stored.etag)
-    # Whether a store gave an answer is said of that store alone.
-    passed_on = encode(msgspec.structs.replace(hold, unasked=False)) if hold.unasked else text
+    # What a store answered is said of that store alone.
+    passed_on = encode(msgspec.structs.replace(hold, unasked=False, refused=None)) if hold.unasked or hold.refused else text
     return HoldRecord(hold=hold, text=passed_on, etag=stored.etag)
 
 
@@ -164,25 +174,43 @@ def hold_in_store(target: Target, database: str, backup: str, *, held: bool) -> 
             custody.hold(item.key, item.version, held=held)
 
 
-def keep_in_store(target: Target, database: str, backup: str, hold: Hold) -> list[str]:
-    """Let the store keep it by itself, and say why it does not, though it might; nothing where it does, or never can.
+def keep_in_store(target: Target, database: str, backup: str, hold: Hold) -> Refused | None:
+    """Let the store keep it by itself; why it does not, though it might. None where it does, or never can.
 
     Before the record, or while an intent lies there: a record alone would tell nobody that the store was never asked.
     """
     if hold.until is not None:
-        return []  # what ends by itself here would not end there
+        return None  # what ends by itself here would not end there
     try:
         hold_in_store(target, database, backup, held=True)
     except Refused as error:
-        return [f"{target.name} does not keep it by itself: {error.what}; {error.cure}"]
-    return []
+        return error
+    return None
 
 
-def keep_as_recorded(target: Target, database: str, backup: str) -> list[str]:
+def told(target: Target, refused: Refused | None) -> list[str]:
+    """For whoever wanted the store to keep it."""
+    if refused is None:
+        return []
+    return [f"{target.name} does not keep it by itself: {refused.what}; {refused.cure}; it is asked again after a day"]
+
+
+def keep_as_recorded(target: Target, database: str, backup: str, now: datetime) -> list[str]:
     """The same of a hold that lies there already."""
     if not custody_of(target).holds:
         return []
-    return keep_in_store(target, database, backup, hold_at(target, layout.object_key(database, backup, layout.HOLD)))
+    key = layout.object_key(database, backup, layout.HOLD)
+    refused = keep_in_store(target, database, backup, hold_at(target, key))
+
+    def wanted() -> tuple[bytes | None, str | None]:
+        there = read_hold_record(target, key)
+        return there.as_refused(now).text if there.hold.says(now) else None, there.etag
+
+    if refused is not None:
+        # Where it can't be written down, nobody asks again until the hold is put once more, and that is all.
+        with suppress(Refused, Conflict):
+            _write_over(target, key, wanted)
+    return told(target, refused)
 
 
 def refuse_frozen(home: Target, database: str, now: datetime) -> None:

@@ -72,7 +72,7 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
             draft.sweep_unfinished()
             self._copy(world, draft, origin, original)
             # While the intent lies there: should we die now, who removes it asks the store as well.
-            alone = keep_as_recorded(target, self.database, self.backup)
+            alone = keep_as_recorded(target, self.database, self.backup, world.clock.now())
         # What home has lost comes back to it with its backups.
         proofs, place = (origin, home) if self.target == want.home else (home, target)
         share_if_possible(proofs, place, self.database, manifest.repository)

@@ -1,6 +1,6 @@
 """Holds: one backup that nothing deletes, on whichever target it lies, until somebody releases it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -17,6 +17,7 @@ from reconciler.backups.keeping import (
     pass_on_hold,
     put_hold,
     read_hold_record,
+    told,
 )
 from reconciler.duties.keeping import refuse_past, refuse_shortening
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
@@ -74,11 +75,14 @@ class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
 
     def _put(self, target: Target, hold: Hold) -> list[str]:
         try:
-            alone = keep_in_store(target, self.database, self.backup, hold)
+            refused = keep_in_store(target, self.database, self.backup, hold)
         except Unreachable as error:
             # For us it is held all the same, and the record says what is still to be done.
             hold = msgspec.structs.replace(hold, unasked=True)
             alone = [f"{target.name} does not keep it by itself yet: {error.what}; the next `reconcile apply` asks it again"]
+        else:
+            hold = msgspec.structs.replace(hold, refused=hold.at if refused else None)
+            alone = told(target, refused)
         put_hold(target, self.database, self.backup, hold)
         return alone
 
@@ -86,7 +90,8 @@ class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
 class SpreadHold(Action, frozen=True, kw_only=True, tag="spread_hold"):
     """Bring a hold to the other copies of its backup: those made since, and those that could not be seen when it was put.
 
-    And to one whose store was to keep it by itself and gave no answer: it may be the very copy that the hold lies on.
+    And to one whose store was to keep it by itself and gave no answer, or refused a day ago: it may be the very copy that the
+    hold lies on.
     """
 
     effect = "create"
@@ -119,11 +124,11 @@ class SpreadHold(Action, frozen=True, kw_only=True, tag="spread_hold"):
                 pass
         except Absent:
             return [f"{self.backup} is no longer on {target.name}"]
-        alone = keep_in_store(target, self.database, self.backup, record.hold)
-        if not pass_on_hold(target, self.database, self.backup, record):
+        refused = keep_in_store(target, self.database, self.backup, record.hold)
+        if not pass_on_hold(target, self.database, self.backup, record.as_refused(now) if refused else record):
             return [f"{self.backup} on {target.name} is held for as long by now"]
         like = f", as on {self.origin}" if target.name != self.origin else ""
-        return [f"{self.backup} on {target.name}{like}: {record.hold.says(now)}", *alone]
+        return [f"{self.backup} on {target.name}{like}: {record.hold.says(now)}", *told(target, refused)]
 
 
 class ReleaseBackup(Action, frozen=True, kw_only=True, tag="release_backup"):
@@ -149,23 +154,27 @@ class ReleaseBackup(Action, frozen=True, kw_only=True, tag="release_backup"):
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     """Each hold comes to every copy that lacks it, so that it outlives the target on which it was put, and to each store."""
-    steps = (_spread(have.database, backup) for backup in have.backups() if backup.held)
+    steps = (_spread(have.database, backup, now) for backup in have.backups() if backup.held)
     return Due(steps=tuple(step for step in steps if step is not None))
 
 
 _OURS: tuple[State, ...] = ("whole", "deleted", "being_deleted", "damaged", "hidden", "impossible")
 """States in which a copy is a backup of ours, or may be one again."""
+ASK_AGAIN = timedelta(days=1)
+"""A store that refused to keep what is held: as often as a legal hold of somebody else's is looked at."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-def _spread(database: str, backup: Backup) -> Step | None:
+def _spread(database: str, backup: Backup, now: datetime) -> Step | None:
     """From the hold that lasts longest."""
     origin = longest(backup)
     if origin is None:
         return None
     end = _end(backup.copies[origin])
     lacking = tuple(
-        name for name, copy in sorted(backup.copies.items()) if (_end(copy) < end or copy.held_unasked) and _is_there(copy)
+        name
+        for name, copy in sorted(backup.copies.items())
+        if (_end(copy) < end or _asks_the_store(copy, now)) and _is_there(copy)
     )
     if not lacking:
         return None
@@ -187,6 +196,12 @@ def longest(backup: Backup) -> str | None:
 
 def _end(copy: Copy) -> datetime:
     return end_of(copy.held_until) if copy.held else _NEVER
+
+
+def _asks_the_store(copy: Copy, now: datetime) -> bool:
+    """Each turn while it gives no answer; once a day while it refuses, which costs nobody anything but a line."""
+    refused = copy.held_refused
+    return copy.held_unasked or (refused is not None and abs(now - refused) >= ASK_AGAIN)
 
 
 def _is_there(copy: Copy) -> bool:

@@ -147,7 +147,7 @@ class RemoveIntent(Action, frozen=True, kw_only=True, tag="remove_intent"):
 
         Its writer may have died before it asked the store to keep what came with a hold: that is done first.
         """
-        keep_as_recorded(world.targets[self.target], self.database, self.backup)
+        keep_as_recorded(world.targets[self.target], self.database, self.backup, world.clock.now())
         ended = world.provider.source().end_sessions(self.backup)
         erase_object(world.targets[self.target], layout.object_key(self.database, self.backup, layout.INTENT))
         return f"{self.backup} on {self.target}: leftover intent removed" + (f", {ended} sessions ended" if ended else "")

@@ -223,6 +223,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """When that ends by itself; None: not before somebody releases it."""
     held_unasked: bool = False
     """The store was to keep it by itself too, and has given no answer yet."""
+    held_refused: datetime | None = None
+    """When the store refused to keep it by itself too."""
     partial: bool = False
     """Whole objects were left out of it by name: it is kept like any other, and is no restore point of the database."""
     recipients: tuple[str, ...] = ()

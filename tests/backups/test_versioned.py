@@ -44,7 +44,7 @@ from tests.backups.faking import (
     states,
 )
 from tests.backups.faking import take as take_backup
-from tests.building import HOUR, policy, retention
+from tests.building import DAY, HOUR, policy, retention
 from tests.faults.proxy import Answer, FaultProxy
 from tests.servers.s3 import S3Server
 
@@ -303,6 +303,30 @@ class TestLocks:
         assert "spread_hold" not in {step.action.kind for step in plan(world).steps}
         assert [LEGAL] == [copy.held for copy in catalogue(world).copies if copy.id == backup]
 
+    @pytest.mark.parametrize("comes", ["by name", "to a copy that lacks it", "with a copy"])
+    def test_a_hold_that_the_store_refused(
+        self, make: Make, tmp_path: Path, proxy: FaultProxy, s3_server: S3Server, *, clock: MovedClock, comes: str
+    ) -> None:
+        """It is asked for again once a day: after the right was given, the store keeps the backup too, and is asked no more."""
+        world = make(retain=LONG)
+        proxy.on("PUT", "legal-hold", DENIED, times=-1)
+        world, backup, said = held_in_vain(world, tmp_path, comes)
+        assert "s3:PutObjectLegalHold" in said
+        assert "asked again after a day" in said
+        assert [] == hold_again(world)
+
+        clock.move(DAY)
+        assert ["s3:PutObjectLegalHold" in again for again in hold_again(world)] == [True]
+        assert [] == hold_again(world)
+        assert set() == held_by_store(world, s3_server, backup)
+        proxy.forget()
+        clock.move(DAY)
+        assert [backup in again for again in hold_again(world)] == [True]
+        made_of = {"manifest.json", "dump.zst", "globals.json.zst", "fingerprint.json.zst"}
+        assert made_of == held_by_store(world, s3_server, backup)
+        clock.move(DAY)
+        assert [] == hold_again(world)
+
     def test_debris_that_is_locked(self, make: Make) -> None:
         """Its writer is seen to be gone at once; sweeping it is put off, and its slot is free."""
         world = make(retain=LONG)
@@ -324,17 +348,43 @@ def hold(backup: str, *, until: datetime | None = None) -> HoldBackup:
     return HoldBackup(database="hotel", backup=backup, targets=("primary",), who="ana", why="legal 7", until=until)
 
 
-def held_elsewhere(world: World, folder: Path, *, until: timedelta | None = None) -> tuple[World, str]:
-    """A backup that was on another target when it was held, and was copied to the bucket later."""
+def with_offsite(world: World, folder: Path) -> World:
     offsite = LocalTarget("offsite", folder / "offsite", clock=world.clock)
-    both = structs.replace(
+    return structs.replace(
         world, targets={**world.targets, "offsite": offsite}, domains={**world.domains, "offsite": "place:offsite"}
     )
+
+
+def held_elsewhere(world: World, folder: Path, *, until: timedelta | None = None) -> tuple[World, str]:
+    """A backup that was on another target when it was held, and was copied to the bucket later."""
+    both = with_offsite(world, folder)
     backup = take_backup(both, "offsite")
     end = world.clock.now() + until if until else None
     HoldBackup(database="hotel", backup=backup, targets=("offsite",), who="ana", why="legal 7", until=end).perform(both, BOTH)
     CopyBackup(database="hotel", backup=backup, origin="offsite", target="primary").perform(both, BOTH)
     return both, backup
+
+
+def held_in_vain(world: World, folder: Path, comes: str) -> tuple[World, str, str]:
+    """And what was said of it."""
+    if comes == "by name":
+        backup = take_backup(world)
+        return world, backup, hold(backup).perform(world, WANT)
+    if comes == "to a copy that lacks it":
+        both, backup = held_elsewhere(world, folder)
+        return both, backup, bring(backup).perform(both, BOTH)
+    both = with_offsite(world, folder)
+    backup = take_backup(both, "offsite")
+    HoldBackup(database="hotel", backup=backup, targets=("offsite",), who="ana", why="legal 7").perform(both, BOTH)
+    copied = CopyBackup(database="hotel", backup=backup, origin="offsite", target="primary", held="offsite")
+    return both, backup, copied.perform(both, BOTH)
+
+
+def hold_again(world: World) -> list[str]:
+    """What came of each hold that the next turn brings."""
+    want = policy("0 * * * *", tuple(world.targets))
+    steps = [step for step in survey(world, want, DUTIES).plan.steps if isinstance(step.action, SpreadHold)]
+    return [step.action.perform(world, want) for step in steps]
 
 
 def bring(backup: str) -> SpreadHold:

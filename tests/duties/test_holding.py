@@ -34,8 +34,10 @@ WANT = policy("0 0 1 1 *", THREE, retention(grace="7d", keep_last=2))
 LEGAL = 'held by ana: "legal 7"'
 
 
-def held(until: datetime | None = None, state: State = "whole", *, unasked: bool = False) -> Copy:
-    return copy(TODAY, state, held=LEGAL, held_until=until, held_unasked=unasked)
+def held(
+    until: datetime | None = None, state: State = "whole", *, unasked: bool = False, refused: datetime | None = None
+) -> Copy:
+    return copy(TODAY, state, held=LEGAL, held_until=until, held_unasked=unasked, held_refused=refused)
 
 
 def asked(have: Observation) -> list[tuple[str, tuple[str, ...]]]:
@@ -80,6 +82,15 @@ class TestPlanned:
         assert [("primary", ("primary",))] == asked(alone)
         assert [("offsite", ("vault",))] == asked(beside)
         assert [] == asked(gone)
+
+    @pytest.mark.parametrize(
+        ("refused", "again"), [(HOUR, False), (DAY, True), (9 * DAY, True), (-HOUR, False), (-9 * DAY, True)]
+    )
+    def test_a_store_that_refused(self, refused: timedelta, again: bool) -> None:
+        """It is asked again once a day, for the right may have been given since, whatever clock it was written under."""
+        have = observation(offsite=catalogue_of([held()]), vault=catalogue_of([held(refused=NOW - refused)]))
+
+        assert ([("offsite", ("vault",))] if again else []) == asked(have)
 
     def test_all_are_held_alike(self) -> None:
         """Nothing is asked for."""
