@@ -153,15 +153,24 @@ class _Resumed:
         if self._blob is None:
             self._blob = self._open_again()
         try:
-            return next((chunk for chunk in self._blob if chunk), b"")
+            chunk = next((chunk for chunk in self._blob if chunk), b"")
+            if not chunk and self._reached < self._stored.size:
+                # A store, or what is before it, may send less than was asked for without a word.
+                raise Unreachable(
+                    f"{self._where} ended there", cure="see whether something between here and the store cuts answers"
+                )
+            return chunk
         except Unreachable:
             self.close()
             self._blob = None
             raise
 
+    @property
+    def _where(self) -> str:
+        return f"{self._target.name}: {self._stored.key}, at byte {self._reached} of {self._stored.size},"
+
     def _open_again(self) -> Blob:
-        was = self._stored
-        changed = f"{self._target.name}: {was.key} changed while it was being read, at byte {self._reached} of {was.size}"
+        was, changed = self._stored, f"{self._where} changed while it was being read"
         try:
             blob = self._target.read(was.key, start=self._reached, version=was.version)
         except Absent as gone:

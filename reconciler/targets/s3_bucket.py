@@ -8,15 +8,18 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from urllib.parse import urlsplit
 from zlib import crc32
 
 import botocore.session
 import msgspec
 from botocore.config import Config
+from botocore.configprovider import ConfiguredEndpointProvider
 from botocore.exceptions import BotoCoreError
 from botocore.utils import parse_timestamp
 
 from reconciler.errors import Refused
+from reconciler.targets.s3 import AMAZON
 from reconciler.targets.s3_definitions import definitions
 from reconciler.targets.s3_errors import Doing, archive_of
 from reconciler.targets.s3_signing import sign_by_checksum
@@ -147,6 +150,8 @@ def make_client(target: str, access: Access, *, connect_seconds: float = 10, rea
         session = botocore.session.Session(profile=access.profile)
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
         session.register_component("data_loader", definitions(session.get_config_variable("data_path")))
+        if access.endpoint is None:
+            _refuse_another_store(target, session)
         if access.region is not None:  # by the session, since what looks for credentials asks it too
             session.set_config_variable("region", access.region)
         region = session.get_config_variable("region") or ("us-east-1" if access.endpoint else None)
@@ -165,6 +170,19 @@ def make_client(target: str, access: Access, *, connect_seconds: float = 10, rea
         raise Refused(
             f"{target}: no S3 client can be made: {type(error).__name__}", cure="correct `profile`, `region` or `endpoint`"
         ) from error
+
+
+def _refuse_another_store(target: str, session: botocore.session.Session) -> None:
+    """Whom botocore's own settings lead elsewhere: place and domain, which the policy tells everybody else, would be wrong."""
+    if session.get_config_variable("ignore_configured_endpoint_urls"):
+        return
+    provider = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "s3")
+    host = urlsplit(provider.provide() or f"https://{AMAZON}").hostname or ""
+    if AMAZON not in host:  # of any partition; an endpoint of one's own network is AWS, too
+        raise Refused(
+            f"{target}: AWS_ENDPOINT_URL, or the profile, leads to {host}, which the policy does not say",
+            cure="write that URL as `endpoint` of this target, or set AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true to reach AWS",
+        )
 
 
 def _instant(text: Any) -> datetime:

@@ -1,8 +1,9 @@
 """Copies inside one S3 store: no byte comes by here, and the store's own checksum of each part is compared."""
 
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from reconciler.errors import Absent, Corrupt, ReconcilerError, Stopped
@@ -17,8 +18,11 @@ from reconciler.world.ports import CopyWithin, Hashed, Stored
 SHORTEST_PART: Final = 5 << 20
 """S3's limit, for all but the last."""
 
-_UNABLE: Final = {"NotImplemented", "MethodNotAllowed", "InvalidRequest", "InvalidArgument", "InvalidRange", "AccessDenied"}
-"""The store has no such request, or not for these two places; or streaming says better what is wrong."""
+_UNKNOWN: Final = {"NotImplemented", "MethodNotAllowed", "InvalidRequest", "InvalidArgument"}
+"""The store has no such request, or not with a SHA-256."""
+
+_UNABLE: Final = _UNKNOWN | {"InvalidRange", "AccessDenied"}
+"""Or not for these two places; or streaming says better what is wrong."""
 
 
 def copy(bucket: Bucket, origin: Bucket, wanted: CopyWithin, *, lock: Mapping[str, Any]) -> bool:
@@ -46,7 +50,9 @@ class _Copy:
 
     def run(self) -> bool:
         marked = {**self._bucket.at(self._wanted.key), **self._lock, "Metadata": {WRITE_ID: self._id}}
-        answer = self._ask(lambda: self._client.create_multipart_upload(**marked, ChecksumAlgorithm="SHA256"))
+        answer = self._unless(_UNKNOWN, lambda: self._client.create_multipart_upload(**marked, ChecksumAlgorithm="SHA256"))
+        if answer is None:
+            return False
         upload = {**self._bucket.at(self._wanted.key), "UploadId": self._bucket.told(answer, "UploadId")}
         try:
             parts = self._copy_all(upload)
@@ -70,8 +76,9 @@ class _Copy:
                 raise Stopped("asked to stop in the middle of a copy")
             ranged = f"bytes={start}-{start + part.size - 1}"
             request = {**upload, "PartNumber": number, "CopySource": source, "CopySourceRange": ranged}
-            result = self._copied(request)
-            if result is None or not result.get("ChecksumSHA256"):
+            answer = self._unless(_UNABLE, partial(self._client.upload_part_copy, **request))
+            result = answer and answer["CopyPartResult"]
+            if not result or not result.get("ChecksumSHA256"):
                 return None
             if result["ChecksumSHA256"] != b64encode(bytes.fromhex(part.sha256)).decode("ascii"):
                 where = f"{self._origin.target}: {self._wanted.key}, part {number} of {len(self._wanted.parts)}"
@@ -81,15 +88,16 @@ class _Copy:
             self._wanted.moved(start)
         return named
 
-    def _copied(self, request: dict[str, Any]) -> Mapping[str, Any] | None:
+    def _unless(self, refused: Container[str], request: Callable[[], Any]) -> Mapping[str, Any] | None:
         def attempt() -> Mapping[str, Any] | None:
             with translated(self._doing):
                 try:
-                    return self._client.upload_part_copy(**request)["CopyPartResult"]
+                    answer: Mapping[str, Any] = request()
                 except self._client.exceptions.ClientError as error:
-                    if code_of(error) not in _UNABLE:
+                    if code_of(error) not in refused:
                         raise
                     return None
+                return answer
 
         return persist(attempt, clock=self._bucket.clock, stop=self._bucket.stop)
 

@@ -78,6 +78,15 @@ _CHECKSUM_REFUSALS: Final = {
 }
 _ABOUT_CHECKSUMS: Final = re.compile(r"checksum|trailer|aws-chunked|x-amz-sdk|header you provided implies", re.IGNORECASE)
 
+_SIGN: Final = "set `checksums: sha256`"
+"""It signs the body of each request."""
+
+_WAIT: Final = "wait: the store is busy or has a fault of its own"
+_PATIENCE: Final = {
+    # Of a body that was not signed it means that the store has no word for that.
+    "XAmzContentSHA256Mismatch": f"nothing: it is sent again; where that goes on, {_SIGN} on this target",
+}
+
 _NO_ANSWER: Final = (
     boto.ConnectionError,
     boto.ConnectionClosedError,
@@ -132,10 +141,12 @@ def _of_answer(error: boto.ClientError, doing: Doing) -> ReconcilerError:
     # An answer without S3's own words, a proxy's say, has nothing but its status for a code.
     said = f"{doing}: {status} {code}" if code != str(status) else f"{doing}: {status}"
     if code in _TRY_AGAIN or status in (429, 500, 502, 503, 504):
-        return Unreachable(said, cure="wait: the store is busy or has a fault of its own", retry_after=_retry_after(answer))
+        return Unreachable(said, cure=_PATIENCE.get(code, _WAIT), retry_after=_retry_after(answer))
     cure = _wrong_region(answer, code, doing) or _refused_checksum(answer, code) or _CURES.get(code)
     if not cure and status == 403:
         cure = f"give the key {doing.right} on bucket {doing.bucket}"
+        if "s3:PutObject" in doing.right and "explicit deny" in _message(answer):
+            cure += f"; where a policy of the bucket denies it to UNSIGNED-PAYLOAD, {_SIGN} on this target"
     if cure:
         return Refused(said, cure=cure)
     return Refused(f"{said} ({_message(answer)})", cure=f"see what {doing.endpoint} says about {code or status}")
@@ -186,7 +197,9 @@ def _wrong_region(answer: Mapping[str, Any], code: str, doing: Doing) -> str:
 
 
 def _refused_checksum(answer: Mapping[str, Any], code: str) -> str:
-    if code not in _CHECKSUM_REFUSALS or not _ABOUT_CHECKSUMS.search(_message(answer)):
+    # Where the store names the header, that is what it refuses: it may be a condition's.
+    about = str(answer.get("Error", {}).get("Header", "")) or _message(answer)
+    if code not in _CHECKSUM_REFUSALS or not _ABOUT_CHECKSUMS.search(about):
         return ""
     return "set `checksums: md5` on this target: its store takes no newer ones"
 

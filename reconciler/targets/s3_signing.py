@@ -5,6 +5,8 @@ read. What hashes the bytes for the signature costs us a pass over them, and the
 """
 
 from base64 import b64decode
+from collections.abc import Mapping
+from threading import Event
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -16,22 +18,31 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 _PLAIN: Final = "s3v4"
-_KNOWN: Final = "reconciler-s3v4-known"
+_SIGNED: Final = "reconciler-s3v4-signed"
+_CLOSED: Final = "reconciler-s3v4-closed"
 _OPERATIONS: Final = ("PutObject", "UploadPart")
 _SHA256: Final = "x-amz-checksum-sha256"
 _CRC32: Final = "x-amz-checksum-crc32"
 
 
-class _Known(S3SigV4Auth):
-    """A SHA-256 in the header is the body's hash in another notation. With a CRC, it is signed where it could be changed."""
+class _Signed(S3SigV4Auth):
+    """A SHA-256 in the header is the body's hash in another notation."""
 
     def payload(self, request: Any) -> str:
         if told := request.headers.get(_SHA256):
             return b64decode(told).hex()
-        if request.headers.get(_CRC32) and _is_closed(request.url):
-            return str(UNSIGNED_PAYLOAD)
         signed: str = super().payload(request)
         return signed
+
+
+class _Closed(_Signed):
+    """With a CRC, the body is signed only where it could be changed on its way, or where the user's own settings ask for it."""
+
+    def payload(self, request: Any) -> str:
+        asked = (getattr(request.context.get("client_config"), "s3", None) or {}).get("payload_signing_enabled")
+        if request.headers.get(_CRC32) and _is_closed(request.url) and not asked:
+            return str(UNSIGNED_PAYLOAD)
+        return super().payload(request)
 
 
 def _is_closed(url: str) -> bool:
@@ -41,11 +52,22 @@ def _is_closed(url: str) -> bool:
 
 
 def sign_by_checksum(client: "S3Client") -> None:
-    """See to it that this client signs what it writes by the checksum that each request names, where it names one."""
-    AUTH_TYPE_MAPS[_KNOWN] = _Known
+    """See to it that this client signs what it writes by the checksum that each request names, where it names one.
+
+    Until the store has told of a CRC that it got, bodies are signed: one that passes it over would compare them with nothing.
+    """
+    AUTH_TYPE_MAPS[_SIGNED], AUTH_TYPE_MAPS[_CLOSED] = _Signed, _Closed
+    compares = Event()
+
+    def choose(signature_version: Any, **_: Any) -> str | None:
+        if signature_version != _PLAIN:
+            return None
+        return _CLOSED if compares.is_set() else _SIGNED
+
+    def hear(parsed: Mapping[str, Any], **_: Any) -> None:
+        if parsed.get("ChecksumCRC32"):
+            compares.set()
+
     for operation in _OPERATIONS:
-        client.meta.events.register(f"choose-signer.s3.{operation}", _choose)  # type: ignore[arg-type]  # its answer counts
-
-
-def _choose(signature_version: Any, **_: Any) -> str | None:
-    return _KNOWN if signature_version == _PLAIN else None
+        client.meta.events.register(f"choose-signer.s3.{operation}", choose)  # type: ignore[arg-type]  # its answer counts
+        client.meta.events.register(f"after-call.s3.{operation}", hear)

@@ -98,7 +98,9 @@ class S3Target:
                     return
                 yield chunk
 
-        return Blob(self.bucket.described(key, answer, size=whole or int(answer["ContentLength"])), chunks(), body.close)
+        return Blob(
+            self.bucket.described(key, answer, size=whole or int(self.bucket.told(answer, "ContentLength"))), chunks(), body.close
+        )
 
     def write(
         self, key: str, chunks: Iterable[bytes], *, expect: str | None = None, keep_until: datetime | None = None
@@ -159,7 +161,7 @@ class S3Target:
 
     def _pages(self, operation: str, prefix: str, *, right: str) -> Iterator[Mapping[str, Any]]:
         doing = self.bucket.doing("list", prefix, right)
-        request = {"Bucket": self.bucket.name, "Prefix": self.bucket.prefix + prefix}
+        first = request = {"Bucket": self.bucket.name, "Prefix": self.bucket.prefix + prefix}
         while True:
             with translated(doing):
                 page: Mapping[str, Any] = getattr(self._client, operation)(**request)
@@ -173,7 +175,8 @@ class S3Target:
                 raise Refused(
                     f"{doing}: the store says that there is more, but not where", cure="use another store: this one can't list"
                 )
-            request |= following
+            # From the first: a mark that the last page had and this one has not is of another key.
+            request = first | following
 
     def _listed(self, each: Mapping[str, Any], *, marker: bool = False) -> Stored:
         return Stored(

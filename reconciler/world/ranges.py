@@ -11,7 +11,7 @@ def whole_size(content_range: str, start: int, doing: object) -> int | None:
     Raises Refused where the bytes do not begin at `start`: what is taken for the rest of an object must not be its beginning.
     """
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content_range)
-    if start and (found is None or int(found[1]) != start):
+    if int(found[1]) != start if found else start:
         what = f"{doing}: the store does not begin at byte {start}, where it was asked to"
         raise Refused(what, cure="use another store, or no proxy before it: a read that broke off can't go on there")
     return int(found[2]) if found else None

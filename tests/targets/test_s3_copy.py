@@ -184,6 +184,17 @@ def test_a_store_that_can_not(place: Place, proxy: FaultProxy, answer: Answer) -
     assert nothing(target)
 
 
+def test_a_store_that_takes_no_sha256(place: Place, proxy: FaultProxy) -> None:
+    """It refuses the upload itself: streaming, with the checksums that are set, may still do."""
+    origin, target = place.target("a"), place.target("b")
+    origin.write(DUMP, [CONTENT])
+    body = b"<Error><Code>InvalidRequest</Code><Message>Checksum algorithm SHA256 is unknown</Message></Error>"
+    proxy.on("POST", r"\?uploads", Answer(status=400, body=body))
+
+    assert not copy_within(target, origin, wanted())
+    assert nothing(target)
+
+
 def test_taken_for_dead(place: Place) -> None:
     """What the writer raises when it is asked keeps the copy from coming to be."""
     origin, target = place.target("a"), place.target("b")

@@ -82,7 +82,21 @@ def test_a_listing_is_answered_with(
     [
         (refusal(400, "InvalidRequest", message="Checksum algorithm sha256 is unknown"), Refused, "set `checksums: md5`"),
         (refusal(501, "NotImplemented", message="A header you provided implies functionality"), Refused, "set `checksums: md5`"),
+        (
+            refusal(
+                501, "NotImplemented", message="A header you provided implies functionality", extra="<Header>If-Match</Header>"
+            ),
+            Refused,
+            "use a store that implements this",
+        ),
+        (refusal(400, "InvalidArgument", message="Unsupported header 'x-amz-checksum-crc32'"), Refused, "set `checksums: md5`"),
         (refusal(403, "AccessDenied"), Refused, "give the key s3:PutObject"),
+        (
+            refusal(403, "AccessDenied", message="with an explicit deny in a resource-based policy"),
+            Refused,
+            "`checksums: sha256`",
+        ),
+        (refusal(400, "XAmzContentSHA256Mismatch"), Unreachable, "`checksums: sha256`"),
         (refusal(507, "InsufficientStorage"), Refused, "free space"),
         (refusal(400, "EntityTooLarge"), Refused, "of that size"),
         (refusal(400, "BadDigest"), Unreachable, ""),

@@ -204,6 +204,10 @@ class TestReading:
         with pytest.raises(Refused, match="does not begin at byte 3"):
             target.read(DUMP, start=3)
 
+        proxy.on("GET", "dump", Answer(status=206, body=b"el", headers=(*headers, "Content-Range: bytes 3-4/5")))
+        with pytest.raises(Refused, match="does not begin at byte 0"):
+            target.read(DUMP)
+
     @pytest.mark.parametrize(
         "fault", [Cut(after=5_000_000, side="down"), Stall(after=5_000_000, side="down")], ids=["cut", "stalled"]
     )
@@ -224,6 +228,17 @@ class TestReading:
         proxy.on("GET", "dump", fault, times=2)
         with Retrying(target, clock=MovedClock(), stop=Event()).read(DUMP) as blob:
             assert b"".join(stream(12)) == b"".join(blob)
+
+    def test_the_rest_comes_in_pieces(self, target: S3Target, behind: S3Target, proxy: FaultProxy) -> None:
+        """Something before the store answers with less than was asked for, and well-formed: that is not taken for the end."""
+        stored = behind.write("hotel/x", [b"0123456789"])
+        proxy.on("GET", "hotel/x", Cut(after=3, side="down"))
+        headers = (f'ETag: "{stored.etag}"', "Last-Modified: Wed, 25 Nov 2026 10:00:00 GMT")
+        proxy.on("GET", "hotel/x", Answer(status=206, body=b"0123", headers=(*headers, "Content-Range: bytes 0-3/10")))
+        proxy.on("GET", "hotel/x", Answer(status=206, body=b"45", headers=(*headers, "Content-Range: bytes 4-5/10")))
+
+        with Retrying(target, clock=MovedClock(), stop=Event()).read("hotel/x") as blob:
+            assert b"0123456789" == b"".join(blob)
 
     def test_bytes_change_on_the_way(self, target: S3Target, behind: S3Target, proxy: FaultProxy) -> None:
         """The store's own checksum comes with a small object, and what differs is Corrupt."""
@@ -274,6 +289,26 @@ class TestListing:
             ("hotel/1", False, False),
         ] == found
         assert 5 == len(target.unfinished("hotel/"))
+
+    def test_a_page_of_versions_that_ends_with_a_key(self, target: S3Target, proxy: FaultProxy) -> None:
+        """Where the next one begins with another key, the last page's version is not asked for with it."""
+        marks = (
+            b"<NextKeyMarker>a</NextKeyMarker><NextVersionIdMarker>1</NextVersionIdMarker>",
+            b"<NextKeyMarker>b</NextKeyMarker>",
+            b"",
+        )
+        proxy.on(
+            "GET",
+            "versioning",
+            Answer(status=200, body=b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"),
+        )
+        for following in marks:
+            more = b"true" if following else b"false"
+            page = b"<ListVersionsResult><IsTruncated>" + more + b"</IsTruncated>" + following + b"</ListVersionsResult>"
+            proxy.on("GET", "versions", Answer(status=200, body=page, headers=("Date: Wed, 25 Nov 2026 10:00:00 GMT",)))
+        target.list("", versions=True)
+
+        assert ["version-id-marker" in path for _, path in proxy.seen] == [False, False, True, False]
 
     @pytest.mark.parametrize("marks", [b"", b"<NextContinuationToken>same</NextContinuationToken>"])
     def test_a_listing_that_never_ends(self, target: S3Target, proxy: FaultProxy, marks: bytes) -> None:

@@ -20,10 +20,11 @@ from reconciler.targets.s3 import KIND, ObjectLock, S3Settings
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_target import S3Target
 from tests.faults.clock import BEGIN, MovedClock
-from tests.faults.proxy import FaultProxy
+from tests.faults.proxy import Answer, FaultProxy, Instead
 from tests.servers.s3 import S3Server
 
 honest: Final = Bucket.checksum
+NOW: Final = "Wed, 25 Nov 2026 10:00:00 GMT"
 
 
 def connected(settings: S3Settings, environ: Mapping[str, str] | None = None) -> S3Target:
@@ -107,6 +108,47 @@ def test_what_arrives_is_checked(s3_server: S3Server, checksums: Literal["crc32"
     for key in ("hotel/small", "hotel/large"):
         kept: Mapping[str, Any] = s3_server.client().head_object(Bucket=settings.bucket, Key=key, ChecksumMode="ENABLED")
         assert kept[f"Checksum{checksums.upper()}"], key
+
+
+def test_a_store_that_passes_checksums_over(s3_server: S3Server) -> None:
+    """Bodies go on being signed there, which every store compares; elsewhere no longer than until the first answer."""
+    settings, environ = of(s3_server)
+    with FaultProxy("127.0.0.1", s3_server.port, http=True) as proxy:
+        for answers in (True, False):
+            target = connected(settings, environ | {"ENDPOINT": proxy.endpoint})
+            if not answers:
+                proxy.on("PUT", "", Instead(answer=Answer(status=200, headers=('ETag: "1"', f"Date: {NOW}"))), times=-1)
+            for number in range(3):
+                target.write(f"hotel/{number}", [b"x"])
+        unsigned = ["unsigned-payload" in head.lower() for head in proxy.heads]
+
+    assert [False, True, True, False, False, False] == unsigned
+
+
+@pytest.mark.parametrize("where", ["environment", "profile"])
+def test_an_endpoint_that_the_policy_does_not_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
+    """A store that only botocore's own settings name is another place and domain than the policy says: it is refused."""
+    settings = S3Settings(bucket="backups", region=Text.parse("eu-west-1"))
+    (tmp_path / "config").write_text("[default]\nendpoint_url = http://localhost:9000\n" if where == "profile" else "")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    if where == "environment":
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9000")
+
+    with pytest.raises(Refused, match="localhost, which the policy does not say") as caught:
+        connected(settings)
+    assert "`endpoint`" in caught.value.cure
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    assert "s3:aws" == connected(settings).domain
+
+
+@pytest.mark.parametrize("region", ["eu-west-1", "cn-north-1", "us-gov-west-1", "us-iso-east-1"])
+def test_aws_wherever_it_is(monkeypatch: pytest.MonkeyPatch, region: str) -> None:
+    """Its other partitions, and an endpoint of one's own network, are no other store."""
+    settings = S3Settings(bucket="backups", region=Text.parse(region))
+    assert "s3:aws" == connected(settings).domain
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://bucket.vpce-1a2b.s3.{region}.vpce.amazonaws.com")
+    assert "s3:aws" == connected(settings).domain
 
 
 @pytest.mark.parametrize("checksums", ["crc32", "sha256"])
