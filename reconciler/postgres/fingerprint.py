@@ -112,6 +112,7 @@ class Taking:
         self._queue: deque[tuple[Table, ...]] = deque()
         self._major, self._method = 0, ""
         self._tables: dict[str, TableMark] = {}
+        self._roots: dict[str, str] = {}
         self._sequences: dict[str, SequenceMark] | None = None
         self._large_objects: LargeObjects | None = None
         self._shape: dict[str, dict[str, ObjectMark]] | None = None
@@ -167,6 +168,7 @@ class Taking:
                 method=self._method,
                 wording=WORDING,
                 tables=dict(sorted(self._tables.items())),
+                roots=dict(sorted(self._roots.items())),
                 sequences=self._sequences or {},
                 large_objects=self._large_objects,
                 shape=self._shape,
@@ -230,6 +232,8 @@ class Taking:
             for table in tables:
                 if table.name in self._left_out.relations:
                     continue
+                if table.root is not None:
+                    self._roots[table.name] = table.root
                 why = table.skipped or ("its rows are left out of the dump" if table.name in self._left_out.rows else "")
                 if why:
                     self._uncovered[table.name] = why

@@ -64,7 +64,14 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence = 'u',
            JOIN pg_proc p ON p.oid = CASE d.refclassid WHEN 'pg_proc'::regclass THEN d.refobjid ELSE o.oprcode::oid END
            JOIN pg_roles r ON r.oid = p.proowner
            WHERE p.oid >= 16384 AND r.rolname <> session_user AND NOT r.rolsuper
-       ) END
+       ) END,
+       CASE WHEN c.relispartition THEN ARRAY(
+           SELECT unnest(ARRAY[rn.nspname::text, r.relname::text]) FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
+           WHERE r.oid = pg_partition_root(c.oid) AND EXISTS (
+               SELECT FROM pg_partition_ancestors(c.oid) a (relation)
+               JOIN pg_partitioned_table p ON p.partrelid = a.relation AND p.partstrat = 'h'
+               JOIN pg_opclass o ON o.oid = ANY(p.partclass)
+               WHERE o.opcname = 'enum_ops' AND o.opcnamespace = 'pg_catalog'::regnamespace)) END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles owner ON owner.oid = c.relowner
 CROSS JOIN (SELECT r.rolsuper OR pg_has_role(r.oid, 'pg_execute_server_program', 'MEMBER')
                    OR pg_has_role(r.oid, 'pg_write_server_files', 'MEMBER')
@@ -75,9 +82,9 @@ ORDER BY 6, 2, 3
 """
 """A size asked from the table itself would wait for its lock; one never looked at by the server counts as large.
 
-The last column is the stranger. To plan a query, the server calls what a table's indexes and statistics call with nothing but
+The last but one is the stranger. To plan a query, the server calls what a table's indexes and statistics call with nothing but
 constants, in a READ ONLY transaction too. Who owns a table may give it an index at any time, so where our role may run programs,
-that alone makes him one.
+that alone makes him one. The last is the root of a tree in which hashes of an enum's values tell where a row belongs.
 """
 SEQUENCES: LiteralString = """
 SELECT n.nspname, c.relname, s.seqincrement, s.seqcycle
@@ -108,6 +115,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     """Of these columns the one whose values are the shortest."""
     stranger: str | None
     """Who could have us call what he wrote, by a mere query of this table."""
+    root: str | None
+    """The partitioned table through which a dump has its rows loaded, where a restore may put them into other partitions."""
     skipped: str = ""
     """Why no dump promises its rows, or empty."""
 
@@ -124,7 +133,7 @@ def read_tables(connection: Session) -> list[Table]:
     """All tables of the database that hold rows or stand for some, the smallest first."""
     tables = []
     for row in connection.execute(TABLES):
-        oid, schema, relation, kind, unlogged, size, extensional, configured, columns, chars, narrowest, stranger = row
+        oid, schema, relation, kind, unlogged, size, extensional, configured, columns, chars, narrowest, stranger, root = row
         skipped = "a foreign table: its rows are elsewhere" if kind == "f" else ""
         skipped = skipped or ("unlogged: a crash empties it" if unlogged else "")
         skipped = skipped or ("it belongs to an extension, which says what of it is dumped" if configured else "")
@@ -139,6 +148,7 @@ def read_tables(connection: Session) -> list[Table]:
                 chars=tuple(chars),
                 narrowest=narrowest,
                 stranger=stranger,
+                root=qualified(*root) if root else None,
                 skipped=skipped,
             )
         )

@@ -769,6 +769,25 @@ def test_rights_that_only_a_superuser_may_give(
         assert any(note.startswith(f"ACL {says}") and "permission denied" in note for note in restoration.left_out)
 
 
+def test_rows_that_belong_into_another_partition_once_they_are_restored(
+    postgres: Server, open_source: Open, scratch: EmbeddedScratch
+) -> None:
+    """An enum's values have other hashes in each database: rows move between partitions, and none of them is lost."""
+    values = ", ".join(f"'v{number}'" for number in range(50))
+    statements = (
+        f"CREATE TYPE e AS ENUM ({values}); CREATE TABLE t (v e, at date) PARTITION BY RANGE (at);"
+        "CREATE TABLE t1 PARTITION OF t FOR VALUES FROM ('2026-01-01') TO ('2027-01-01') PARTITION BY HASH (v);"
+        "CREATE TABLE t1a PARTITION OF t1 FOR VALUES WITH (MODULUS 2, REMAINDER 0);"
+        "CREATE TABLE t1b PARTITION OF t1 FOR VALUES WITH (MODULUS 2, REMAINDER 1);"
+        "CREATE TABLE t2 PARTITION OF t DEFAULT; INSERT INTO t SELECT unnest(enum_range(NULL::e)), '2026-05-05'"
+    )
+    taken, marks = marked(open_source(postgres.url(postgres.new_database(statements))))
+
+    with restored(scratch, taken) as (room, restoration):
+        assert restoration.faults == room.compare(marks).faults == ()
+        assert {"public.t1a": "public.t", "public.t1b": "public.t"} == marks.roots
+
+
 def test_a_materialized_view_of_a_table_whose_rows_are_hidden(
     postgres18: Server, open_source: Open, shared: ServerScratch
 ) -> None:

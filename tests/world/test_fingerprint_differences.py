@@ -17,6 +17,7 @@ from reconciler.world.fingerprint import (
     differences,
     gaps,
     lost_rows,
+    other_rows,
     other_versions,
     summarize,
 )
@@ -197,6 +198,29 @@ def test_checksums_of_another_method_are_a_gap() -> None:
 
     assert () == differences(FINGERPRINT, found)
     assert ("checksums could not be compared: they were made by m, and here by n",) == gaps(FINGERPRINT, found)
+
+
+def of_parts(one: TableMark, other: TableMark, **more: Any) -> Fingerprint:
+    roots = {"public.e0": "public.e", "public.e1": "public.e"}
+    return but(tables={"public.e0": one, "public.e1": other}, roots=roots, **more)
+
+
+def test_rows_that_a_restore_puts_into_other_partitions() -> None:
+    """They are compared together: a row may move, and none may go or change."""
+    low, high = "0" * 15 + "1", "f" * 16
+    was = of_parts(TableMark(rows=1, checksum=low + high), TableMark(rows=2, checksum=high + low))
+
+    moved = of_parts(TableMark(rows=3, checksum="0" * 32), TableMark(rows=0, checksum="0" * 32))
+    gone = of_parts(TableMark(rows=2, checksum="0" * 32), TableMark(rows=0, checksum="0" * 32))
+    other = of_parts(TableMark(rows=3, checksum="0" * 31 + "1"), TableMark(rows=0, checksum="0" * 32))
+    unread = but(tables={"public.e0": TableMark(rows=3)}, uncovered=(Uncovered(what="public.e1", why="locked"),))
+
+    assert () == differences(was, moved) == differences(msgspec.structs.replace(was, roots={}), moved)
+    assert ("table public.e has 2 rows, and had 3",) == differences(was, gone) == other_rows(was, gone)
+    assert ("table public.e has other rows than it had, though as many: 3",) == differences(was, other)
+    assert () == differences(was, unread)
+    assert ("public.e1 could not be compared: locked",) == gaps(was, unread)
+    assert ("table public.e1 is missing: it had 2 rows",) == differences(was, but(tables={"public.e0": TableMark(rows=1)}))
 
 
 def test_another_version_of_an_extension_is_told_apart() -> None:
