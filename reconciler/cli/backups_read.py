@@ -219,6 +219,7 @@ def _content(call: Call, found: Found, target: Target, manifest: Manifest, moved
 def restore(call: Call) -> int:
     """Into an empty database, by plain pg_restore, roles first. A source of the policy is refused."""
     from reconciler.postgres.restore import Choices, Restored, restore_into
+    from reconciler.postgres.session import session as connected
     from reconciler.postgres.url import parse
 
     if not call.arguments.into:
@@ -233,6 +234,9 @@ def restore(call: Call) -> int:
     found = find(call, session)
     sources = known_sources(session.policy, session.means)
     results: list[tuple[Restored, Taken]] = []
+    # That nobody lets us in is no copy's fault, and would be met again with each of them.
+    with connected(conninfo, "reconciler/restore"):
+        pass
     with progress(call) as tell:
 
         def into_database(target: Target, manifest: Manifest) -> None:

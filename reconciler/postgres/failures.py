@@ -73,10 +73,10 @@ def from_words(said: str, conninfo: Conninfo, doing: str) -> ReconcilerError:
     if cure:
         return Refused(sentence, cure=cure)
     if any(sign in said for sign in CROWDED):
-        cure = "let the role and the server have more connections, or ask for fewer jobs; it will be tried again"
+        cure = "let the role and the server have more connections, or ask for fewer jobs"
         return Unreachable(sentence, cure=cure)
     if any(sign in said for sign in PASSING):
-        return Unreachable(sentence, cure="check that the server is up and can be reached from here; it will be tried again")
+        return Unreachable(sentence, cure="check that the server is up and can be reached from here")
     return Refused(sentence)
 
 

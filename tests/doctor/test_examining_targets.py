@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.doctor.report import Checkup
 from reconciler.doctor.targets import STEPS
-from reconciler.errors import Stopped
+from reconciler.errors import Refused, Stopped
 from reconciler.world.events import Effect, Event
 from reconciler.world.ports import Custody, Listing, Stored, Target, World
 from tests.doctor.standing import errors, said, stand
@@ -106,6 +106,28 @@ def test_a_bucket_that_does_all(tmp_path: Path, s3_server: S3Server, versioned: 
     assert () == checkup.findings
     assert {step.says for step in STEPS if versioned or step.says != VERSIONS} <= set(said(checkup, "offsite"))
     assert [] == left_in(s3_server, bucket)
+
+
+def test_a_folder_that_takes_nothing(tmp_path: Path) -> None:
+    """Of what could not be written nobody says that it was deleted."""
+
+    class Full(Other):
+        def write(self, key: str, *_: Any, **__: Any) -> Stored:
+            raise Refused(f"cannot write {key}", cure="")
+
+    standing = stand(tmp_path)
+    checkup = standing.examine("disk", world=with_target(standing.world, "disk", Full))
+
+    assert 1 == len(errors(checkup))
+    assert not {"put", "delete"} & set(said(checkup, "disk"))
+
+
+def test_whether_a_bucket_locks_may_not_be_asked(tmp_path: Path, s3_server: S3Server) -> None:
+    """A warning names the right, and no row says that nothing is locked."""
+    checkup = examined_without(("GET", r"object-lock"), tmp_path, s3_server, s3_server.new_bucket())
+
+    assert ["warning"] == [found.severity for found in checkup.findings]
+    assert "nothing locks what is written" not in said(checkup, "offsite")
 
 
 def test_it_writes_in_its_own_corner_only(tmp_path: Path) -> None:

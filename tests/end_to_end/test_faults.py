@@ -189,6 +189,15 @@ def ended(stand: Stand, query: str) -> bool:
     return bool(rows)
 
 
+def test_nobody_answers_where_it_is_restored_into(stand: Stand, older: list[dict[str, Any]]) -> None:
+    """It is said once, and of no copy; and nobody will try it again by himself."""
+    tried = stand.run("backups", "restore", older[0]["id"], "--into", "postgresql://nobody@127.0.0.1:1/new", expect=1)
+
+    assert 1 == tried.stderr.count("cannot connect to postgres 127.0.0.1:1/new")
+    assert "primary:" not in tried.stderr
+    assert "tried again" not in tried.stderr
+
+
 class TestStore:
     @pytest.mark.parametrize(
         "fault",
