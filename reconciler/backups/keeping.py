@@ -216,7 +216,7 @@ def keep_as_recorded(target: Target, database: str, backup: str, now: datetime) 
 def refuse_frozen(home: Target, database: str, now: datetime) -> None:
     """For whoever deletes, at the last moment: people freeze while a plan is carried out. Raises Conflict."""
     if says := read_freeze(home, layout.freeze_key(database)).says(now):
-        raise Conflict(f"deletions of {database} are frozen by now: {says}", cure="look, then `reconcile unfreeze`")
+        raise Conflict(f"deletions of {database} are frozen by now: {says}", cure=f"look, then `reconcile unfreeze {database}`")
 
 
 def change_freeze(target: Target, database: str, change: Callable[[Freeze], Freeze]) -> None:

@@ -43,7 +43,8 @@ def pinned(world: World, home: Target, origin: Target, *, database: str, backup:
 def _refuse_buried(origin: Target, database: str, backup: str) -> None:
     root = layout.backup_root(database, backup)
     if any(layout.is_tombstone(item.key) for item in origin.list(root).items):
-        raise Conflict(f"{origin.name}: {backup} is being deleted", cure="bring it back first with `reconcile backups undelete`")
+        cure = f"bring it back first with `reconcile backups undelete {backup}`"
+        raise Conflict(f"{origin.name}: {backup} is being deleted", cure=cure)
 
 
 def give_way_to_readers(world: World, home: Target, *, database: str, backup: str) -> None:

@@ -84,7 +84,7 @@ def check_signature(manifest: bytes, signature: bytes | None, signatures: Signat
     if not signatures.public_keys:
         return
     if signature is None:
-        raise Corrupt(f"{what} is not signed", cure="if it was taken before keys were pinned, `reconcile backups sign` it")
+        raise Corrupt(f"{what} is not signed", cure="if it was taken before keys were pinned, `reconcile backups sign ID`")
     check(manifest, decode_again(signature, Signature, f"the signature of {what}"), signatures, what)
 
 

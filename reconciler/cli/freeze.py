@@ -1,4 +1,4 @@
-"""Stop every deletion of a database, until `reconcile unfreeze`: while somebody looks at what went wrong.
+"""Stop every deletion of a database, until `reconcile unfreeze NAME`: while somebody looks at what went wrong.
 
 examples:
   reconcile freeze hotel --why "rows are missing since Monday"

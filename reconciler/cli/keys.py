@@ -25,7 +25,7 @@ AGE_WARNING = """{file} is the only key to the backups that are encrypted to it:
 SIGNING_WARNING = """{file} signs backups: whoever has it can make some that this policy takes for its own.
   1. Keep it out of git, readable by nobody but the user that takes and deletes backups, who names it as signatures.signing_key.
   2. The public key is pinned in the policy as signatures.public_keys. From then on, what no pinned key signed is foreign:
-     sign the backups that are there already, with `reconcile backups sign`.
+     sign the backups that are there already, with `reconcile backups sign ID`.
   3. If it is lost, make another and pin both: nothing that was signed is lost."""
 
 FITS = (NO_POLICY, NO_DATABASE)

@@ -70,7 +70,7 @@ class HoldBackup(Action, frozen=True, kw_only=True, tag="hold_backup"):
         except (Unreachable, Refused) as error:
             failed.append(error)
             return False
-        refuse_shortening(held.says(now), held.until, self.until, cure="`reconcile backups release` first")
+        refuse_shortening(held.says(now), held.until, self.until, cure=f"`reconcile backups release {self.backup}` first")
         return True
 
     def _put(self, target: Target, hold: Hold) -> list[str]:

@@ -35,7 +35,7 @@ class FreezeDeletions(Action, frozen=True, kw_only=True, tag="freeze_deletions")
         refuse_past(self.until, now)
 
         def frozen(before: Freeze) -> Freeze:
-            refuse_shortening(before.says(now), before.until, self.until, cure="`reconcile unfreeze` first")
+            refuse_shortening(before.says(now), before.until, self.until, cure=f"`reconcile unfreeze {self.database}` first")
             return Freeze(who=self.who, why=self.why, at=now, until=self.until, acknowledged=before.acknowledged)
 
         unwritten: list[ReconcilerError] = []
@@ -202,7 +202,8 @@ def _freeze(have: Observation, now: datetime) -> list[Step]:
     if not why or any(catalogue.frozen for catalogue in have.known().values()):
         return []
     action = FreezeDeletions(database=have.database, why=why, who="reconcile")
-    return [Step(action=action, shown=Shown(does="freeze deletions", why=f"{why}; look, then `reconcile unfreeze`"))]
+    shown = Shown(does="freeze deletions", why=f"{why}; look, then `reconcile unfreeze {have.database}`")
+    return [Step(action=action, shown=shown)]
 
 
 def plan_delete(backup: Backup, have: Observation, *, who: str, grace: timedelta, min_verified: int) -> Step:

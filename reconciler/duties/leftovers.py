@@ -354,12 +354,12 @@ def _forget(database: str, target: str, backup: str, why: str) -> Step:
 _CURES = {
     "damaged": "it is no restore point, and is never written over: use another copy. Where another target has it whole, remove "
     "its folder here by hand, with all versions, and the next turn copies it anew",
-    "orphan": "nothing is done with it; `reconcile backups adopt` makes a backup of it again, if all of it is there",
-    "hidden": "find out who deleted it; `reconcile backups undelete` brings it back",
+    "orphan": "nothing is done with it; `reconcile backups adopt ID` makes a backup of it again, if all of it is there",
+    "hidden": "find out who deleted it; `reconcile backups undelete ID` brings it back",
     "foreign": "it neither counts nor is touched",
     "impossible": IMPOSSIBLE_CURE,
 }
-_DENIED_CURE = "find out who wrote it; `reconcile backups undelete` takes the tombstone away"
+_DENIED_CURE = "find out who wrote it; `reconcile backups undelete ID` takes the tombstone away"
 
 
 def _findings(target: str, copy: Copy) -> list[Finding]:

@@ -43,7 +43,8 @@ class VerifyBackup(Action, frozen=True, kw_only=True, tag="verify_backup"):
             moved=lambda count: world.tell(Moved(action=self.id, bytes=count)),
         )
         if evidence.result == "failed":
-            raise Corrupt(sentence(evidence), cure="use another copy of it; deletions are frozen until `reconcile unfreeze`")
+            cure = f"this copy counts for nothing; deletions are frozen until `reconcile unfreeze {self.database}`"
+            raise Corrupt(sentence(evidence), cure=cure)
         return sentence(evidence)
 
 
@@ -134,7 +135,8 @@ def _findings(have: Observation, now: datetime) -> tuple[Finding, ...]:
             severity="error",
             where=target,
             what=f"{backup} failed its verification of {instant(record.finished)}: {_faults(record.faults)}",
-            cure="it counts as no backup; look into it, `reconcile backups take`, then `reconcile backups verify` again",
+            cure=f"it counts as no backup; look into it, `reconcile backups take --database {have.database}`, then "
+            f"`reconcile backups verify --database {have.database}` again",
         )
         for (target, backup), record in sorted(refuted(have).items())
     )

@@ -8,7 +8,7 @@ import msgspec
 from reconciler.errors import Finding
 from reconciler.planning.alarms import alarm
 from reconciler.planning.allowance import PERCENT, SKEW, WINDOW, allow, given_up, goes_at
-from reconciler.planning.identity import MOVED_CURE, elsewhere, repository_id
+from reconciler.planning.identity import elsewhere, moved_cure, repository_id
 from reconciler.planning.plan import Blocked, Rule, Step
 from reconciler.planning.text import age, counted, instant
 from reconciler.world.facts import Known, Observation, Unknown
@@ -52,9 +52,9 @@ def _blocked(step: Step, reason: Reason) -> Blocked:
 def findings(have: Observation, now: datetime) -> tuple[Finding, ...]:
     """What holds back any deletion and no duty speaks of: said also while there is nothing to delete."""
     clocks = (Finding(severity="error", where=name, what=why, cure=_CLOCK_CURE) for name, why in _skewed(have))
-    freezes = (Finding(severity="warning", where=name, what=why, cure=_FREEZE_CURE) for name, why in _frozen(have))
+    freezes = (Finding(severity="warning", where=name, what=why, cure=_freeze_cure(have)) for name, why in _frozen(have))
     moved = elsewhere(have, now)
-    others = (Finding(severity="warning", where=have.database, what=moved, cure=MOVED_CURE),) if moved else ()
+    others = (Finding(severity="warning", where=have.database, what=moved, cure=moved_cure(have.database)),) if moved else ()
     return (*clocks, *freezes, *others)
 
 
@@ -62,7 +62,10 @@ _FOR_GOOD = Reason(by="guard", why="what goes by it never comes back", cure="che
 
 IMPOSSIBLE_CURE = "find out whose clock was wrong; nothing is deleted while it is there"
 _CLOCK_CURE = "set the clock of this machine (NTP); nothing is deleted meanwhile"
-_FREEZE_CURE = "look into the reason, then `reconcile unfreeze`; nothing is deleted meanwhile"
+
+
+def _freeze_cure(have: Observation) -> str:
+    return f"look into the reason, then `reconcile unfreeze {have.database}`; nothing is deleted meanwhile"
 
 
 def _nothing_may_go(have: Observation, now: datetime) -> Reason | None:
@@ -78,12 +81,12 @@ def _nothing_may_go(have: Observation, now: datetime) -> Reason | None:
     for _, why in _skewed(have):
         return Reason(by="clock", why=why, cure=_CLOCK_CURE)
     for name, why in _frozen(have):
-        return Reason(by="freeze", why=f"{name}: {why}", cure=_FREEZE_CURE)
+        return Reason(by="freeze", why=f"{name}: {why}", cure=_freeze_cure(have))
     # The freeze that this asks for may not have been written yet, or could not be.
     if why := alarm(have, now):
-        return Reason(by="freeze", why=why, cure=_FREEZE_CURE)
+        return Reason(by="freeze", why=why, cure=_freeze_cure(have))
     if why := elsewhere(have, now):
-        return Reason(by="identity", why=why, cure=MOVED_CURE)
+        return Reason(by="identity", why=why, cure=moved_cure(have.database))
     impossible = [backup.id for backup in have.backups() if any(copy.state == "impossible" for copy in backup.copies.values())]
     if impossible:
         return Reason(by="impossible", why=f"{impossible[0]} is dated in the future", cure=IMPOSSIBLE_CURE)

@@ -6,12 +6,6 @@ from reconciler.errors import Finding
 from reconciler.planning.past import seen_history
 from reconciler.world.facts import Catalogue, Identity, Known, Observation
 
-CURE = (
-    "if it is the same database after a move or an upgrade, `reconcile adopt` its name; else give it another name or prefix, "
-    "or point the source back; nothing here is touched until then"
-)
-
-
 APART = (
     "give one of these targets another prefix, or move away what should not lie there (a repository.json alone, if the "
     "backups beside it are of the other id); nothing here is touched until then"
@@ -54,12 +48,19 @@ def _disagreement(have: Observation) -> Finding | None:
                     what += ", which took its place when a snapshot was restored"
                     cure = f"`reconcile adopt {have.database}`, if it was restored on purpose; nothing here is touched until then"
                     return Finding(severity="error", where=have.database, what=what, cure=cure)
-                return Finding(severity="error", where=have.database, what=what, cure=CURE)
+                return Finding(severity="error", where=have.database, what=what, cure=_cure(have.database))
     elif len(set(begun.values())) > 1:
         said = "; ".join(f"{target} of {kept}" for target, kept in begun.items())
         what = f"the targets hold the backups of different sources under {have.database}/: {said}"
-        return Finding(severity="error", where=have.database, what=what, cure=CURE)
+        return Finding(severity="error", where=have.database, what=what, cure=_cure(have.database))
     return None
+
+
+def _cure(database: str) -> str:
+    return (
+        f"if it is the same database after a move or an upgrade, `reconcile adopt {database}`; else give it another name or "
+        "prefix, or point the source back; nothing here is touched until then"
+    )
 
 
 def _took_its_place(have: Observation, kept: Identity) -> bool:
@@ -77,10 +78,14 @@ def _identity(catalogue: Catalogue) -> Identity | None:
 
 
 LATELY = timedelta(days=7)
-MOVED_CURE = (
-    "if it is one and the same database, `reconcile adopt` its name; if one is a clone (a promoted standby, a restored base "
-    "backup), give it another name or prefix; nothing is deleted meanwhile"
-)
+
+
+def moved_cure(database: str) -> str:
+    """What to do about two servers of one identity."""
+    return (
+        f"if it is one and the same database, `reconcile adopt {database}`; if one is a clone (a promoted standby, a restored "
+        "base backup), give it another name or prefix; nothing is deleted meanwhile"
+    )
 
 
 def elsewhere(have: Observation, now: datetime) -> str:
@@ -109,6 +114,6 @@ def emptied(have: Observation) -> list[Finding]:
         ]
         if named and seen.repository is None and not seen.copies and not seen.tombstones:
             what = f"{name} holds nothing of {have.database}, though repository.json on {named[0]} names it"
-            cure = "if a disk should be mounted there, mount it first; else all of it is copied there anew"
+            cure = "if it should (a disk that is not mounted, another bucket or prefix), see to that; else it is filled anew"
             found.append(Finding(severity="warning", where=name, what=what, cure=cure))
     return found

@@ -94,6 +94,8 @@ def _refusal(check: Check, error: psycopg.Error, *, excused: bool) -> Fault:
         return _fault(check, f"is no question that can be asked: {said}", "unproven")
     if kind_of(said) == "missing" and excused:
         return _fault(check, f"misses something that is not here: {said}", "unproven")
+    if isinstance(error, psycopg.errors.UndefinedTable) and "." not in said:
+        said += " (no role's search_path holds here: does the check name its schema?)"
     return _fault(check, said, "failed")
 
 
