@@ -143,6 +143,10 @@ def _left_out(seen: Examination) -> Iterator[Verdict]:
     if seen.subscriptions and not seen.superuser:
         what = f"pg_dump leaves {_some('subscription', seen.subscriptions)} out, as {seen.role} is no superuser"
         yield _found("warning", what, "note down how they were made, or dump as a superuser")
+    if seen.mappings and not seen.superuser:
+        named = _some("user mapping", seen.mappings)
+        what = f"pg_dump leaves the options of {named} out, passwords too, as {seen.role} is no superuser"
+        yield _found("warning", what, "note down which they are, or dump as a superuser")
     if seen.foreign:
         what = f"the rows of {_some('foreign table', seen.foreign)} lie elsewhere, and are in no dump"
         yield _found("note", what, "see that they are backed up where they are")

@@ -46,6 +46,10 @@ SUBSCRIPTIONS: LiteralString = """
 SELECT quote_ident(subname) FROM pg_subscription
 WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1
 """
+MAPPINGS: LiteralString = """
+SELECT concat_ws(' at ', quote_ident(usename), quote_ident(srvname)) FROM pg_user_mappings WHERE umoptions IS NULL ORDER BY 1
+"""
+"""PostgreSQL shows options to a mapping's own user alone, if at all; whether there are any, it tells nobody else."""
 PREPARED: LiteralString = (
     "SELECT gid, prepared FROM pg_prepared_xacts WHERE database = current_database() ORDER BY prepared LIMIT 5"
 )
@@ -120,6 +124,8 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     unlogged: tuple[str, ...]
     foreign: tuple[str, ...]
     subscriptions: tuple[str, ...]
+    mappings: tuple[str, ...]
+    """Of users at foreign servers, whose options the role is not shown."""
     prepared: tuple[Prepared, ...]
     """The oldest few."""
     exclusive: tuple[Exclusive, ...]
@@ -152,6 +158,7 @@ def look(connection: Session, place: str) -> Examination:
         unlogged=tuple(unlogged or ()),
         foreign=tuple(foreign or ()),
         subscriptions=tuple(row[0] for row in connection.execute(SUBSCRIPTIONS)),
+        mappings=tuple(row[0] for row in connection.execute(MAPPINGS)),
         prepared=tuple(Prepared(name=gid, since=since.astimezone(UTC)) for gid, since in connection.execute(PREPARED)),
         exclusive=tuple(
             Exclusive(table=table, holder=holder, since=since.astimezone(UTC) if since else None)

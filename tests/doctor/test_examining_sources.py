@@ -95,22 +95,24 @@ def test_time_outs_of_role_and_database(postgres: Server, tmp_path: Path) -> Non
 
 
 def test_what_an_archive_will_not_hold(postgres: Server, tmp_path: Path) -> None:
-    """Foreign and unlogged tables are named; subscriptions are left out for who is no superuser."""
+    """Foreign and unlogged tables are named; subscriptions and options of user mappings are left out for who is no superuser."""
     role = postgres.new_role("BYPASSRLS IN ROLE pg_read_all_data")
     database = postgres.new_database(
         "CREATE UNLOGGED TABLE sessions (id int); CREATE FOREIGN DATA WRAPPER far; CREATE SERVER away FOREIGN DATA WRAPPER far;"
         'CREATE FOREIGN TABLE "Prices" (id int) SERVER away;'
+        "CREATE USER MAPPING FOR PUBLIC SERVER away OPTIONS (password 'p');"
         "CREATE SUBSCRIPTION feed CONNECTION 'dbname=nowhere' PUBLICATION p WITH (connect = false)"
     )
 
     found = findings(examined(postgres, database, role, tmp_path))
     as_superuser = findings(examined(postgres, database, None, tmp_path))
 
-    assert ["warning", "note", "note"] == [finding.severity for finding in found]
+    assert ["warning", "warning", "note", "note"] == [finding.severity for finding in found]
     assert "subscription feed" in found[0].what
-    assert 'public."Prices"' in found[1].what
-    assert "unlogged table public.sessions" in found[2].what
-    assert not [finding for finding in as_superuser if "subscription" in finding.what]
+    assert "the options of user mapping public at away" in found[1].what
+    assert 'public."Prices"' in found[2].what
+    assert "unlogged table public.sessions" in found[3].what
+    assert not [finding for finding in as_superuser if "subscription" in finding.what or "mapping" in finding.what]
     assert any("counted without checksums" in finding.what for finding in as_superuser)
 
 

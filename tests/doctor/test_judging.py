@@ -38,6 +38,7 @@ HEALTHY = Examination(
     unlogged=(),
     foreign=(),
     subscriptions=(),
+    mappings=(),
     prepared=(),
     exclusive=(),
 )
@@ -136,6 +137,8 @@ def test_a_healthy_source() -> None:
         ({"superuser": True}, ["note"]),
         ({"subscriptions": ("s",)}, ["warning"]),
         ({"subscriptions": ("s",), "superuser": True}, ["note"]),
+        ({"mappings": ("u at s",)}, ["warning"]),
+        ({"mappings": ("u at s",), "superuser": True}, ["note"]),
         ({"forbidden_functions": ("pg_export_snapshot()",), "exported_snapshot": False}, ["error"]),
     ],
 )

@@ -428,6 +428,19 @@ def test_a_foreign_table(postgres18: Server, open_source: Open, shared: ServerSc
     assert "USER MAPPING" in said
 
 
+def test_columns_of_a_foreign_table(postgres18: Server, open_source: Open, shared: ServerScratch) -> None:
+    """They are left out with it, as is what it checks: neither is missing, and the rest is proven."""
+    statements = (
+        "CREATE FOREIGN DATA WRAPPER wrapper; CREATE SERVER elsewhere FOREIGN DATA WRAPPER wrapper;"
+        'CREATE FOREIGN TABLE "F a.r" (id int NOT NULL, CONSTRAINT c CHECK (id > 0)) SERVER elsewhere;'
+        "CREATE TABLE t AS SELECT 1 AS i"
+    )
+    taken, marks = marked(open_source(postgres18.url(postgres18.new_database(statements))))
+
+    with restored(shared, taken) as (room, restoration):
+        assert restoration.faults == room.compare(marks).faults == room.inspect().faults == ()
+
+
 def test_rows_that_do_not_fit(postgres18: Server, open_source: Open, shared: ServerScratch) -> None:
     """Data that its own constraint refuses is a failed backup, and the row is not quoted."""
     taken = taken_of(
