@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import partial
+from math import inf
 from threading import Event
 from typing import Final, TypeVar
 
@@ -18,6 +19,7 @@ import httpx
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused
 from reconciler.targets.azure_container import WRITE_ID, AzureContainer
 from reconciler.targets.parts import AIR, cut, take_effect
+from reconciler.targets.retrying import PATIENT_SECONDS
 from reconciler.world.clock import token
 from reconciler.world.persist import persist
 from reconciler.world.pool import ThreadPool
@@ -86,7 +88,7 @@ class _Write:
 
     def at_once(self, body: bytearray) -> Stored:
         headers = {**self._headers, "x-ms-blob-type": "BlockBlob", **_checked(body)}
-        return self._take_effect(self._container.at(self._key), headers, body, size=len(body))
+        return self._take_effect(self._container.at(self._key), headers, body, size=len(body), within=PATIENT_SECONDS)
 
     def in_blocks(self, first: bytearray, rest: Iterator[tuple[bytearray, bool]]) -> Stored:
         over = Event()
@@ -138,24 +140,26 @@ class _Write:
         ask = partial(self._container.wire.ask, self._doing, "PUT", url, headers=headers, content=part)
         self._persist(ask, may_retry=lambda: not over.is_set())
 
-    def _take_effect(self, url: str, headers: Mapping[str, str], content: bytes | bytearray, *, size: int) -> Stored:
+    def _take_effect(
+        self, url: str, headers: Mapping[str, str], content: bytes | bytearray, *, size: int, within: float = inf
+    ) -> Stored:
         def request() -> Stored:
             answer = self._container.wire.ask(self._doing, "PUT", url, headers=headers, content=content)
             return self._container.described(self._key, answer, size=size)
 
-        return take_effect(request, lambda: self._find(size), clock=self._clock, stop=self._stop)
+        return take_effect(request, lambda: self._find(size), clock=self._clock, stop=self._stop, within=within)
 
     def _find(self, size: int) -> Stored | None:
         """The blob, if it is there by this very write."""
         try:
-            answer = self._persist(lambda: head(self._container, self._key))
+            answer = self._persist(lambda: head(self._container, self._key), within=PATIENT_SECONDS)
         except Absent:
             return None
         own = answer.headers.get(WRITE_ID) == self._id and answer.headers.get("content-length") == str(size)
         return self._container.described(self._key, answer, size=size) if own else None
 
-    def _persist(self, work: Callable[[], T], may_retry: Callable[[], bool] = lambda: True) -> T:
-        return persist(work, clock=self._clock, stop=self._stop, may_retry=may_retry)
+    def _persist(self, work: Callable[[], T], may_retry: Callable[[], bool] = lambda: True, within: float = inf) -> T:
+        return persist(work, clock=self._clock, stop=self._stop, may_retry=may_retry, within=within)
 
     def _refuse_too_long(self, number: int) -> None:
         if number > MOST_BLOCKS:

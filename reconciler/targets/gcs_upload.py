@@ -8,6 +8,8 @@ import hashlib
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from math import inf
 from threading import Event
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ import msgspec
 from reconciler.errors import Absent, Conflict, Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.targets.gcs_bucket import GcsBucket
 from reconciler.targets.parts import take_effect
+from reconciler.targets.retrying import PATIENT_SECONDS
 from reconciler.world.clock import token
 from reconciler.world.persist import persist
 from reconciler.world.ports import ABSENT, Clock, Stored
@@ -45,7 +48,11 @@ def write(
     """The port's `write`, of a stream that was cut into parts, each with whether it is the last."""
     first, is_last = next(parts)
     attempt = _Write(bucket, key, expect, clock, stop)
-    return attempt.at_once(first) if is_last else attempt.in_parts(first, parts)
+    try:
+        return attempt.at_once(first) if is_last else attempt.in_parts(first, parts)
+    except Corrupt as damaged:
+        # Out here, since the removed object must not be looked for. It says nothing of what was to be written.
+        raise Unreachable(damaged.what, cure=damaged.cure) from damaged
 
 
 class _Write:
@@ -79,7 +86,8 @@ class _Write:
         )
         headers = {"Content-Type": f"multipart/related; boundary={border}"}
         url = self._bucket.upload(uploadType="multipart", **self._condition)
-        return self._take_effect(lambda: self._bucket.wire.ask(self.doing, "POST", url, headers=headers, content=content))
+        ask = partial(self._bucket.wire.ask, self.doing, "POST", url, headers=headers, content=content)
+        return self._take_effect(ask, within=PATIENT_SECONDS)
 
     def in_parts(self, first: bytearray, rest: Iterator[tuple[bytearray, bool]]) -> Stored:
         session = self._persist(self._begin)
@@ -121,7 +129,7 @@ class _Write:
             raise Refused(what, cure="correct `endpoint`")
         return str(session)
 
-    def _take_effect(self, request: Any) -> Stored:
+    def _take_effect(self, request: Any, *, within: float = inf) -> Stored:
         def attempt() -> Stored:
             try:
                 response: httpx.Response = request()
@@ -129,7 +137,7 @@ class _Write:
                 raise self._bucket.no_bucket(self.doing) from gone
             return self._checked(json_of(response, self._bucket.target))
 
-        return take_effect(attempt, self._find, clock=self._clock, stop=self._stop)
+        return take_effect(attempt, self._find, clock=self._clock, stop=self._stop, within=within)
 
     def _checked(self, told: Any) -> Stored:
         """What the store says it has. Raises Corrupt, having removed it, where that is not what was sent."""
@@ -144,7 +152,7 @@ class _Write:
     def _find(self) -> Stored | None:
         """The object, if it is there by this very write."""
         try:
-            told = self._persist(lambda: self._bucket.metadata(self._key))
+            told = self._persist(lambda: self._bucket.metadata(self._key), within=PATIENT_SECONDS)
         except Absent:
             return None
         return self._checked(told) if told.get("metadata", {}).get(WRITE_ID) == self._id else None
@@ -154,8 +162,8 @@ class _Write:
         with suppress(ReconcilerError):
             self._bucket.wire.ask(self.doing, "DELETE", session, fine=(404, 410, 499))
 
-    def _persist(self, work: Any) -> Any:
-        return persist(work, clock=self._clock, stop=self._stop)
+    def _persist(self, work: Any, *, within: float = inf) -> Any:
+        return persist(work, clock=self._clock, stop=self._stop, within=within)
 
     def _sum(self) -> str:
         return b64encode(self._md5.digest()).decode("ascii")

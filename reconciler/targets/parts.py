@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from math import inf
 from threading import Condition, Event
 from typing import Final, TypeVar
 
@@ -56,12 +57,21 @@ AIR: Final = Air(48 << 20)
 """Of this process: six parts of 8 MiB, which is what two uploads use that know nothing of each other."""
 
 
-def take_effect(request: Callable[[], Stored], find: Callable[[], Stored | None], *, clock: Clock, stop: Event) -> Stored:
+def take_effect(
+    request: Callable[[], Stored], find: Callable[[], Stored | None], *, clock: Clock, stop: Event, within: float = inf
+) -> Stored:
     """The request by which an object comes to be, repeated where needed, and looked for where its answer is not clear.
 
-    `find` gives the object if it is there by this very write. Raises Conflict where another's is.
+    `find` gives the object if it is there by this very write. After `within` seconds it is not repeated: a record that came to be
+    long after its writer looked whether it may write it would be worse than none. Raises Conflict where another's is.
     """
     unanswered: list[Unreachable] = []
+
+    def look() -> Stored | None:
+        """Where all was answered, a proxy on the way may have asked twice; a look that fails makes no doubt of that."""
+        with suppress(ReconcilerError):
+            return find()
+        return None
 
     def attempt() -> Stored:
         try:
@@ -70,15 +80,14 @@ def take_effect(request: Callable[[], Stored], find: Callable[[], Stored | None]
             unanswered.append(error)
             raise
         except (Absent, Conflict) as error:
-            own = find() if unanswered else None
+            own = find() if unanswered else look()
             if own is None:
                 raise Conflict(error.what) from error
             return own
 
     try:
-        return persist(attempt, clock=clock, stop=stop)
+        return persist(attempt, clock=clock, stop=stop, within=within)
     except Unreachable:
-        with suppress(ReconcilerError):
-            if own := find():
-                return own
+        if own := look():
+            return own
         raise

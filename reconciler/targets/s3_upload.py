@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import partial
 from itertools import chain
+from math import inf
 from threading import Event
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import msgspec
 
 from reconciler.errors import Absent, ReconcilerError, Refused
 from reconciler.targets.parts import AIR, cut, take_effect
+from reconciler.targets.retrying import PATIENT_SECONDS
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_errors import Doing, translated
 from reconciler.world.clock import token
@@ -81,7 +83,7 @@ class _Write:
 
     def at_once(self, body: bytearray) -> Stored:
         request = {**self._marked, **self._condition, **self._bucket.checksum(body), "Body": body}
-        return self._take_effect(lambda: self._client.put_object(**request), size=len(body))
+        return self._take_effect(lambda: self._client.put_object(**request), size=len(body), within=PATIENT_SECONDS)
 
     def in_parts(self, parts: Iterable[bytearray]) -> Stored:
         upload = {**self._bucket.at(self._key), "UploadId": self._begin()}
@@ -134,21 +136,22 @@ class _Write:
         etag, checksum = self._bucket.told(answer, "ETag"), self._bucket.part_checksum(answer)
         return _Part(number=number, size=len(part), etag=etag, checksum=checksum)
 
-    def _take_effect(self, request: Callable[[], Mapping[str, Any]], *, size: int) -> Stored:
+    def _take_effect(self, request: Callable[[], Mapping[str, Any]], *, size: int, within: float = inf) -> Stored:
         """By the very request that makes the object; an answer that is not clear is settled by looking."""
 
         def attempt() -> Stored:
             with translated(self._doing):
                 return self._bucket.described(self._key, request(), size=size)
 
-        return take_effect(attempt, lambda: self._find(size), clock=self._bucket.clock, stop=self._bucket.stop)
+        return take_effect(attempt, lambda: self._find(size), clock=self._bucket.clock, stop=self._bucket.stop, within=within)
 
     def _find(self, size: int) -> Stored | None:
         """The object, if it is there by this very write."""
 
         looking = self._bucket.doing("look at", self._key, "GetObject")
         try:
-            answer = self._persist(lambda: self._client.head_object(**self._bucket.at(self._key)), doing=looking)
+            ask = partial(self._client.head_object, **self._bucket.at(self._key))
+            answer = self._persist(ask, doing=looking, within=PATIENT_SECONDS)
         except Absent:
             return None
         own = answer.get("Metadata", {}).get(WRITE_ID) == self._id and answer["ContentLength"] == size
@@ -160,13 +163,18 @@ class _Write:
             self._persist(lambda: self._client.abort_multipart_upload(**upload))
 
     def _persist(
-        self, request: Callable[[], Any], *, doing: Doing | None = None, may_retry: Callable[[], bool] = lambda: True
+        self,
+        request: Callable[[], Any],
+        *,
+        doing: Doing | None = None,
+        may_retry: Callable[[], bool] = lambda: True,
+        within: float = inf,
     ) -> Any:
         def attempt() -> Any:
             with translated(doing or self._doing):
                 return request()
 
-        return persist(attempt, clock=self._bucket.clock, stop=self._bucket.stop, may_retry=may_retry)
+        return persist(attempt, clock=self._bucket.clock, stop=self._bucket.stop, may_retry=may_retry, within=within)
 
     def _refuse_too_long(self, number: int) -> None:
         if number > MOST_PARTS:

@@ -14,7 +14,7 @@ from reconciler.targets.conditions import honours_conditions
 from reconciler.targets.retrying import Retrying
 from reconciler.world.ports import ABSENT, Upload
 from tests.faults.clock import MovedClock
-from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, FromThenOn
+from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, FromThenOn, Instead
 from tests.servers.azure import AzureServer
 
 DUMP = "hotel/backups/x/dump.zst"
@@ -93,6 +93,13 @@ class TestWriting:
         stored = target.write("hotel/lease", [b"mine"], expect=expect)
 
         assert (stored.size, stored.etag) == (4, behind.list("").items[0].etag)
+
+    def test_something_on_the_way_asks_twice(self, target: AzureTarget, behind: AzureTarget, proxy: FaultProxy) -> None:
+        """A proxy that repeats a write whose answer it lost hears that somebody was first, and so do we: that was ourselves."""
+        proxy.on("PUT", "lease", Instead(answer=Answer(status=412)))
+        stored = target.write("hotel/lease", [b"mine"], expect=ABSENT)
+
+        assert stored.etag == behind.list("").items[0].etag
 
     def test_another_was_first_while_the_answer_was_lost(
         self, target: AzureTarget, behind: AzureTarget, proxy: FaultProxy

@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from reconciler.errors import Conflict, Corrupt, Locked, Refused, Unreachable
+from reconciler.errors import Conflict, Locked, Refused, Unreachable
 from reconciler.targets.conditions import honours_conditions
 from reconciler.targets.gcs_target import GcsTarget
 from reconciler.targets.retrying import Retrying
@@ -77,6 +77,14 @@ class TestWriting:
         assert {"hotel/lease": b"mine"} == there(strict_gcs)
         assert stored.etag == target.list("").items[0].etag
 
+    def test_something_on_the_way_asks_twice(self, target: GcsTarget, strict_gcs: StrictGcs, proxy: FaultProxy) -> None:
+        """A proxy that repeats a write whose answer it lost hears that somebody was first, and so do we: that was ourselves."""
+        proxy.on("POST", "uploadType=multipart", Instead(answer=Answer(status=412)))
+        stored = target.write("hotel/lease", [b"mine"], expect=ABSENT)
+
+        assert {"hotel/lease": b"mine"} == there(strict_gcs)
+        assert stored.etag == target.list("").items[0].etag
+
     def test_another_was_first_while_the_answer_was_lost(
         self, target: GcsTarget, strict_gcs: StrictGcs, proxy: FaultProxy
     ) -> None:
@@ -132,12 +140,15 @@ class TestWriting:
         assert {} == there(strict_gcs)
 
     def test_what_arrives_damaged(self, target: GcsTarget, strict_gcs: StrictGcs, proxy: FaultProxy) -> None:
-        """A store that says it has other bytes than were sent is not believed, and they are removed."""
+        """A store that says it has other bytes than were sent is not believed, and they are removed.
+
+        It is no Corrupt, by which whoever copies tells that the original is bad.
+        """
         told = {"name": DUMP, "size": str(4 * MIB), "generation": "1700000000000001", "updated": "2025-10-25T02:00:00Z"}
         lie = json.dumps(told | {"md5Hash": "AAAAAAAAAAAAAAAAAAAAAA=="}).encode()
         proxy.on("PUT", "upload_id", Instead(answer=Answer(status=200, body=lie)), nth=4)
 
-        with pytest.raises(Corrupt, match="other bytes than were sent"):
+        with pytest.raises(Unreachable, match="other bytes than were sent"):
             target.write(DUMP, stream(4))
         assert {} == there(strict_gcs)
 

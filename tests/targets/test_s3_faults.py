@@ -20,7 +20,7 @@ from reconciler.world.clock import SystemClock
 from reconciler.world.persist import ATTEMPTS
 from reconciler.world.ports import ABSENT
 from tests.faults.clock import MovedClock
-from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, Stall
+from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, Instead, Stall
 from tests.servers.s3 import S3Server
 
 DUMP = "hotel/backups/x/dump.zst"
@@ -118,6 +118,28 @@ class TestWriting:
         second = target.write("hotel/lease", [b"2"], expect=first.etag)
 
         assert second.etag == behind.list("").items[0].etag != first.etag
+
+    def test_something_on_the_way_asks_twice(self, target: S3Target, behind: S3Target, proxy: FaultProxy) -> None:
+        """A proxy that repeats a write whose answer it lost hears that somebody was first, and so do we: that was ourselves."""
+        proxy.on("PUT", "lease", Instead(answer=Answer(status=412)))
+        stored = target.write("hotel/lease", [b"mine"], expect=ABSENT)
+        assert stored.etag == behind.list("").items[0].etag
+
+        proxy.on("POST", r"uploadId=", Instead(answer=Answer(status=412)))
+        target.write(DUMP, stream(20), expect=ABSENT)
+        assert b"".join(stream(20)) == content(behind, DUMP)
+
+    def test_a_store_that_hangs_on_a_small_write(self, target: S3Target, proxy: FaultProxy) -> None:
+        """It costs one time-out, and one more for the look: whoever writes it goes by what is true for a minute."""
+        clock = target.bucket.clock
+        assert isinstance(clock, MovedClock)
+        target._client.meta.events.register("before-send.s3", lambda **_: clock.waits.append(60))
+        for method in ("PUT", "HEAD"):
+            proxy.on(method, "lease", Drop(), times=-1)
+
+        with pytest.raises(Unreachable):
+            target.write("hotel/lease", [b"mine"], expect=ABSENT)
+        assert ["PUT", "HEAD"] == [method for method, _ in proxy.seen]
 
     def test_no_answer_to_a_small_write_ever(self, target: S3Target, behind: S3Target, proxy: FaultProxy) -> None:
         """The object is looked for, found, and known by its write's id."""
