@@ -22,8 +22,9 @@ from reconciler.cli.fitting import Only, by_verb
 from reconciler.cli.frame import Call
 from reconciler.cli.session import Session, open_session
 from reconciler.duties import DUTIES
+from reconciler.duties.verification import told_failed
 from reconciler.planning.planner import FOREIGN
-from reconciler.planning.proof import proven
+from reconciler.planning.proof import proven, refuted
 from reconciler.planning.table import table
 from reconciler.planning.text import instant, plain, size
 from reconciler.turn import Survey, survey
@@ -63,6 +64,8 @@ class CopyView(msgspec.Struct, frozen=True, kw_only=True):
     can_come_back_until: datetime | None
     held: str
     """Why nobody may delete it there, or empty."""
+    failed: str
+    """What a verification found wrong with it, or empty: it counts for nothing then, however whole it lies there."""
 
 
 class BackupView(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,9 +126,9 @@ def run(call: Call) -> int:
 def _list(call: Call) -> int:
     surveys = look(open_session(call))
     views = [
-        view(backup, one.have.database, proofs.get(backup.id), FOREIGN if one.plan.foreign else "")
+        view(backup, one.have.database, proofs.get(backup.id), bad, FOREIGN if one.plan.foreign else "")
         for one in surveys
-        for proofs in [{} if one.plan.foreign else proven(one.have)]
+        for proofs, bad in [({}, {}) if one.plan.foreign else (proven(one.have), refuted(one.have))]
         for backup in one.have.backups()
     ]
     unknown = [
@@ -146,8 +149,10 @@ def look(session: Session) -> list[Survey]:
     return [survey(world, want, DUTIES) for want, world in session.worlds(writable=False)]
 
 
-def view(backup: Backup, database: str, proof: Evidence | None, foreign: str = "") -> BackupView:
-    """As JSON shows it. `foreign`: why all of it is another's, or empty."""
+def view(
+    backup: Backup, database: str, proof: Evidence | None, bad: Mapping[tuple[str, str], Evidence], foreign: str = ""
+) -> BackupView:
+    """As JSON shows it. `bad`: copies that are refuted; `foreign`: why all of it is another's, or empty."""
     copies = tuple(
         CopyView(
             target=name,
@@ -155,6 +160,7 @@ def view(backup: Backup, database: str, proof: Evidence | None, foreign: str = "
             why=foreign or copy.why,
             can_come_back_until=copy.due if copy.state == "deleted" else None,
             held=copy.held,
+            failed=told_failed(bad[name, backup.id]) if (name, backup.id) in bad else "",
         )
         for name, copy in sorted(backup.copies.items())
     )
@@ -181,6 +187,7 @@ def _text(views: Sequence[BackupView], unknown: Sequence[UnknownTarget], unread:
     lines = [table(HEAD, [_row(one, _proven(one, unread)) for one in views]) if views else nothing]
     for one in views:
         lines += [f"{one.id} on {copy.target}: {copy.state}: {plain(copy.why)}" for copy in one.copies if copy.why]
+        lines += [f"{one.id} on {copy.target} {plain(copy.failed)}" for copy in one.copies if copy.failed]
         lines += kept_because(one)
     for missing in unknown:
         lines.append(
@@ -204,6 +211,9 @@ def kept_because(one: BackupView) -> list[str]:
 def _proven(one: BackupView, unread: Collection[str]) -> str:
     if one.verified:
         return instant(one.verified)
+    failed = [copy.target for copy in one.copies if copy.failed and copy.target in one.targets]
+    if failed:
+        return "failed" if len(failed) == len(one.targets) else f"failed on {', '.join(failed)}"
     # Of what lies nowhere as a whole there is nothing to prove.
     return "–" if not one.targets else "unknown" if one.database in unread else "never"
 

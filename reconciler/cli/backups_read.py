@@ -1,7 +1,7 @@
 """`backups show`, `fetch` and `restore`: all that reads one back."""
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import cpu_count
 from pathlib import Path
@@ -22,13 +22,16 @@ from reconciler.cli.values import whole_number
 from reconciler.connect import known_sources, open_target
 from reconciler.duties import DUTIES
 from reconciler.duties.dumps import marks_told
+from reconciler.duties.verification import told_failed
 from reconciler.errors import Absent, ReconcilerError, Refused
+from reconciler.planning.proof import refuted
 from reconciler.planning.text import plain, size
 from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.relation import Relation
 from reconciler.policy.secret import Text
 from reconciler.turn import survey
 from reconciler.world.events import Began, Ended, Moved, Tell
+from reconciler.world.evidence import Evidence
 from reconciler.world.facts import Backup
 from reconciler.world.ports import Target, World
 
@@ -100,21 +103,28 @@ def register(parser: argparse.ArgumentParser) -> None:
 class Found:
     """The backup that was asked for, and the world that it lies in."""
 
-    def __init__(self, session: Session, want: DatabasePolicy, world: World, backup: Backup) -> None:
+    def __init__(
+        self, session: Session, want: DatabasePolicy, world: World, backup: Backup, bad: Mapping[tuple[str, str], Evidence]
+    ) -> None:
         self._session = session
         self.want, self.world, self.backup = want, world, backup
+        self.failed = {name: told_failed(bad[name, backup.id]) for name in backup.copies if (name, backup.id) in bad}
+        """What a verification found wrong with copies of it, by target."""
 
     def read(self, call: Call, use: Callable[[Target, Manifest], None]) -> str:
-        """From the first copy that holds; pinned, so that nobody deletes it meanwhile."""
+        """From the first copy that holds; pinned, so that nobody deletes it meanwhile. One that failed comes last."""
         name, backup = self.want.name, self.backup.id
         # All that is ever written by whoever reads.
         home, _ = open_target(self._session.policy, self.want.home, self._session.means, writable=True)
 
         def with_manifest(target: Target) -> None:
+            if target.name in self.failed:
+                call.say(plain(f"{backup} on {target.name} {self.failed[target.name]}"))
             with pinned(self.world, home, target, database=name, backup=backup, for_what=call.arguments.verb):
                 use(target, reading.read_manifest(target, name, backup, self.world.signatures))
 
         names = reading.places_of(self.backup, self.want.dumps.targets, call.arguments.origin)
+        names = tuple(sorted(names, key=self.failed.__contains__))
         return reading.from_first_good(self.world.targets, names, with_manifest, lambda name, error: _told(call, name, error))
 
 
@@ -130,9 +140,10 @@ def find(call: Call, session: Session) -> Found:
     named_targets(session, [call.arguments.origin] if call.arguments.origin else [])
     found, unknown = [], []
     for want, world in session.worlds(writable=False):
-        have = survey(world, want, DUTIES).have
+        one = survey(world, want, DUTIES)
+        have, bad = one.have, {} if one.plan.foreign else refuted(one.have)
         unknown += [f"{name} ({seen.reason})" for name, seen in have.unknown().items()]
-        found += [Found(session, want, world, backup) for backup in have.backups() if backup.id.startswith(asked)]
+        found += [Found(session, want, world, backup, bad) for backup in have.backups() if backup.id.startswith(asked)]
     exact = [one for one in found if one.backup.id == asked]
     if len(exact or found) == 1:
         return (exact or found)[0]
@@ -149,7 +160,12 @@ def show(call: Call) -> int:
     if not call.json:
         for name, copy in sorted(found.backup.copies.items()):
             call.say(
-                plain(f"{name}: {copy.state}" + (f": {copy.why}" if copy.why else "") + (f"; {copy.held}" if copy.held else ""))
+                plain(
+                    f"{name}: {copy.state}"
+                    + (f": {copy.why}" if copy.why else "")
+                    + (f"; {found.failed[name]}" if name in found.failed else "")
+                    + (f"; {copy.held}" if copy.held else "")
+                )
             )
     names = reading.places_of(found.backup, found.want.dumps.targets, call.arguments.origin)
     place = found.world.targets[names[0]]

@@ -17,7 +17,7 @@ from reconciler.cli.session import open_session
 from reconciler.duties import DUTIES
 from reconciler.errors import Finding
 from reconciler.planning.plan import Condition, Plan
-from reconciler.planning.proof import last_proof, proven
+from reconciler.planning.proof import last_proof, proven, sound
 from reconciler.planning.render import ConditionView, LossView, alike, condition_view, loss_view, told, worth_telling
 from reconciler.planning.table import table
 from reconciler.planning.text import instant, plain, size
@@ -89,7 +89,8 @@ def run(call: Call) -> int:
 def _status(one: Survey, want: DatabasePolicy, now: datetime) -> DatabaseStatus:
     proof = None if one.plan.foreign else last_proof(want, one.have, now)
     whole = [backup for backup in one.have.backups() if backup.whole_on and not one.plan.foreign]
-    points = [backup for backup in whole if not backup.partial]
+    # What failed its verification is no restore point, however whole it lies there.
+    points = [] if one.plan.foreign else [backup for backup in sound(one.have) if backup.whole_on and not backup.partial]
     return DatabaseStatus(
         database=one.plan.database,
         place=one.plan.place,
@@ -99,7 +100,7 @@ def _status(one: Survey, want: DatabasePolicy, now: datetime) -> DatabaseStatus:
         newest_on=points[0].whole_on if points else (),
         verified=proof.finished if proof else None,
         backups=len(whole),
-        partial=len(whole) - len(points),
+        partial=sum(backup.partial for backup in whole),
         stored_bytes=sum(backup.stored_bytes * len(backup.whole_on) for backup in whole),
         unknown=tuple(one.have.unknown()),
         findings=one.plan.findings,

@@ -55,6 +55,11 @@ def sentence(evidence: Evidence) -> str:
     return head + (f": {_faults(evidence.faults)}" if evidence.faults else "")
 
 
+def told_failed(record: Evidence) -> str:
+    """What speaks against a copy, behind its name."""
+    return f"failed its verification of {instant(record.finished)}: {_faults(record.faults)}"
+
+
 def _faults(faults: Sequence[Fault]) -> str:
     worst = sorted(faults, key=lambda fault: fault.result)
     more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
@@ -134,7 +139,7 @@ def _findings(have: Observation, now: datetime) -> tuple[Finding, ...]:
         Finding(
             severity="error",
             where=target,
-            what=f"{backup} failed its verification of {instant(record.finished)}: {_faults(record.faults)}",
+            what=f"{backup} {told_failed(record)}",
             cure=f"it counts as no backup; look into it, `reconcile backups take --database {have.database}`, then "
             f"`reconcile backups verify --database {have.database}` again",
         )

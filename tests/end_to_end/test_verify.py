@@ -94,6 +94,8 @@ def test_a_damaged_copy(verified: Stand, level: str) -> None:
 
     assert [(one["target"], one["result"]) for one in found] == [("primary", "passed"), ("disk", "failed")]
     assert "dump.zst, part 1 of 1" in found[1]["faults"][0]["what"]
+    (one,) = verified.backups()
+    assert {"primary": False, "disk": True} == {copy["target"]: bool(copy["failed"]) for copy in one["copies"]}
     plan = verified.run("plan").stdout
     assert "freeze deletions" in plan
     assert "failed its verification" in plan
@@ -112,6 +114,28 @@ def test_a_check_that_fails(verified: Stand) -> None:
     faults = {fault["where"]: fault["what"] for fault in found[0]["faults"]}
     assert "expected > 1000000" in faults["check guests-exist"]
     assert faults["check canary"] == "the answer is not the secret that it must be"
+
+
+def test_who_chooses_a_backup_sees_what_failed(verified: Stand, tmp_path: Path) -> None:
+    """In the list and when it is read; another copy is taken before it, and status names it as no restore point."""
+    verified.rewrite("> 0", "> 1000000")
+    (backup,) = verified.backups()
+    evidence(verified, "--target", "primary", expect=1)
+
+    listed = verified.run("backups", "list").stdout.splitlines()
+    fetched = verified.run("backups", "fetch", backup["id"], "--output", str(tmp_path / "a"))
+    chosen = verified.run("backups", "fetch", backup["id"], "--output", str(tmp_path / "b"), "--from", "primary")
+
+    assert listed[1].endswith("failed on primary")
+    assert f"{backup['id']} on primary failed its verification of " in listed[2]
+    assert f"{backup['id']} from disk" in fetched.stdout
+    assert "failed its verification" not in fetched.stderr
+    assert f"{backup['id']} on primary failed its verification of " in chosen.stderr
+    assert ["disk"] == verified.json("status")["databases"][0]["newest_on"]
+    evidence(verified, "--target", "disk", expect=1)
+    assert verified.run("backups", "list").stdout.splitlines()[1].endswith("  failed")
+    (state,) = verified.json("status")["databases"]
+    assert (None, 1, 0) == (state["newest"], state["backups"], state["partial"])
 
 
 def test_a_canary_that_is_not_set(verified: Stand) -> None:
