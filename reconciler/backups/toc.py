@@ -39,24 +39,8 @@ def read_toc(data: bytes) -> tuple[Entry, ...]:
 
 
 def _entry(cursor: Cursor) -> Entry:
-    """ReadToc in pg_backup_archiver.c, and what the directory format adds: the file's name."""
-    number = cursor.integer()
-    cursor.integer()  # whether a dumper was there
-    cursor.text(), cursor.text()  # the catalog's oid, the object's
-    name, kind = cursor.text(), cursor.text()
-    cursor.integer()  # its section
-    for _ in range(3):
-        cursor.text()  # to create, to drop, to copy it
-    schema = cursor.text()
-    cursor.text()  # tablespace
-    cursor.text()  # access method
-    if cursor.minor >= 16:
-        cursor.integer()  # relkind
-    cursor.text(), cursor.text()  # owner, and whether it has oids
-    depends_on = []
-    while (text := cursor.text_or_none()) is not None:
-        depends_on.append(int(text) if text.isdecimal() else -1)
-    return Entry(number=number, kind=kind, schema=schema, name=name, file=cursor.text(), depends_on=tuple(depends_on))
+    one = cursor.entry()
+    return Entry(number=one.number, kind=one.kind, schema=one.schema, name=one.name, file=one.file, depends_on=one.depends_on)
 
 
 def is_list(name: str) -> bool:

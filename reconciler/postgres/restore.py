@@ -186,7 +186,7 @@ def _check_empty(connection: Session, conninfo: Conninfo) -> None:
 def _check_locale(found: catalog.Locale, facts: DumpFacts, conninfo: Conninfo) -> None:
     """Text would be refused, or sorted otherwise than the indexes' owners expect."""
     if not facts.encoding:
-        return  # An adopted orphan: what its manifest knew of the locale is lost.
+        return  # An adopted orphan whose archive does not tell: what its manifest knew of the locale is lost.
     had = catalog.Locale(
         encoding=facts.encoding,
         collate=facts.collate,

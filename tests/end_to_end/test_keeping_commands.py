@@ -173,6 +173,7 @@ def test_what_is_not_known_to_be_proven(stand: Stand) -> None:
 def test_an_orphan_becomes_a_backup_again(stand: Stand) -> None:
     """Its manifest was lost; all data is read, and it restores as before."""
     (backup,) = _taken(stand, 1)
+    before = stand.json("backups", "show", backup)["source"]
     manifest: Path = next((stand.folder / "disk").rglob("manifest.json"))
     manifest.unlink()
     orphan = _states(stand)
@@ -184,6 +185,7 @@ def test_an_orphan_becomes_a_backup_again(stand: Stand) -> None:
     assert orphan == {backup: "orphan"}
     assert (found["state"], found["kind"]) == ("whole", "imported")
     assert 0 < shown["fingerprint"]["rows"]
+    assert (before["encoding"], before["collate"]) == (shown["source"]["encoding"], shown["source"]["collate"])
     assert (stand.folder / "again.dump").read_bytes()[:5] == b"PGDMP"
 
 
