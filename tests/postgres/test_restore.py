@@ -288,6 +288,26 @@ def test_superuser_is_not_given_by_a_role_that_is_none(postgres18: Server, open_
     assert f"SUPERUSER of role {mighty}: only a superuser may give it" in restored.left_out
 
 
+def test_who_made_a_role_is_not_by_that_of_it(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """What is advised then, such a one may do himself, and it suffices."""
+    owner, restorer = postgres18.new_role(), postgres18.new_role("CREATEROLE")
+    origin = postgres18.new_database(f"CREATE TABLE t (i int); ALTER TABLE t OWNER TO {owner}")
+    taken = take(open_source(postgres18.url(origin)))
+    postgres18.execute(f"DROP OWNED BY {owner}", origin)
+    postgres18.execute(f"DROP ROLE {owner}")
+    target = postgres18.new_database()
+    postgres18.execute(f"ALTER DATABASE {target} OWNER TO {restorer}")
+    postgres18.execute("GRANT CREATE ON SCHEMA public TO PUBLIC", target)
+
+    with pytest.raises(Refused, match="must be able to SET ROLE") as refusal:
+        put(postgres18.url(target, user=restorer), taken, manners)
+
+    assert refusal.value.cure.startswith("GRANT that role to the one that restores")
+    postgres18.execute(f"SET ROLE {restorer}; GRANT {owner} TO {restorer}")
+    put(postgres18.url(target, user=restorer), taken, manners)
+    assert ["t"] == tables(postgres18, target)
+
+
 def test_a_client_that_is_too_old_for_the_archive(postgres18: Server, open_source: Open, manners: Manners) -> None:
     """An archive of a client newer than all here is refused by name, with what to install."""
     taken = take(open_source(postgres18.url(postgres18.new_database())))
