@@ -183,7 +183,9 @@ class LocalTarget:
     def _reserve(self) -> Iterator[int]:
         descriptor = open_plain(self._lock)
         try:
-            if os.fstat(descriptor).st_nlink > 1:
+            status = os.fstat(descriptor)
+            # By hard links, snapshots are made of a target, too: those have it as we left it.
+            if status.st_nlink > 1 and status.st_size not in (0, RESERVE_BYTES):
                 raise Refused(f"{self._lock} has another name, by which it may be somebody's", cure="move it away")
             yield descriptor
         finally:

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import socket
 import stat
@@ -24,7 +25,7 @@ from reconciler.policy.secret import Surroundings
 from reconciler.sandbox.patience import wait_for
 from reconciler.targets.local import KIND, LocalSettings
 from reconciler.targets.local_files import LOCK_SECONDS, finish, locked, translated
-from reconciler.targets.local_target import HIDDEN, LocalTarget
+from reconciler.targets.local_target import HIDDEN, RESERVE_BYTES, LocalTarget
 from reconciler.world.clock import SystemClock
 from reconciler.world.ports import ABSENT, Upload
 from tests.faults.clock import MovedClock
@@ -227,6 +228,16 @@ class TestStrangers:
         target.write("hotel/x", [b"x"])
 
         assert b"precious" == precious.read_bytes()
+
+    def test_a_snapshot_by_hard_links(self, target: LocalTarget, root: Path, tmp_path: Path) -> None:
+        """It keeps nobody from having a reserve."""
+        target.write("hotel/x", [b"x"])
+        shutil.copytree(root, tmp_path / "snapshot", copy_function=os.link)
+        assert target._give_up_reserve()
+        target.write("hotel/x", [b"y"])
+
+        assert RESERVE_BYTES == (root / HIDDEN / "lock").stat().st_size
+        assert b"x" == (tmp_path / "snapshot" / "hotel" / "x").read_bytes()
 
     def test_a_pipe_in_place_of_the_lock(self, target: LocalTarget, root: Path) -> None:
         """It is refused, and not waited for without end."""
