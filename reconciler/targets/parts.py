@@ -1,5 +1,6 @@
 """A stream cut into parts, parts on their way, and a write that is made once however often it is asked for."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from math import inf
@@ -36,12 +37,23 @@ class Air:
         self._most = most_bytes
         self._changed = Condition()
         self._bytes = 0
+        self.waiting: deque[object] = deque()
+        """In the order in which they came: a part larger than most would else wait as long as others send."""
 
     def enter(self, part: bytearray) -> None:
         """Returns once there is room for it. Whoever entered sends it by `sent`, whose end makes room again."""
+        turn = object()
         with self._changed:
-            self._changed.wait_for(lambda: self._bytes == 0 or self._bytes + len(part) <= self._most)
-            self._bytes += len(part)
+            self.waiting.append(turn)
+            try:
+                self._changed.wait_for(lambda: self.waiting[0] is turn and self._has_room(len(part)))
+                self._bytes += len(part)
+            finally:
+                self.waiting.remove(turn)
+                self._changed.notify_all()
+
+    def _has_room(self, size: int) -> bool:
+        return self._bytes == 0 or self._bytes + size <= self._most
 
     def sent(self, part: bytearray, send: Callable[[], T]) -> T:
         """What `send` gives or raises."""

@@ -14,6 +14,7 @@ from reconciler.backups.directory import STREAMS, Room, packing_of_each, store_f
 from reconciler.backups.manifest import StoredObject
 from reconciler.backups.pipeline import Packing
 from reconciler.errors import Corrupt
+from reconciler.sandbox.patience import comes_true
 from reconciler.targets.parts import Air
 from reconciler.world.ports import Dump, DumpFile
 from reconciler.world.process import SystemProcess
@@ -126,3 +127,23 @@ def test_a_part_that_is_larger_than_all_of_it() -> None:
         air.enter(part)
         with pytest.raises(ConnectionError):
             air.sent(part, lost)
+
+
+def test_a_large_part_among_small_ones() -> None:
+    """It has its turn, however many of them there are: it would else wait until all that others write is done."""
+    air, large, small = Air(8 * MIB), bytearray(9 * MIB), bytearray(MIB)
+    order: list[int] = []
+
+    def send(part: bytearray) -> None:
+        air.enter(part)
+        order.append(len(part))
+        air.sent(part, lambda: None)
+
+    air.enter(small)
+    with ThreadPoolExecutor(2) as pool:
+        for waiting, part in enumerate((large, small), start=1):
+            pool.submit(send, part)
+            assert comes_true(lambda waiting=waiting: len(air.waiting) == waiting or bool(order), seconds=10)  # type: ignore[misc]  # mypy can't infer a default
+        air.sent(small, lambda: None)
+
+    assert [len(large), len(small)] == order
