@@ -4,6 +4,7 @@ from typing import LiteralString
 
 import msgspec
 
+from reconciler.postgres.money import money_written
 from reconciler.postgres.session import Session
 from reconciler.world.facts import Globals, Membership, Role, Setting
 
@@ -57,6 +58,7 @@ def read_globals(connection: Session, *, passwords: bool = False) -> Globals:
     """
     may_read = passwords and connection.execute(MAY_READ).fetchall() == [(True,)]
     owner, acl, limit, comment = connection.execute(DATABASE).fetchall()[0]
+    lc_monetary, money_sample = money_written(connection)
     memberships = MEMBERSHIPS if connection.info.server_version >= 160000 else MEMBERSHIPS_15
     return Globals(
         roles=tuple(Role(**dict(zip(ROLE_FIELDS, row, strict=True))) for row in connection.execute(ROLES)),
@@ -71,4 +73,6 @@ def read_globals(connection: Session, *, passwords: bool = False) -> Globals:
         database_acl=None if acl is None else tuple(acl),
         database_comment=comment,
         connection_limit=limit,
+        lc_monetary=lc_monetary,
+        money_sample=money_sample,
     )

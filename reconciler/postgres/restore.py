@@ -17,6 +17,7 @@ from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import first_error, from_words, translated
 from reconciler.postgres.flow import Watch, feed
 from reconciler.postgres.hosted import refuse_source, restorable, was_hosted, without_host
+from reconciler.postgres.money import reading_money
 from reconciler.postgres.opener import Deserted
 from reconciler.postgres.piped import LOOK_SECONDS, Piped, Pipes, piped
 from reconciler.postgres.roles import create_roles, finish_database, rename_roles, without_roles
@@ -104,13 +105,14 @@ def restore_into(
             program = client.for_restore(
                 client.find("pg_restore", manners.client_bin), archive=client.major_of(facts.client_version), server=target.major
             )
+            reading = reading_money(connection, globals, conninfo.place)
             kept, hosts_left_out = without_host(globals)
             wanted = rename_roles(kept, choices.roles)
             created, roles_left_out = ((), []) if choices.no_roles else create_roles(connection, wanted)
             left_out = [*versions, *hosts_left_out, *roles_left_out]
         info = connection.info
         pinned = conninfo.pinned(host=info.host, hostaddr=info.hostaddr, port=info.port)
-        settings = unlimited(target.major) | {"default_transaction_read_only": "off"}
+        settings = unlimited(target.major) | {"default_transaction_read_only": "off"} | reading
         if watches_clients(connection):
             # Else what a pg_restore that was ended was at, an index of hours, would go on in the server.
             settings["client_connection_check_interval"] = NOTICE_MILLISECONDS

@@ -25,6 +25,7 @@ from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import translated
 from reconciler.postgres.fingerprint import JOBS, take
 from reconciler.postgres.flow import Watch, feed
+from reconciler.postgres.money import reading_money
 from reconciler.postgres.session import Session, session, time_limit, unlimited
 from reconciler.postgres.spool import Spool, beginning, spooled
 from reconciler.world.clock import token
@@ -130,13 +131,14 @@ class PostgresRoom:
         """Extensions first, then all entries but those left out, then count."""
         with self._admin("furnish") as admin:
             owner = self._keys.owner.user
+            reading = reading_money(admin, self._globals, self.place)
             # A manifest that was lost and made anew lists none, not even plpgsql.
             wanted = self._facts.extensions or dict.fromkeys(listed.schemas, "")
             made, faults, notes = hostile.make_extensions(admin, wanted, listed.schemas, owner, self._keys.keeper)
         self._entries, left_out = hostile.restorable(listed, made, [role.name for role in self._globals.roles])
         self._excused = bool(faults) or any(entry.kind in hostile.NEEDED_BY_OTHERS for entry in listed.entries)
         complaints = Complaints()
-        self._run_restore(source, complaints, jobs=jobs)
+        self._run_restore(source, complaints, reading, jobs=jobs)
         complained = tuple(complaints.faults(excused=self._excused))
         faults += complained
         self._excused = self._excused or any(fault.result == "unproven" for fault in faults)
@@ -217,8 +219,8 @@ class PostgresRoom:
         ):
             yield connection
 
-    def _run_restore(self, source: Iterator[bytes] | Path, complaints: Complaints, *, jobs: int) -> None:
-        address = self._keys.owner.for_child(NAME, unlimited(self._keys.major))
+    def _run_restore(self, source: Iterator[bytes] | Path, complaints: Complaints, reading: dict[str, str], *, jobs: int) -> None:
+        address = self._keys.owner.for_child(NAME, unlimited(self._keys.major) | reading)
         is_stream = not isinstance(source, Path)
         with use_list(entry.number for entry in self._entries) as chosen:
             argv = [

@@ -157,6 +157,10 @@ class Globals(msgspec.Struct, frozen=True, kw_only=True):
     """Role → SCRAM verifier of its password, where the policy keeps them: who reads them can guess at passwords."""
     unread_passwords: bool = False
     """Whether the policy keeps verifiers, and the dump's role may not read them."""
+    lc_monetary: str = ""
+    """The locale in which the dump has values of type money, if there are any."""
+    money_sample: str = ""
+    """Two of them, as the dump has them: a server that writes them alike reads them, whatever it calls its locale."""
     filters: Filters = WHOLE
     """What of the database the dump beside it holds: should the manifest be lost, this still tells a partial one."""
 
