@@ -18,6 +18,8 @@ class Only(NamedTuple):
     goes_with: str
     """The case, for people: follows "is for"."""
     fits: Callable[[Typed], bool]
+    ever: bool = True
+    """Whether there is such a case with this command; else its help is silent about it."""
 
 
 def by_verb(command: str, takes: Mapping[str, Sequence[str]]) -> tuple[Only, ...]:
@@ -36,7 +38,7 @@ def _of_verbs(command: str, option: str, verbs: Sequence[str]) -> Only:
 
 def never(option: str, goes_with: str) -> Only:
     """One that all commands are offered, and this one has no use for."""
-    return Only((option,), goes_with, lambda _: False)
+    return Only((option,), goes_with, lambda _: False, ever=False)
 
 
 def misfit(rules: Sequence[Only], typed: Typed, given: frozenset[str]) -> str | None:

@@ -5,7 +5,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as StopEvent
@@ -160,30 +160,35 @@ def typed(name: str, command: Command, rest: Sequence[str]) -> argparse.Namespac
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    _shared(parser)
+    rules: Sequence[Only] = getattr(command, "FITS", ())
+    _shared(parser, {option for rule in rules if not rule.ever for option in rule.options})
     command.register(parser)
     arguments = parser.parse_args(rest)
     # Once more without defaults: what is then there was typed.
     bare = parser.parse_args(rest, argparse.Namespace(**dict.fromkeys(vars(arguments))))
     given = frozenset(name for name, value in vars(bare).items() if value is not None)
-    rules: Sequence[Only] = getattr(command, "FITS", ())
     wrong = misfit(rules, arguments, given)
     if wrong is not None:
         parser.error(wrong)
     return arguments
 
 
-def _shared(parser: argparse.ArgumentParser) -> None:
+def _shared(parser: argparse.ArgumentParser, useless: Collection[str] = ()) -> None:
+    """`useless`: what this command has no use for, and refuses in a sentence of its own; its help is silent about them."""
     shared = parser.add_argument_group("everywhere")
-    shared.add_argument("-p", "--policy", metavar="FILE", default=DEFAULT_POLICY, help=f"the policy (default: {DEFAULT_POLICY})")
-    shared.add_argument("--database", metavar="NAME", action="append", default=[], help="only this database (may be repeated)")
-    shared.add_argument("--format", choices=("text", "json"), default="text", help="how the answer is written (default: text)")
-    shared.add_argument(
-        "--log-format",
-        choices=("text", "json"),
-        default="text",
-        help="how progress and remarks are written to stderr: for people, or one JSON object a line (default: text)",
-    )
+    formats = ("text", "json")
+
+    def told(option: str, text: str) -> str:
+        return argparse.SUPPRESS if option in useless else text
+
+    policy = told("--policy", f"the policy (default: {DEFAULT_POLICY})")
+    shared.add_argument("-p", "--policy", metavar="FILE", default=DEFAULT_POLICY, help=policy)
+    database = told("--database", "only this database (may be repeated)")
+    shared.add_argument("--database", metavar="NAME", action="append", default=[], help=database)
+    answer = told("--format", "how the answer is written (default: text)")
+    shared.add_argument("--format", choices=formats, default="text", help=answer)
+    log = "how progress and remarks are written to stderr: for people, or one JSON object a line (default: text)"
+    shared.add_argument("--log-format", choices=formats, default="text", help=log)
 
 
 def _guarded(work: Callable[[Call], int], call: Call) -> int:

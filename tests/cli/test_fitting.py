@@ -163,3 +163,13 @@ def test_a_default_that_is_typed_is_typed(capsys: pytest.CaptureFixture[str]) ->
 
     assert 1 == code
     assert "reconcile backups: --jobs is for `backups restore`; leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_offers_nothing_that_is_always_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An option that no verb of a command takes is not in its help."""
+    run(command, import_module(f"reconciler.cli.{command}"), ["--help"])
+
+    told = capsys.readouterr().out.partition("\neverywhere:\n")[2]
+    taken = set[str]().union(*(options for verb, options in TAKEN.items() if verb.split()[0] == command))
+    assert {option: option in taken for option in SHARED} == {option: f"{option} " in told for option in SHARED}
