@@ -47,19 +47,20 @@ def turn(world: World, want: DatabasePolicy, duties: Iterable[Duty], consent: Co
         have = observe_decided(world, want, watch)
         return plan(duties, want, have, world.clock.now(), policy_digest=world.policy_digest)
 
-    kept = apply(world, want, look, consent, watch, within=lambda action: not isinstance(action, proving))
-    if not any(isinstance(step.action, proving) for step in kept.after.steps):
-        return kept
-    try:
-        proven = apply(world, want, look, consent, watch, lane="prove", within=lambda action: isinstance(action, proving))
-    except Conflict as busy:
-        world.tell(Waiting(database=want.name, says=f"nothing is verified now: {busy.what}"))
-        return kept
-    if all(outcome.result == "done" for outcome in proven.outcomes):
-        return _after(kept, proven)
+    done = apply(world, want, look, consent, watch, within=lambda action: not isinstance(action, proving))
+    if any(isinstance(step.action, proving) for step in done.after.steps):
+        try:
+            proven = apply(world, want, look, consent, watch, lane="prove", within=lambda action: isinstance(action, proving))
+        except Conflict as busy:
+            world.tell(Waiting(database=want.name, says=f"nothing is verified now: {busy.what}"))
+        else:
+            done = _after(done, proven)
+    tried = {outcome.action for outcome in done.outcomes if outcome.result != "done"}
+    left = {step.action.id for step in done.after.steps if not step.action.waits} - tried
+    if not tried or not left:
+        return done
     # What failed may call for what protects, and that waits for nobody and nothing.
-    guarded = apply(world, want, look, consent, watch, within=lambda action: not action.waits)
-    return _after(_after(kept, proven), guarded)
+    return _after(done, apply(world, want, look, consent, watch, within=lambda action: action.id in left))
 
 
 def _after(one: Applied, other: Applied) -> Applied:

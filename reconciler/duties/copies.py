@@ -13,11 +13,12 @@ from reconciler.backups.signing import Signed
 from reconciler.backups.writer import Draft, copy_backup, drafting, ensure_repository
 from reconciler.duties.holding import longest
 from reconciler.duties.retention import kept
-from reconciler.errors import Absent, Corrupt, Refused, Unreachable
+from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.proof import refuted, sound_on
 from reconciler.planning.text import instant, size
 from reconciler.policy.model import DatabasePolicy
+from reconciler.rehearsal.verify import confirm_damage
 from reconciler.world.events import Moved
 from reconciler.world.facts import Backup, Observation
 from reconciler.world.ports import Target, World
@@ -36,13 +37,16 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
     """The target whose hold comes along: the copy is held from its first instant on."""
 
     def perform(self, world: World, want: DatabasePolicy) -> str:
-        """Each part is checked on its way; a bad original is told, never becomes a copy, and the next one is tried."""
+        """Each part is checked on its way; a bad original is told and written down, never becomes a copy, and the next one is
+        tried."""
         bad: list[Corrupt] = []
         for name in dict.fromkeys((self.origin, *want.dumps.targets)):
             if name == self.target:
                 continue
             try:
                 done = self._copy_from(world, want, world.targets[name])
+            except _Spoilt as error:
+                bad.append(self._written_down(world, want, name, error))
             except Corrupt as error:
                 bad.append(error)
             except (Absent, Unreachable):
@@ -95,8 +99,23 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
         try:
             copy_backup(draft, origin, original, hold=self._hold(world), moved=moved)
         except Corrupt as bad:
-            written_down = f"`reconcile backups verify {self.backup} --target {origin.name} --level hash` writes that down"
-            raise Corrupt(bad.what, cure=f"{written_down}: then it counts for nothing, and is no longer copied") from bad
+            raise _Spoilt(bad.what, cure=bad.cure) from bad
+
+    def _written_down(self, world: World, want: DatabasePolicy, origin: str, met: Corrupt) -> Corrupt:
+        """As a verification does: unless it is, it would be met again each turn, and nothing be deleted."""
+        try:
+            evidence = confirm_damage(world, want, backup=self.backup, target=origin)
+        except ReconcilerError:
+            by_hand = f"`reconcile backups verify {self.backup} --target {origin} --level hash` writes that down"
+            return Corrupt(met.what, cure=f"{by_hand}: then it counts for nothing, and is no longer copied")
+        if evidence is None:
+            return Corrupt(f"{met.what}; read once more, the original is sound", cure="the next turn copies it again")
+        what = f"{met.what}; it is so when read once more, and this copy counts for nothing any more"
+        return Corrupt(what, cure="look into it; deletions are frozen until `reconcile unfreeze`")
+
+
+class _Spoilt(Corrupt):
+    """As they came, the bytes of an original are not those that were written."""
 
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:

@@ -17,7 +17,7 @@ from reconciler.errors import Absent, Corrupt, NoKey, ReconcilerError, Refused, 
 from reconciler.policy.model import DatabasePolicy, Level
 from reconciler.rehearsal.rehearse import Archive, Reading, Rehearsed, rehearse
 from reconciler.world.evidence import Evidence, Fault, outcome
-from reconciler.world.ports import Target, World
+from reconciler.world.ports import Target, World, no_identities
 
 UNSAID = timedelta(days=30)
 """For how long evidence counts where the policy says nothing."""
@@ -31,6 +31,23 @@ def verify(
     Raises what keeps it from being read at all (Unreachable, Refused, Stopped, Conflict): then there is no evidence, and it is
     tried again. Raises Absent or Corrupt where there is no manifest to go by: then there is no such copy.
     """
+    return _write_down(world, want, *_look(world, want, backup=backup, target=target, level=level, moved=moved))
+
+
+def confirm_damage(world: World, want: DatabasePolicy, *, backup: str, target: str) -> Evidence | None:
+    """For whoever met a copy's bytes as others than were written: reads them once more, and writes down that they are bad. None
+    where they are not, since what spoilt them was on the way; that is no verification, and no key is looked for.
+
+    Raises as `verify` does.
+    """
+    keyless = msgspec.structs.replace(world, identities=no_identities)
+    copy, done = _look(keyless, want, backup=backup, target=target, level="hash", moved=lambda _: None)
+    return _write_down(world, want, copy, done) if outcome(done.faults) == "failed" else None
+
+
+def _look(
+    world: World, want: DatabasePolicy, *, backup: str, target: str, level: Level, moved: Progress
+) -> tuple["_Copy", Rehearsed]:
     origin, home = world.targets[target], world.targets[want.home]
     started, began = world.clock.now(), world.clock.monotonic()
     with pinned(world, home, origin, database=want.name, backup=backup, for_what=f"verify ({level})"):
@@ -39,11 +56,16 @@ def verify(
         copy = _Copy(manifest=manifest, target=target, content=content, level=level, started=started)
         done = _examine(world, want, copy, moved)
     done.seconds["all"] = round(world.clock.monotonic() - began, 3)
+    return copy, done
+
+
+def _write_down(world: World, want: DatabasePolicy, copy: "_Copy", done: Rehearsed) -> Evidence:
+    home, repository = world.targets[want.home], copy.manifest.repository
     others = [place for name, place in sorted(world.targets.items()) if name != want.home]
-    bring_back(others, home, want.name, manifest.repository)
+    bring_back(others, home, want.name, repository)
     evidence = append(home, want.name, _record(world, want, copy, done, world.clock.now()))
     for other in others:
-        share_if_possible(home, other, want.name, manifest.repository)
+        share_if_possible(home, other, want.name, repository)
     return evidence
 
 

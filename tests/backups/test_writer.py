@@ -419,7 +419,7 @@ class TestCopies:
 
     @pytest.mark.parametrize("name", ["dump.zst", "globals.json.zst"])
     def test_a_bad_original_never_becomes_a_copy(self, world: World, older: str, tmp_path: Path, name: str) -> None:
-        """One flipped bit is enough, and nothing is left of the attempt but the repository's record."""
+        """One flipped bit is enough; nothing is left of the attempt but the records of the repository and of what was found."""
         path = tmp_path / "primary" / object_key("hotel", older, name)
         spoilt = bytearray(path.read_bytes())
         spoilt[20] ^= 1
@@ -427,7 +427,8 @@ class TestCopies:
 
         with pytest.raises(Corrupt, match=f"{name}, part 1 of 1"):
             copy_of(older).perform(world, WANT)
-        assert {"hotel/repository.json", ".databases/hotel.json", ".reconciler/lock"} == files(tmp_path / "offsite")
+        left = {"hotel/repository.json", ".databases/hotel.json", ".reconciler/lock", "hotel/evidence/00000001.json"}
+        assert left == files(tmp_path / "offsite")
 
     def test_a_target_of_another_repository(self, world: World, older: str, tmp_path: Path) -> None:
         """Two repositories never come to share a target."""

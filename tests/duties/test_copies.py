@@ -3,17 +3,23 @@
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 
-from reconciler.duties import DUTIES, copies
+from reconciler.duties import DUTIES, copies, keeping
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.retention import kept
+from reconciler.errors import Corrupt, Unreachable
 from reconciler.planning.plan import Consent
+from reconciler.planning.proof import refuted
 from reconciler.policy.model import DatabasePolicy
-from reconciler.rehearsal.verify import verify
+from reconciler.targets.unusable import UnusableTarget
 from reconciler.turn import survey, turn
 from reconciler.world.facts import Observation
+from reconciler.world.ports import Blob, World
+from reconciler.world.through import Through
 from tests.backups.faking import MovedClock, make_world, take
+from tests.backups.faking import catalogue as catalogue_of
 from tests.building import (
     DAY,
     HOUR,
@@ -33,6 +39,20 @@ from tests.drawn import observations, policies
 
 TODAY = utc("2025-10-25 02:00")
 THREE = ("primary", "offsite", "vault")
+
+
+class FlipsOnce(Through):
+    """The first dump that is read comes with another bit; each time after that as it lies there."""
+
+    flips = True
+
+    def read(self, key: str, *, start: int = 0, version: str | None = None) -> Blob:
+        """As it does."""
+        blob = self.inside.read(key, start=start, version=version)
+        if not self.flips or not key.endswith("/dump.zst"):
+            return blob
+        self.flips = False
+        return Blob(blob.stored, (bytes([chunk[0] ^ 1]) + chunk[1:] for chunk in blob))
 
 
 def asked(want: DatabasePolicy, have: Observation) -> list[CopyBackup]:
@@ -67,34 +87,79 @@ def test_a_copy_that_failed_its_verification() -> None:
     assert [] == asked(policy(targets=("primary", "vault")), alone)
 
 
+def rot(folder: Path, backup: str) -> bytes:
+    """One bit of its dump; what was there before."""
+    dump = folder / "hotel" / "backups" / backup / "dump.zst"
+    content = dump.read_bytes()
+    dump.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    return content
+
+
+def refuted_in(world: World, want: DatabasePolicy) -> list[tuple[str, str]]:
+    return list(refuted(survey(world, want, DUTIES).have))
+
+
 def test_a_rotten_original_is_written_down_and_stops_nothing_any_more(tmp_path: Path) -> None:
-    """The failed copy says how; then the next turn fails at nothing, and the deletions wait for a person alone."""
+    """As a verification would: deletions are frozen in that very turn, the next fails at nothing, and they wait for a person
+    alone."""
     clock = MovedClock()
     world = make_world(tmp_path, clock, names=("primary",))
     backup = take(world)
-    dump = tmp_path / "primary" / "hotel" / "backups" / backup / "dump.zst"
-    content = bytearray(dump.read_bytes())
-    content[len(content) // 2] ^= 1
-    dump.write_bytes(content)
+    rot(tmp_path / "primary", backup)
     both, want = make_world(tmp_path, clock), policy("0 0 1 1 *", ("primary", "offsite"), retention(keep_last=2))
-    (failed,) = turn(both, want, (copies.DUTY,), Consent()).outcomes
-    verify(both, want, backup=backup, target="primary", level="hash")
+    failed, frozen = turn(both, want, (copies.DUTY, keeping.DUTY), Consent()).outcomes
+
+    assert ("failed", "done") == (failed.result, frozen.result)
+    assert "counts for nothing any more" in failed.says
+    assert "reconcile unfreeze" in failed.cure
+    assert [("primary", backup)] == refuted_in(both, want)
+    assert f"{backup} on primary failed its verification" in catalogue_of(both).frozen
+    assert () == turn(both, want, (copies.DUTY, keeping.DUTY), Consent()).outcomes
+
+
+def test_a_rotten_original_that_cannot_be_written_down(tmp_path: Path) -> None:
+    """Where evidence lies can't be reached: the outcome says how to do it by hand."""
+    clock = MovedClock()
+    world = make_world(tmp_path, clock, names=("offsite",))
+    backup = take(world, "offsite")
+    rot(tmp_path / "offsite", backup)
+    three, want = make_world(tmp_path, clock, names=("home", "offsite", "vault")), policy(targets=("offsite", "vault"))
+    want = msgspec.structs.replace(want, home="home")
+    gone = UnusableTarget("home", Unreachable("no route to host"))
+    without = msgspec.structs.replace(three, targets={**three.targets, "home": gone})
+
+    with pytest.raises(Corrupt) as failed:
+        CopyBackup(database="hotel", backup=backup, origin="offsite", target="vault").perform(without, want)
+
+    assert f"reconcile backups verify {backup} --target offsite --level hash" in failed.value.cure
+    assert [] == refuted_in(three, want)
+
+
+def test_an_original_that_is_spoilt_on_its_way_alone(tmp_path: Path) -> None:
+    """Read once more it is sound: nothing is said against it, and the next turn copies it."""
+    clock = MovedClock()
+    world = make_world(tmp_path, clock, names=("primary",))
+    take(world)
+    both, want = make_world(tmp_path, clock), policy("0 0 1 1 *", ("primary", "offsite"))
+    spoilt = FlipsOnce(both.targets["primary"])
+    (failed,) = turn(
+        msgspec.structs.replace(both, targets={**both.targets, "primary": spoilt}), want, (copies.DUTY,), Consent()
+    ).outcomes
 
     assert "failed" == failed.result
-    assert f"reconcile backups verify {backup} --target primary --level hash" in failed.cure
-    assert () == turn(both, want, (copies.DUTY,), Consent()).outcomes
-    assert "freeze_deletions" in {step.action.kind for step in survey(both, want, DUTIES).plan.steps}
+    assert "read once more, the original is sound" in failed.says
+    assert [] == refuted_in(both, want)
+    assert () == catalogue_of(both).evidence.records
+    assert ["done"] == [outcome.result for outcome in turn(both, want, (copies.DUTY,), Consent()).outcomes]
 
 
 def test_another_original_is_taken_for_a_rotten_one(tmp_path: Path) -> None:
-    """The rotten one is told; the copy is made all the same, and nothing waits for a person."""
+    """The rotten one is told and written down; the copy is made all the same."""
     clock = MovedClock()
     world = make_world(tmp_path, clock, names=("primary", "offsite"))
     backup = take(world)
     CopyBackup(database="hotel", backup=backup, origin="primary", target="offsite").perform(world, policy(targets=THREE))
-    dump = tmp_path / "primary" / "hotel" / "backups" / backup / "dump.zst"
-    content = dump.read_bytes()
-    dump.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    content = rot(tmp_path / "primary", backup)
     three, want = make_world(tmp_path, clock, names=THREE), policy("0 0 1 1 *", THREE, retention(keep_last=2))
     (done,) = turn(three, want, (copies.DUTY,), Consent()).outcomes
 
@@ -102,6 +167,7 @@ def test_another_original_is_taken_for_a_rotten_one(tmp_path: Path) -> None:
     assert "from offsite to vault" in done.says
     assert "not so primary" in done.says
     assert content == (tmp_path / "vault" / "hotel" / "backups" / backup / "dump.zst").read_bytes()
+    assert [("primary", backup)] == refuted_in(three, want)
 
 
 def test_target_that_the_policy_does_not_name() -> None:
