@@ -21,6 +21,9 @@ from reconciler.world.ports import ABSENT, Signatures, Stored, Target
 LATE = timedelta(minutes=10)
 """A write that meets trouble is tried again for minutes, and clocks differ by one; what came later was not written then."""
 
+LEAST = timedelta(days=1)
+"""Of one that came so late, whatever grace it was given: one of a deletion without any condemns as often as it is put back."""
+
 
 class Signed(Tombstone, frozen=True, kw_only=True):
     """As it lies there. The signature is over the record without it, encoded by us."""
@@ -74,4 +77,6 @@ def as_met(stone: Tombstone, arrived: datetime, signatures: Signatures) -> Tombs
     """One that is signed, with its grace counted from then. (Without a signature, whoever puts it there writes any grace.)"""
     if not signatures.public_keys or arrived - stone.at <= LATE:
         return stone
-    return msgspec.structs.replace(stone, due=max(stone.due, arrived + (stone.due - stone.at)))
+    grace = stone.due - stone.at
+    # What it buries may be a backup that was brought back since: somebody must have the time to see that.
+    return msgspec.structs.replace(stone, due=max(stone.due, arrived + (max(grace, LEAST) if stone.counts else grace)))

@@ -178,19 +178,30 @@ class TestWhereKeysArePinned:
 class TestItsGrace:
     @pytest.mark.parametrize(
         ("after", "due"),
-        [(0 * DAY, 2 * HOUR), (LATE, 2 * HOUR), (LATE + MINUTE, LATE + MINUTE + 2 * HOUR), (9 * DAY, 9 * DAY + 2 * HOUR)],
+        [(0 * DAY, 2 * DAY), (LATE, 2 * DAY), (LATE + MINUTE, LATE + MINUTE + 2 * DAY), (9 * DAY, 11 * DAY)],
     )
     def test_is_counted_from_when_it_came(self, after: timedelta, due: timedelta) -> None:
         """A write that took its time changes nothing; one that was put back has all its grace again, where it is signed."""
-        record = stone("20251020T020000Z-3f9c2a", grace=2 * HOUR)
+        record = stone("20251020T020000Z-3f9c2a", grace=2 * DAY)
 
         assert NOW + due == as_met(record, NOW + after, OURS).due
         assert record == as_met(record, NOW + after, UNSIGNED)
 
-    def test_an_old_one_that_is_put_back(self, world: World, clock: MovedClock) -> None:
+    @pytest.mark.parametrize("grace", [0 * HOUR, 2 * HOUR])
+    def test_is_a_day_at_least(self, grace: timedelta) -> None:
+        """Where it came late: one without grace would be carried out at once, whoever puts it back. Mere debris may go."""
+        record = stone("20251020T020000Z-3f9c2a", grace=grace)
+        debris = msgspec.structs.replace(record, counts=False)
+
+        assert NOW + 9 * DAY + DAY == as_met(record, NOW + 9 * DAY, OURS).due
+        assert NOW + 9 * DAY + grace == as_met(debris, NOW + 9 * DAY, OURS).due
+        assert record == as_met(record, NOW, OURS) == as_met(record, NOW + 9 * DAY, UNSIGNED)
+
+    @pytest.mark.parametrize("grace", [0 * HOUR, 2 * HOUR, 2 * DAY])
+    def test_an_old_one_that_is_put_back(self, world: World, clock: MovedClock, grace: timedelta) -> None:
         """Once it was taken back, its signature still holds; but nothing goes at once by it."""
         backup = take(world)
-        key = put(world, stone(backup, grace=2 * HOUR), OURS)
+        key = put(world, stone(backup, grace=grace), OURS)
         text = b"".join(world.targets["primary"].read(key))
         world.targets["primary"].delete(key)
         clock.move(5 * DAY)
@@ -204,7 +215,7 @@ class TestItsGrace:
         asked = due(WANT, observe(world, WANT, Watch(world.clock, world.process)), world.clock.now())
         (finding,) = (found for found in asked.findings if found.severity == "warning")
         assert "the grace of 1 deleted backup began anew" in finding.what
-        clock.move(2 * HOUR)
+        clock.move(max(grace, DAY))
         assert "removed for good" in finish(world, backup)
 
 
