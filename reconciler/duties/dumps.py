@@ -168,7 +168,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     slots, zone = slots_of(want, have), want.timezone
     next_at = want.opening(slots.next(now, zone))
     slot = slots.latest(_undisputed(have, now), zone) if have.known() else None
-    if slot is None or slot <= (newest_slot(have, now) or datetime.min.replace(tzinfo=now.tzinfo)):
+    if slot is None or slot <= (newest_slot(want, have, now) or datetime.min.replace(tzinfo=now.tzinfo)):
         return Due(next_at=next_at)
     waiting = waits(want, have, f"dump of slot {instant(slot)}", now)
     if waiting is not None:
@@ -198,16 +198,20 @@ def _undisputed(have: Observation, now: datetime) -> datetime:
     return now - ahead if ahead > SKEW else now
 
 
-def newest_slot(have: Observation, now: datetime) -> datetime | None:
+def newest_slot(want: DatabasePolicy, have: Observation, now: datetime) -> datetime | None:
     """The newest slot that counts as done: named by a manifest, a tombstone or a living intent, on any known target.
 
+    A partial backup does it while the policy asks for a part: one that asks for the whole again would have none for long.
     One that lies ahead was named under a wrong clock. If it counted, no dump would be taken until then. Nor was any done that a
     tombstone named before it came: a thief may lay a year of them.
     """
     slots = []
+    parts = set() if want.asks_for_a_part else {backup.id for backup in have.backups() if backup.partial}
     for catalogue in have.known().values():
-        slots += [copy.slot for copy in catalogue.copies if copy.state in _DONE and _tells_itself(copy)]
-        told = [(stone.slot, catalogue.came.get(stone.id)) for stone in catalogue.tombstones if stone.counts]
+        done = (copy for copy in catalogue.copies if copy.id not in parts)
+        slots += [copy.slot for copy in done if copy.state in _DONE and _tells_itself(copy)]
+        stones = (stone for stone in catalogue.tombstones if stone.id not in parts)
+        told = [(stone.slot, catalogue.came.get(stone.id)) for stone in stones if stone.counts]
         slots += [slot for slot, came in told if slot is not None and (came is None or slot <= came + SKEW)]
     return max((slot for slot in slots if slot is not None and slot <= now), default=None)
 

@@ -425,8 +425,15 @@ def a_slot_is_done_once(change: Change) -> Iterator[str]:
     # An intent whose answer was lost may arrive once the dump has landed on the next target.
     if have is None or not change.is_calm or not change.in_time or not _as_seen(change):
         return
-    for name in have.known():
-        for folder in change.truth.folders(change.truth.stores[name], change.database).values():
+    found = [
+        (name, folder)
+        for name in have.known()
+        for folder in change.truth.folders(change.truth.stores[name], change.database).values()
+    ]
+    # What lacks tables is no backup of the whole, where that is asked for.
+    parts = {folder.id for _, folder in found if folder.manifest is not None and folder.manifest.partial}
+    for name, folder in found:
+        if folder.id not in parts or want.asks_for_a_part:
             state = change.truth.state(folder, change.database, change.now)
             done = folder.manifest.slot if folder.manifest and state in ("whole", "deleted", "damaged") else None
             stones = [stone.slot for stone in folder.tombstones if stone and stone.counts and state != "foreign"]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from reconciler.duties.dumps import TakeDump, due, plan_dump
 from reconciler.planning.plan import Due
 from reconciler.policy.model import DatabasePolicy
+from reconciler.policy.relation import Relation
 from reconciler.policy.timing import Window
 from reconciler.world.facts import Catalogue, Known, Observation
 from tests.building import (
@@ -84,6 +85,25 @@ FREE = {
 def test_slot_is_free(seen: Known[Catalogue]) -> None:
     """A slot that has no backup, and will have none, is dumped."""
     assert [SLOT] == [action.slot for action in dumps(due(WANT, observation(primary=seen), NOW))]
+
+
+PARTIAL = msgspec.structs.replace(DONE, partial=True)
+PARTS = {
+    "it is there": catalogue([PARTIAL]),
+    "it was deleted": catalogue([msgspec.structs.replace(PARTIAL, state="deleted")], [tombstone(PARTIAL, NOW - MINUTE)]),
+}
+
+
+@pytest.mark.parametrize("seen", PARTS.values(), ids=PARTS)
+def test_slot_that_a_partial_backup_has(seen: Known[Catalogue]) -> None:
+    """It is done while the policy leaves something out; once it asks for the whole, it has none."""
+    leaving = msgspec.structs.replace(WANT, dumps=msgspec.structs.replace(WANT.dumps, exclude=(Relation("public", "log"),)))
+    both = observation(primary=seen, offsite=catalogue([DONE]))
+
+    assert [] == dumps(due(leaving, observation(primary=seen), NOW))
+    assert [SLOT] == [action.slot for action in dumps(due(WANT, observation(primary=seen), NOW))]
+    assert [] == dumps(due(WANT, observation(primary=catalogue([LATER, *seen.value.copies])), NOW))
+    assert [] == dumps(due(leaving, both, NOW))
 
 
 @pytest.mark.parametrize("ahead", [DAY, 365 * DAY])

@@ -297,7 +297,7 @@ def tombstones_are_forgotten_early(patch: pytest.MonkeyPatch) -> None:
 def slots_of_the_deleted_are_free(patch: pytest.MonkeyPatch) -> None:
     """§5: a tombstone's slot does not count."""
 
-    def newest_slot(have: Observation, now: datetime) -> datetime | None:
+    def newest_slot(want: DatabasePolicy, have: Observation, now: datetime) -> datetime | None:
         slots = [copy.slot for one in have.known().values() for copy in one.copies if copy.state in dumps._DONE]
         return max((slot for slot in slots if slot is not None and slot <= now), default=None)
 
@@ -307,7 +307,7 @@ def slots_of_the_deleted_are_free(patch: pytest.MonkeyPatch) -> None:
 def slots_that_lie_ahead_are_done(patch: pytest.MonkeyPatch) -> None:
     """§5: what a wrong clock named stops all dumps until then."""
     newest_slot = dumps.newest_slot
-    patch.setattr(dumps, "newest_slot", lambda have, now: newest_slot(have, now + timedelta(days=900)))
+    patch.setattr(dumps, "newest_slot", lambda want, have, now: newest_slot(want, have, now + timedelta(days=900)))
     patch.setattr(dumps, "_undisputed", lambda have, now: now)
 
 
