@@ -198,7 +198,8 @@ def _guarded(work: Callable[[Call], int], call: Call) -> int:
     except BadPolicy as error:
         report_faults(call, error.findings, Path(call.arguments.policy))
     except Stopped as error:
-        call.fail("stopped; what is left of it, the next run clears away", error.cure)
+        # What a restore left in somebody's database is nobody's but theirs to drop: the cure says so.
+        call.fail("stopped" if error.left_a_part else "stopped; what is left of it, the next run clears away", error.cure)
     except ReconcilerError as error:
         call.fail(error.what, error.cure)
     except BrokenPipeError:

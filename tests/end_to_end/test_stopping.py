@@ -247,3 +247,4 @@ def test_a_restore(own: Own, number: signal.Signals, jobs: str, tmp_path: Path) 
     assert [] == own.keys("/pins/")
     assert [] == list(spool.iterdir())
     assert jobs == "1" or "part of it was restored: drop" in said
+    assert ("the next run clears away" in said) == (jobs == "1")
