@@ -111,7 +111,7 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
         if evidence is None:
             return Corrupt(f"{met.what}; read once more, the original is sound", cure="the next turn copies it again")
         what = f"{met.what}; it is so when read once more, and this copy counts for nothing any more"
-        return Corrupt(what, cure="look into it; deletions are frozen until `reconcile unfreeze`")
+        return Corrupt(what, cure=f"look into it; deletions are frozen until `reconcile unfreeze {self.database}`")
 
 
 class _Spoilt(Corrupt):

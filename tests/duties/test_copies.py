@@ -111,7 +111,7 @@ def test_a_rotten_original_is_written_down_and_stops_nothing_any_more(tmp_path: 
 
     assert ("failed", "done") == (failed.result, frozen.result)
     assert "counts for nothing any more" in failed.says
-    assert "reconcile unfreeze" in failed.cure
+    assert "`reconcile unfreeze hotel`" in failed.cure
     assert [("primary", backup)] == refuted_in(both, want)
     assert f"{backup} on primary failed its verification" in catalogue_of(both).frozen
     assert () == turn(both, want, (copies.DUTY, keeping.DUTY), Consent()).outcomes
