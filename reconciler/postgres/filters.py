@@ -51,12 +51,17 @@ WITH gone AS (SELECT unnest(%(gone)s::oid[]) AS oid),
          FROM found JOIN pg_attrdef a ON a.oid = objid WHERE classid = 'pg_attrdef'::regclass
          UNION ALL SELECT polrelid, 'a policy of table', of
          FROM found JOIN pg_policy p ON p.oid = objid WHERE classid = 'pg_policy'::regclass
-         UNION ALL SELECT c.oid, 'table', of
-         FROM found JOIN pg_class c ON c.oid = objid WHERE classid = 'pg_class'::regclass AND c.relkind IN ('r', 'p', 'f'))
+         UNION ALL SELECT tgrelid, 'a trigger of table', of
+         FROM found JOIN pg_trigger t ON t.oid = objid WHERE classid = 'pg_trigger'::regclass AND NOT tgisinternal
+         UNION ALL SELECT c.oid, CASE c.relkind WHEN 'c' THEN 'type' ELSE 'table' END, of
+         FROM found JOIN pg_class c ON c.oid = objid WHERE classid = 'pg_class'::regclass AND c.relkind IN ('r', 'p', 'f', 'c'))
 SELECT describes || ' ' || user_of::regclass::text, of::regclass::text FROM owned
 WHERE user_of NOT IN (SELECT oid FROM gone)
 UNION
 SELECT 'function ' || objid::regprocedure::text, of::regclass::text FROM found WHERE classid = 'pg_proc'::regclass
+UNION
+SELECT pg_describe_object(classid, objid, 0), of::regclass::text FROM found
+WHERE classid IN ('pg_type'::regclass, 'pg_cast'::regclass)
 ORDER BY 2, 1
 """
 """What stays and needs something that goes: its own restore would fail."""

@@ -135,6 +135,33 @@ def test_names_in_another_encoding(postgres18: Server, open_source: Open) -> Non
 
 
 @pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("CREATE TYPE pair AS (one gone, other gone[])", "type public.pair"),
+        ("CREATE DOMAIN known AS gone CHECK (VALUE IS NOT NULL)", "type public.known"),
+        ("CREATE TYPE span AS RANGE (subtype = gone)", "function public.span"),
+        ("CREATE CAST (gone AS text) WITH INOUT", "cast from public.gone to text"),
+        (
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+            "CREATE CONSTRAINT TRIGGER t AFTER INSERT ON stays FROM gone FOR EACH ROW EXECUTE FUNCTION f()",
+            "a trigger of table public.stays",
+        ),
+    ],
+)
+def test_whatever_needs_a_table_that_goes(postgres: Server, open_source: Open, statement: str, says: str) -> None:
+    """Types that are made of its rows, casts of them, triggers that refer to it: its restore would fail over each."""
+    database = postgres.new_database(f"CREATE TABLE gone (i int); CREATE TABLE stays (i int); {statement}")
+    options = DumpOptions(filters=Filters(exclude=("public.gone",)))
+    source = open_source(postgres.url(database))
+
+    with (
+        pytest.raises(Refused, match=rf"would not restore: {says}\S* needs public.gone"),
+        source.dump("p", expect=None, options=options),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
     ("filters", "says", "cure"),
     [
         (Filters(exclude=("public.usres",)), "dumps.exclude names public.usres, which", 'did you mean "public.users"?'),
