@@ -7,7 +7,7 @@ somebody was first, the id tells whether that somebody was we. Azure compares ev
 import hashlib
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -18,7 +18,7 @@ import httpx
 
 from reconciler.errors import Absent, Conflict, ReconcilerError, Refused
 from reconciler.targets.azure_container import WRITE_ID, AzureContainer
-from reconciler.targets.parts import AIR, cut, take_effect
+from reconciler.targets.parts import AIR, SETTLE_SECONDS, arrived, cut, take_effect
 from reconciler.targets.retrying import PATIENT_SECONDS
 from reconciler.world.clock import token
 from reconciler.world.persist import persist
@@ -37,9 +37,6 @@ IN_FLIGHT_BYTES: Final = 64 * MIB
 
 NO_ETAG: Final = '"0x0"'
 """Of no blob: a deletion on that condition tells whether we may delete, and deletes nothing."""
-
-SETTLE_SECONDS: Final = 5.0
-"""How long blocks on their way are waited for before an upload is given up."""
 
 
 def block_bytes(number: int) -> int:
@@ -111,7 +108,7 @@ class _Write:
         def settle(most: int) -> None:
             nonlocal running
             while len(running) > most:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
+                done, running = arrived(running, self._stop)
                 for future in done:
                     future.result()
 
@@ -121,7 +118,7 @@ class _Write:
                 settle(max(0, min(IN_FLIGHT, IN_FLIGHT_BYTES // len(part)) - 1))
                 # All names of a blob's blocks must have one length.
                 name = b64encode(f"{self._id}-{number:05d}".encode()).decode("ascii")
-                AIR.enter(part)
+                AIR.enter(part, self._stop)
                 running.add(pool.submit(partial(AIR.sent, part, partial(self._send, name, part, over))))
                 names.append(name)
                 size += len(part)

@@ -2,16 +2,20 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from math import inf
 from threading import Condition, Event
 from typing import Final, TypeVar
 
-from reconciler.errors import Absent, Conflict, ReconcilerError, Unreachable
+from reconciler.errors import Absent, Conflict, ReconcilerError, Stopped, Unreachable
 from reconciler.world.persist import persist
 from reconciler.world.ports import Clock, Stored
 
 T = TypeVar("T")
+
+SETTLE_SECONDS: Final = 5.0
+"""How long parts on their way are waited for before an upload is given up: one that arrives later could stay behind."""
 
 
 def cut(chunks: Iterable[bytes], size: Callable[[int], int]) -> Iterator[tuple[bytearray, bool]]:
@@ -30,6 +34,19 @@ def cut(chunks: Iterable[bytes], size: Callable[[int], int]) -> Iterator[tuple[b
     yield part, True
 
 
+def arrived(running: set[Future[T]], stop: Event) -> tuple[set[Future[T]], set[Future[T]]]:
+    """Once one at least of these parts has arrived or failed: those that have, and the rest.
+
+    Raises Stopped where none does for a while though we are asked to stop: to wait for its time-out could take minutes.
+    """
+    while True:
+        done, rest = wait(running, timeout=SETTLE_SECONDS, return_when=FIRST_COMPLETED)
+        if done:
+            return done, rest
+        if stop.is_set():
+            raise Stopped("asked to stop while parts of a write were on their way")
+
+
 class Air:
     """Parts on their way to stores, of all that is written at a time together: so many bytes at most, but one part always."""
 
@@ -40,13 +57,20 @@ class Air:
         self.waiting: deque[object] = deque()
         """In the order in which they came: a part larger than most would else wait as long as others send."""
 
-    def enter(self, part: bytearray) -> None:
-        """Returns once there is room for it. Whoever entered sends it by `sent`, whose end makes room again."""
+    def enter(self, part: bytearray, stop: Event | None = None) -> None:
+        """Returns once there is room for it. Whoever entered sends it by `sent`, whose end makes room again.
+
+        Raises Stopped where there is none for a while though we are asked to stop.
+        """
         turn = object()
         with self._changed:
             self.waiting.append(turn)
             try:
-                self._changed.wait_for(lambda: self.waiting[0] is turn and self._has_room(len(part)))
+                while not self._changed.wait_for(
+                    lambda: self.waiting[0] is turn and self._has_room(len(part)), timeout=SETTLE_SECONDS
+                ):
+                    if stop is not None and stop.is_set():
+                        raise Stopped("asked to stop while a part waited for others to arrive")
                 self._bytes += len(part)
             finally:
                 self.waiting.remove(turn)

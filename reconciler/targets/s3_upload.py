@@ -5,7 +5,7 @@ somebody was first, the id tells whether that somebody was we.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from reconciler.errors import Absent, ReconcilerError, Refused
-from reconciler.targets.parts import AIR, cut, take_effect
+from reconciler.targets.parts import AIR, SETTLE_SECONDS, arrived, cut, take_effect
 from reconciler.targets.retrying import PATIENT_SECONDS
 from reconciler.targets.s3_bucket import Bucket
 from reconciler.targets.s3_errors import Doing, translated
@@ -32,9 +32,6 @@ MOST_PARTS: Final = 10_000
 IN_FLIGHT: Final = 3
 IN_FLIGHT_BYTES: Final = 64 * MIB
 """Parts on their way at a time: so many, but no more than this together once they have grown (one always)."""
-
-SETTLE_SECONDS: Final = 5.0
-"""How long parts on their way are waited for before an upload is aborted: one that arrives later could stay behind."""
 
 WRITE_ID: Final = "write-id"
 
@@ -114,14 +111,14 @@ class _Write:
         def settle(most: int) -> None:
             nonlocal running
             while len(running) > most:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
+                done, running = arrived(running, self._bucket.stop)
                 sent.extend(future.result() for future in done)
 
         try:
             for number, part in enumerate(parts, start=1):
                 self._refuse_too_long(number)
                 settle(max(0, min(IN_FLIGHT, IN_FLIGHT_BYTES // len(part)) - 1))
-                AIR.enter(part)
+                AIR.enter(part, self._bucket.stop)
                 running.add(pool.submit(partial(AIR.sent, part, partial(self._send, upload, number, part, over))))
             settle(0)
         except BaseException:

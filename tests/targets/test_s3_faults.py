@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from reconciler.errors import Absent, Conflict, Corrupt, Refused, Unreachable
+from reconciler.errors import Absent, Conflict, Corrupt, Refused, Stopped, Unreachable
 from reconciler.sandbox.patience import wait_for
 from reconciler.targets.conditions import honours_conditions
 from reconciler.targets.retrying import Retrying
@@ -200,6 +200,27 @@ class TestWriting:
         assert () == behind.list("").items
         (upload,) = behind.unfinished("hotel/")
         behind.abort(upload)
+        assert () == behind.unfinished("")
+
+    @pytest.mark.parametrize("megabytes", [20, 60], ids=["the last parts", "in the midst"])
+    def test_asked_to_stop_while_parts_hang(
+        self, s3_server: S3Server, bucket: str, behind: S3Target, monkeypatch: pytest.MonkeyPatch, megabytes: int
+    ) -> None:
+        """It does not take until their time-out, and frees what was begun."""
+        stop, end, access = Event(), Event(), s3_server.access(bucket)
+        slow = Bucket("offsite", access, make_client("offsite", access), prefix="", clock=SystemClock(), stop=stop)
+
+        def hang(**_: object) -> None:
+            stop.set()
+            end.wait(60)
+
+        monkeypatch.setattr(slow.client, "upload_part", hang)
+        began = SystemClock().monotonic()
+        with pytest.raises(Stopped):
+            S3Target(slow, domain="s3:test").write(DUMP, stream(megabytes))
+        end.set()
+
+        assert SystemClock().monotonic() - began < 30
         assert () == behind.unfinished("")
 
     def test_part_sizes_reach_what_s3_takes(self) -> None:
