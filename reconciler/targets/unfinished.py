@@ -45,7 +45,7 @@ class Unfinished:
             path, descriptor = self._begin(key)
         try:
             # Open, and so locked, until it is in its place.
-            with os.fdopen(descriptor, "wb", buffering=0):
+            with _closed(descriptor, translated):
                 for chunk in chunks:
                     with translated():
                         write_all(descriptor, chunk)
@@ -98,6 +98,19 @@ class Unfinished:
 
     def _new_id(self) -> str:
         return f"{self._clock.now():%Y%m%dT%H%M%SZ}-{token(16)}"
+
+
+@contextmanager
+def _closed(descriptor: int, translated: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """At the end, when some file systems send what was written, and tell that they could not. A first failure goes before it."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            os.close(descriptor)
+        raise
+    with translated():
+        os.close(descriptor)
 
 
 def _upload(name: str) -> Upload | None:

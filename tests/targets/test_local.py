@@ -19,7 +19,7 @@ from threading import Event
 
 import pytest
 
-from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Unreachable
+from reconciler.errors import Absent, Conflict, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.policy.redaction import Redactor
 from reconciler.policy.secret import Surroundings
 from reconciler.sandbox.patience import wait_for
@@ -368,6 +368,28 @@ class TestTheDiskSaysNo:
         monkeypatch.setattr(os, "scandir", scandir)
         with pytest.raises(Unreachable, match="went away while it was listed"):
             target.list("")
+
+    @pytest.mark.parametrize("broken_off", [False, True])
+    def test_a_close_that_fails(self, target: LocalTarget, root: Path, monkeypatch: pytest.MonkeyPatch, broken_off: bool) -> None:
+        """Some file systems send what was written only then. It is told like any failed write, unless something failed before."""
+        close = os.close
+
+        def fail(descriptor: int) -> None:
+            written = os.fstat(descriptor).st_size == len(b"hotel")
+            close(descriptor)
+            if written:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        def chunks() -> Iterator[bytes]:
+            yield b"hotel"
+            if broken_off:
+                raise Stopped("asked to stop")
+
+        monkeypatch.setattr(os, "close", fail)
+        kind, says = (Stopped, "asked to stop") if broken_off else (Unreachable, "cannot write hotel/x")
+        with pytest.raises(kind, match=says):
+            target.write("hotel/x", chunks())
+        assert [] == list((root / HIDDEN / "unfinished").iterdir())
 
     def test_what_can_not_be_seen_is_not_gone(self, target: LocalTarget, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A deletion that could not look fails: its caller would go on with what must only go after it."""
