@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 from hypothesis import settings
 
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+# Under nohup it is ignored, by all that tests start too, and what they say of it would not be so.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 MEMORY = Path("/dev/shm")  # noqa: S108  pytest makes a folder in it that is ours alone
 ROOM_BYTES = 4 << 30

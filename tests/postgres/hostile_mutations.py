@@ -250,8 +250,8 @@ def extensions_keep_their_tables(patch: pytest.MonkeyPatch) -> None:
 def plain_sql_is_piped_into_psql(patch: pytest.MonkeyPatch) -> None:
     """Plain SQL is never piped into psql. No code of ours does: this is what it would be."""
 
-    def restore(self: PostgresRoom, source: Iterator[bytes], complaints: Any, *, jobs: int) -> None:
-        address = self._keys.owner.for_child(room_module.NAME, {})
+    def restore(self: PostgresRoom, source: Iterator[bytes], complaints: Any, reading: dict[str, str], *, jobs: int) -> None:
+        address = self._keys.owner.for_child(room_module.NAME, reading)
         with use_list(entry.number for entry in self._entries) as chosen:
             program = self._tools.folder / "pg_restore"
             said = subprocess.run(
