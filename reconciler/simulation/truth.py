@@ -86,6 +86,8 @@ class ClaimBrief(msgspec.Struct, frozen=True):
 
 LATE = timedelta(minutes=10)
 """A signed tombstone that comes so long after the instant that it tells has its grace from when it came."""
+LEAST = timedelta(days=1)
+"""Of that grace, unless it speaks of debris: what was brought back since must not be condemned at once."""
 
 
 class Stone(msgspec.Struct, frozen=True):
@@ -189,7 +191,8 @@ class Folder(msgspec.Struct, frozen=True, dict=True):
         if not stone.counts and "manifest.json" in self.visible.keys() | self.hidden:
             return None
         if self.pinned and came - stone.at > LATE:
-            return msgspec.structs.replace(stone, due=max(stone.due, came + (stone.due - stone.at)))
+            grace = stone.due - stone.at
+            return msgspec.structs.replace(stone, due=max(stone.due, came + (max(grace, LEAST) if stone.counts else grace)))
         return stone
 
     @lazily
