@@ -13,7 +13,7 @@ from reconciler.backups.signing import Signed
 from reconciler.backups.writer import Draft, copy_backup, drafting, ensure_repository
 from reconciler.duties.holding import longest
 from reconciler.duties.retention import kept
-from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused, Unreachable
+from reconciler.errors import Absent, Corrupt, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.planning.plan import Action, Due, Duty, Shown, Step
 from reconciler.planning.proof import refuted, sound_on
 from reconciler.planning.text import instant, size
@@ -105,6 +105,8 @@ class CopyBackup(Action, frozen=True, kw_only=True, tag="copy_backup"):
         """As a verification does: unless it is, it would be met again each turn, and nothing be deleted."""
         try:
             evidence = confirm_damage(world, want, backup=self.backup, target=origin)
+        except Stopped:
+            raise
         except ReconcilerError:
             by_hand = f"`reconcile backups verify {self.backup} --target {origin} --level hash` writes that down"
             return Corrupt(met.what, cure=f"{by_hand}: then it counts for nothing, and is no longer copied")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from reconciler.duties import DUTIES, copies, keeping
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.retention import kept
-from reconciler.errors import Corrupt, Unreachable
+from reconciler.errors import Corrupt, Stopped, Unreachable
 from reconciler.planning.plan import Consent
 from reconciler.planning.proof import refuted
 from reconciler.policy.model import DatabasePolicy
@@ -133,6 +133,21 @@ def test_a_rotten_original_that_cannot_be_written_down(tmp_path: Path) -> None:
 
     assert f"reconcile backups verify {backup} --target offsite --level hash" in failed.value.cure
     assert [] == refuted_in(three, want)
+
+
+def test_asked_to_stop_while_a_rotten_original_is_read_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a stop, which nobody is to do anything about, and no damage that could not be written down."""
+    clock = MovedClock()
+    backup = take(make_world(tmp_path, clock, names=("primary",)))
+    rot(tmp_path / "primary", backup)
+
+    def stopped(*_: object, **__: object) -> None:
+        raise Stopped("asked to stop")
+
+    monkeypatch.setattr(copies, "confirm_damage", stopped)
+    copy = CopyBackup(database="hotel", backup=backup, origin="primary", target="offsite")
+    with pytest.raises(Stopped):
+        copy.perform(make_world(tmp_path, clock), policy("0 0 1 1 *", ("primary", "offsite")))
 
 
 def test_an_original_that_is_spoilt_on_its_way_alone(tmp_path: Path) -> None:
