@@ -32,18 +32,19 @@ class ArchiveHead(msgspec.Struct, frozen=True, kw_only=True):
     locale: str = ""
 
 
-class ArchiveEntry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One thing in an archive."""
 
     number: int
     kind: str
+    """In pg_dump's words: `TABLE`, `TABLE DATA`, `BLOBS`."""
     name: str
     statement: str
     """That makes it."""
     schema: str
     depends_on: tuple[int, ...]
     file: str
-    """Of a directory archive, what holds its data."""
+    """Of a directory archive, what holds its data; empty where it has none."""
 
 
 def read_head(start: bytes, kind: int = CUSTOM) -> ArchiveHead:
@@ -100,7 +101,7 @@ class Cursor:
             self.integer()
         return ArchiveHead(database=self.text(), server_version=self.text(), client_version=self.text())
 
-    def entry(self) -> ArchiveEntry:
+    def entry(self) -> Entry:
         """ReadToc, and what the format adds: a directory's file, or where in the archive the data lies."""
         number = self.integer()
         self.integer()  # whether a dumper was there
@@ -121,7 +122,7 @@ class Cursor:
         file = self.text() if self._kind == TAR else ""
         if self._kind == CUSTOM:
             self._take(1 + self._offset_size)
-        return ArchiveEntry(
+        return Entry(
             number=number,
             kind=kind,
             name=name,

@@ -6,10 +6,11 @@ from threading import Lock
 
 import msgspec
 
+from reconciler.backups.archive import Entry
 from reconciler.backups.layout import FOLDER, ZSTD
 from reconciler.backups.manifest import StoredObject
 from reconciler.backups.pipeline import Packing, Progress
-from reconciler.backups.toc import TOC, Entry, files_of, is_list, read_toc
+from reconciler.backups.toc import TOC, files_of, is_list, read_toc
 from reconciler.errors import Corrupt, Refused
 from reconciler.world.ports import Dump, DumpFile, Staging
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from reconciler.backups.toc import Entry
+from reconciler.backups.archive import Entry
 from reconciler.errors import Refused
 
 OF_A_TABLE = {

@@ -2,27 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
-
-from reconciler.backups.archive import TAR, Cursor
+from reconciler.backups.archive import TAR, Cursor, Entry
 from reconciler.errors import Corrupt
 
 TOC = "toc.dat"
 MOST_ENTRIES = 10_000_000
 """A damaged count must not keep us busy."""
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing in an archive."""
-
-    number: int
-    kind: str
-    """In pg_dump's words: `TABLE`, `TABLE DATA`, `BLOBS`."""
-    schema: str
-    name: str
-    file: str
-    """Its data; empty where it has none."""
-    depends_on: tuple[int, ...]
 
 
 def read_toc(data: bytes) -> tuple[Entry, ...]:
@@ -33,14 +18,9 @@ def read_toc(data: bytes) -> tuple[Entry, ...]:
         count = cursor.integer()
         if not 0 <= count <= MOST_ENTRIES:
             raise IndexError
-        return tuple(_entry(cursor) for _ in range(count))
+        return tuple(cursor.entry() for _ in range(count))
     except IndexError as error:
         raise Corrupt("this is no table of contents that pg_dump wrote with --format=directory") from error
-
-
-def _entry(cursor: Cursor) -> Entry:
-    one = cursor.entry()
-    return Entry(number=one.number, kind=one.kind, schema=one.schema, name=one.name, file=one.file, depends_on=one.depends_on)
 
 
 def is_list(name: str) -> bool:

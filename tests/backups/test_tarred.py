@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.backups.archive import Entry
 from reconciler.backups.tarred import as_tar
-from reconciler.backups.toc import Entry, large_object_files, read_toc
+from reconciler.backups.toc import large_object_files, read_toc
 from reconciler.errors import Corrupt
 from reconciler.postgres.environment import child_environment
 from tests.postgres.odd_schema import odd_database
