@@ -50,8 +50,10 @@ class Means(msgspec.Struct, frozen=True, kw_only=True):
     tell: Tell
     token: Any
     git_commit: str | None = None
+    opened: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Targets by name, opened once: who opens one pays for a client, and for connections of its own."""
     patiences: dict[str, Patience] = msgspec.field(default_factory=dict)
-    """By target: each database opens it anew, and none waits for what another found hanging."""
+    """By target: no database waits for what another found hanging."""
 
 
 def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: bool) -> World:
@@ -135,11 +137,15 @@ def _identities(want: DatabasePolicy, means: Means) -> tuple[Revealed, ...]:
 def open_target(policy: Policy, name: str, means: Means, *, writable: bool, rate: int | None = None) -> tuple[Target, str]:
     """The target and its failure domain. `rate`: bytes in a second that may be written to it."""
     settings: Any = policy.targets[name]
-    make = _kinds(KINDS.targets)[type(settings)]
-    try:
-        target = make(name, settings, surroundings=means.surroundings, clock=means.clock, stop=means.stop)
-    except ReconcilerError as error:
-        return UnusableTarget(name, error), f"unknown:{name}"
+    target = means.opened.get(name)
+    if target is None:
+        make = _kinds(KINDS.targets)[type(settings)]
+        try:
+            target = means.opened[name] = make(
+                name, settings, surroundings=means.surroundings, clock=means.clock, stop=means.stop
+            )
+        except ReconcilerError as error:
+            return UnusableTarget(name, error), f"unknown:{name}"
     limited: Target = Limited(target, Bucket(rate, means.clock, means.stop)) if rate is not None else target
     patient: Target = Retrying(limited, clock=means.clock, stop=means.stop, patience=means.patiences.setdefault(name, Patience()))
     if getattr(settings, "append_only", False):

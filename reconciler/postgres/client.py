@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,7 +55,9 @@ def major_of(version: str) -> int:
 def find(program: str, explicit: Path | None = None) -> tuple[Client, ...]:
     """All folders with that program that runs; only the explicit one where the policy names one."""
     folders = [explicit] if explicit else [*_path(), *sorted(DEBIAN.glob("*/bin")), *_wheels()]
-    found = (_client(folder, program) for folder in dict.fromkeys(folder.absolute() for folder in folders))
+    different = dict.fromkeys(folder.absolute() for folder in folders)
+    with ThreadPoolExecutor(len(different)) as pool:  # each starts a program, and whoever restores waits for all of them
+        found = pool.map(lambda folder: _client(folder, program), different)
     return tuple(client for client in found if client)
 
 
