@@ -131,6 +131,8 @@ class Repository:
         for line in listed.decode(errors="backslashreplace").split("\0")[:-1]:
             described, _, path = line.partition("\t")
             _, kind, blob, size = described.split()
+            if kind == "blob" and size == _LOST_SIZE:
+                raise self._spoilt(path)
             if kind == "blob":
                 plain.append(Entry(path=path, blob=blob, size=int(size)))
         pointers = self._pointers([each.blob for each in plain if each.size <= _LONGEST_POINTER])
@@ -248,8 +250,9 @@ class Repository:
                 self._git.holding.descriptor = None
 
     def tidy(self) -> None:
-        """Let git pack what has become many small files."""
-        self._git.ask("gc", "--auto", "--quiet")
+        """Let git pack what has become many small files. It comes after a write that is done, whose failure its own is not."""
+        with suppress(Refused, Unreachable):
+            self._git.ask("gc", "--auto", "--quiet")
 
     def _is_there(self) -> bool:
         if self._is_repository():
@@ -269,8 +272,22 @@ class Repository:
         return (self.root / "HEAD").is_file() and (self.root / "objects").is_dir()
 
     def _named(self, ref: str) -> str | None:
-        told = self._git.ask("for-each-ref", "--format=%(objectname)", ref).decode().strip()
-        return told or None
+        done = self._git.run("for-each-ref", "--format=%(objectname)", ref)
+        if done.returncode:
+            raise self._git.fault("for-each-ref", done)
+        # Git passes it over with a warning, as if it had never been: a branch that can't be read must not pass for an empty one.
+        if f"broken ref {ref}\n" in done.stderr.decode(errors="replace"):
+            raise self._spoilt(ref)
+        return done.stdout.decode().strip() or None
+
+    def _spoilt(self, lost: str) -> Refused:
+        """What git itself has here can't be read."""
+        cure = (
+            f"move {self.root} away: it is made anew from the remote"
+            if self.remote is not None
+            else "take it from a clone of this repository; `git fsck` tells what else is lost"
+        )
+        return Refused(f"{self.target}: what git has of {lost} in {self.root} is lost or spoilt", cure=cure)
 
     def _fetch(self) -> None:
         """Under the lock. A remote without the branch is an empty one."""
@@ -342,6 +359,8 @@ class Repository:
         return translated(f"{self.target}: cannot {doing} in {self.root}")
 
 
+_LOST_SIZE: Final = "BAD"
+"""As git lists a file that it has not, or can't read."""
 _LONGEST_POINTER: Final = 200
 _POINTER: Final = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d+)\n")
 
