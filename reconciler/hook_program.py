@@ -20,10 +20,13 @@ PREFIX = "RECONCILER_"
 STOPPING = timedelta(seconds=10)
 """When we are asked to stop, what runs after an action still runs, for that long: somebody's jobs are to be resumed."""
 TOLD_LINES, TOLD_LETTERS = 3, 300
+LINE_LETTERS = 8
+"""A line of a value that has as many is hidden by itself, too: a program may repeat any one of a key's."""
 
 
 class HookPrograms:
-    """Runs hooks in the policy's folder. Each ends with us, however we end, and with it what it started in its group."""
+    """Runs hooks in the policy's folder. One that runs ends with us, however we end, and with it what it started in its group;
+    what one left behind that has ended goes on."""
 
     def __init__(self, database: str, *, surroundings: Surroundings, clock: Clock, stop: Event) -> None:
         self._database, self._surroundings, self._clock, self._stop = database, surroundings, clock, stop
@@ -65,7 +68,9 @@ class HookPrograms:
         """What was looked up may be a secret, and is hidden wherever the program repeats it."""
         found = value.reveal(self._surroundings, field=f"databases.{self._database}.dumps.hooks.{field}")
         if isinstance(value.written, Reference):
-            self._surroundings.redactor.learn(found)
+            lines = [line.strip() for line in found.splitlines()]
+            for secret in (found, *(line for line in lines if len(line) >= LINE_LETTERS)):
+                self._surroundings.redactor.learn(secret)
         if "\0" in found:
             raise Refused(f"databases.{self._database}.dumps.hooks.{field} holds a zero byte, which no program can be given")
         return found
@@ -77,9 +82,9 @@ class HookPrograms:
         return _Lasting(self._clock, self._stop, doing, limit)
 
     def _told(self, complaints: str) -> str:
-        """The last of its words, on one line."""
-        lines = [line.strip() for line in complaints.splitlines() if line.strip()]
-        return self._surroundings.redactor.redact(" / ".join(lines[-TOLD_LINES:]))[-TOLD_LETTERS:]
+        """The last of its words, on one line. What is hidden may go over several of theirs."""
+        lines = [line.strip() for line in self._surroundings.redactor.redact(complaints).splitlines() if line.strip()]
+        return " / ".join(lines[-TOLD_LINES:])[-TOLD_LETTERS:]
 
 
 class _Lasting(Watch):

@@ -6,10 +6,11 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from reconciler.errors import Unreachable
 from reconciler.postgres.wide import widen
@@ -20,12 +21,17 @@ END_SECONDS = 5.0
 """More than the guardian's own grace: it does the killing, we only see to it."""
 LOOK_SECONDS = 0.1
 COMPLAINT_LINES = 200
+LINE_BYTES = 4096
+PENDING_BYTES = 1 << 16
+LAST_WORDS_SECONDS = 0.5
+"""For reading what a program has said before it ended, where somebody else holds its output still."""
 
 
 class Child:
     """A running program. Its stdout (or its stdin, when we feed it) is `stream`; end it in any case with `finish` or `end`.
 
-    `heard`: what it writes to stdout is kept with its complaints; it is fed then. `folder`: where it runs; ours if not said.
+    `heard`: it is anybody's program, and is fed. What it writes to stdout is kept with its complaints, of both the end; and it is
+    over once it has ended itself: what it started may go on, and hold its output. `folder`: where it runs; ours if not said.
     `output`: where a fed program's stdout goes. `server`: it is one, run as that account (None: as ourselves). `hear` gets each
     line of stderr, however many there are; by default the first ones are kept. `keeps`: descriptors that it holds
     open too. `opener`: what its guardian opens FIFOs by; closed here, so that it ends with the guardian.
@@ -45,7 +51,7 @@ class Child:
         keeps: Collection[int] = (),
         opener: socket.socket | None = None,
     ) -> None:
-        self._listener = hear or self._keep
+        self._listener, self._is_heard = hear or self._keep, heard
         lifeline, self._lifeline = os.pipe()
         self._dropping = threading.Lock()
         guardians = [lifeline] if opener is None else [lifeline, opener.fileno()]
@@ -70,8 +76,9 @@ class Child:
                 opener.close()
         self.stream = self._fileno(fed=fed or heard)
         widen(self.stream)
-        # The first lines name the cause, so those are kept; the rest is read too, or the program would block on a full pipe.
-        self._complaints: list[str] = []
+        # The first lines name the cause, so those are kept, and of anybody's program the last; the rest is read too, or it would
+        # block on a full pipe.
+        self._complaints: deque[str] = deque(maxlen=COMPLAINT_LINES if heard else None)
         self._hearing = threading.Thread(target=self._hear, daemon=True)
         self._hearing.start()
 
@@ -100,7 +107,7 @@ class Child:
 
         `check` is called that often meanwhile, and ends the waiting by raising.
         """
-        while self._hearing.is_alive():
+        while self._hearing.is_alive() and not self._is_left:
             self._hearing.join(look_seconds)
             check()
         return self.end()
@@ -116,40 +123,60 @@ class Child:
         """End the program and all that it started, if it still runs. Safe to call twice; never feeds it an end of file first."""
         if self._process.returncode is not None:
             return self._process.returncode
+        is_left = self._is_left
         self.hang_up()
-        # Every process of the group holds the write end of stderr: once that is closed, all are gone.
-        self._hearing.join(END_SECONDS)
-        with suppress(ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if is_left:
+            self._hearing.join(LAST_WORDS_SECONDS)
+        else:
+            # Every process of the group holds the write end of stderr: once that is closed, all are gone.
+            self._hearing.join(END_SECONDS)
+            with suppress(ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._hearing.join(END_SECONDS)
         code = self._process.wait()
-        self._hearing.join(END_SECONDS)
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
+            # What is still listened to is closed by who listens: its number would be another file's by then.
+            if stream is not None and not (stream is self._words and self._hearing.is_alive()):
                 stream.close()
         return code
+
+    @property
+    def _is_left(self) -> bool:
+        """Whether it ended by itself: what it started is not our concern. It is not reaped: its number stays its own."""
+        if not self._is_heard:
+            return False
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
     def _fileno(self, *, fed: bool) -> int:
         stream = self._process.stdin if fed else self._process.stdout
         assert stream is not None  # noqa: S101  we asked Popen for this very pipe
         return stream.fileno()
 
-    def _hear(self) -> None:
+    @property
+    def _words(self) -> IO[bytes]:
         words = self._process.stderr or self._process.stdout
         assert words is not None  # noqa: S101  as above
+        return words
+
+    def _hear(self) -> None:
         pending = b""
-        while piece := os.read(words.fileno(), 1 << 16):
-            *lines, pending = (pending + piece).split(b"\n")
-            pending = pending[: 1 << 16]
-            for line in lines:
-                self._note(line)
+        with self._words as words:
+            while piece := os.read(words.fileno(), 1 << 16):
+                *lines, pending = (pending + piece).split(b"\n")
+                pending = self._cut(pending, PENDING_BYTES)
+                for line in lines:
+                    self._note(line)
         self._note(pending)
 
     def _note(self, line: bytes) -> None:
         if line:
-            self._listener(line[:4096].decode("utf-8", "replace"))
+            self._listener(self._cut(line, LINE_BYTES).decode("utf-8", "replace"))
+
+    def _cut(self, line: bytes, most: int) -> bytes:
+        return line[-most:] if self._is_heard else line[:most]
 
     def _keep(self, line: str) -> None:
-        if len(self._complaints) < COMPLAINT_LINES:
+        if self._is_heard or len(self._complaints) < COMPLAINT_LINES:
             self._complaints.append(line)
 
 

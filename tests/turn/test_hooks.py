@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Event, Thread
 
@@ -28,6 +29,7 @@ from tests.postgres.processes import comes_true, is_running
 BEFORE = Occasion(phase="before", of="dump", facts={"DATABASE": "hotel", "TARGET": "primary"})
 AFTER = Occasion(phase="after", of="dump", facts={"DATABASE": "hotel", "RESULT": "done"})
 SECRET = "gr8-s3cret-t0ken"
+KEY = "-----BEGIN KEY-----\nabcdefgh12345678\nZZZZZZZZ99999999\n-----END KEY-----"
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def stop() -> Event:
 
 @pytest.fixture
 def hooks(tmp_path: Path, stop: Event) -> HookPrograms:
-    environ = {"PATH": os.environ["PATH"], "HOME": "/home/x", "DATABASE_URL": "postgres://u:pw@h/d", "TOKEN": SECRET}
+    environ = {"PATH": os.environ["PATH"], "HOME": "/home/x", "DATABASE_URL": "postgres://u:pw@h/d", "TOKEN": SECRET, "KEY": KEY}
     surroundings = Surroundings(base=tmp_path, environ=environ, redactor=Redactor())
     return HookPrograms("hotel", surroundings=surroundings, clock=SystemClock(), stop=stop)
 
@@ -83,6 +85,46 @@ class TestRunning:
             hooks.run(hook(name, stdin=Text.parse("${TOKEN}")), BEFORE)
 
         assert "hook ./hook before the dump failed: exit code 3: noise / jobs are busy / token *** is wrong" == str(failure.value)
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("seq 1000; echo the disk is full", "999 / 1000 / the disk is full"),
+            ("head -c 300000 /dev/zero | tr '\\0' x; printf '\\rthe disk is full'", "xxx / the disk is full"),
+        ],
+        ids=["many lines", "a long line"],
+    )
+    def test_last_words_after_many_others(self, tmp_path: Path, hooks: HookPrograms, text: str, said: str) -> None:
+        """However much it said before: why it gave up stands at the end."""
+        with pytest.raises(Unreachable) as failure:
+            hooks.run(hook(script(tmp_path, f"{text}; exit 1")), BEFORE)
+
+        assert str(failure.value).endswith(said)
+
+    @pytest.mark.parametrize("text", ['echo "$K"', 'set -x; : "$K"', 'echo "$K" | tail -n 2', "head -c 4093 /dev/zero; echo $T"])
+    def test_secrets_of_several_lines_and_in_long_ones(self, tmp_path: Path, hooks: HookPrograms, text: str) -> None:
+        """Neither a part of a key nor the beginning of a token is ever told."""
+        env = {"K": Text.parse("${KEY}"), "T": Text.parse("${TOKEN}")}
+
+        with pytest.raises(Unreachable) as failure:
+            hooks.run(hook(script(tmp_path, f"{text}; exit 1"), env=env), BEFORE)
+
+        assert not any(piece in str(failure.value) for piece in (*KEY.splitlines()[1:3], SECRET[:3]))
+
+    @pytest.mark.parametrize("start", ["", "setsid "], ids=["in its group", "in a session of its own"])
+    @pytest.mark.parametrize("code", [0, 4])
+    def test_what_it_started_in_the_background(self, tmp_path: Path, hooks: HookPrograms, start: str, code: int) -> None:
+        """It is over when its program is, and what it started goes on: jobs that it resumed, a pause that ends by itself."""
+        name = script(tmp_path, f"{start}sh -c 'echo $$ > pid.new; mv pid.new pid; sleep 300' & echo started; exit {code}")
+        failure = nullcontext() if code == 0 else pytest.raises(Unreachable, match="failed: exit code 4: started")
+
+        with failure:
+            hooks.run(hook(name, timeout=duration("20s")), BEFORE)
+
+        assert comes_true((tmp_path / "pid").exists)
+        pid = int((tmp_path / "pid").read_text())
+        assert is_running(pid)
+        os.killpg(os.getpgid(pid), signal.SIGKILL)
 
     @pytest.mark.parametrize("text", ["exec /bin/true", "exec <&-; exec /bin/true", "sleep 0.2"])
     def test_one_that_does_not_read(self, tmp_path: Path, hooks: HookPrograms, text: str) -> None:
