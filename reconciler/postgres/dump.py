@@ -160,8 +160,17 @@ class PostgresDump:
         return child, Watch(manners.clock, manners.stop, manners.patience, self._doing, limit=limit)
 
     def _yielding(self, child: Child) -> AbstractContextManager[Yielding]:
+        def give_way(_: str) -> None:
+            child.hang_up()
+            if self._taking is not None:
+                # It holds locks too, and perhaps nobody reads on from the dump for a while.
+                self._taking.give_up("it was given up with the dump")
+
+        return self._watching(give_way)
+
+    def _watching(self, give_way: Callable[[str], None]) -> AbstractContextManager[Yielding]:
         manners, options, name = self._way
-        return yielding(self._conninfo, name, options.yield_to, manners.clock, child.hang_up)
+        return yielding(self._conninfo, name, options.yield_to, manners.clock, give_way)
 
     def _judge(self, code: int, yielded: Yielding) -> None:
         """Nothing, if it ended well."""
@@ -185,11 +194,20 @@ class PostgresDump:
             return catalog.position(self._connection)
 
     def fingerprint(self) -> Fingerprint | None:
-        """What the snapshot holds; after the dump it is given as long as the dump itself took. Raises Stopped."""
-        if self._taking is None:
+        """What the snapshot holds; after the dump it is given as long as that took, within the limits of both. Raises Stopped."""
+        taking, most = self._taking, self._way.options.max_duration
+        if taking is None:
             return None
         took = self._way.manners.clock.monotonic() - self._begun
-        return self._taking.result(within_seconds=max(FINGERPRINT_SECONDS, took))
+        seconds = max(FINGERPRINT_SECONDS, took)
+        if most is not None:
+            seconds = max(0.0, min(seconds, most.total_seconds() - took))
+        with ExitStack() as watched:
+            try:
+                watched.enter_context(self._watching(lambda to: taking.give_up(f"it gave way to {to}")))
+            except ReconcilerError as error:
+                taking.give_up(f"nobody could look who waits for it: {error.what}")
+            return taking.result(within_seconds=seconds)
 
     def _failure(self, code: int, complaints: str) -> ReconcilerError:
         """Why pg_dump failed: first what can be seen from the snapshot's session, then what pg_dump said."""

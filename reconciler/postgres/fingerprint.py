@@ -129,7 +129,7 @@ class Taking:
         try:
             yield
         finally:
-            self._end("it was given up with the dump")
+            self.give_up("it was given up with the dump")
 
     def wait_until_prepared(self, seconds: float) -> None:
         """Until sequences and the list of tables are read, which a dump must not overtake; no longer than that."""
@@ -147,7 +147,7 @@ class Taking:
             if self._stop.is_set():
                 raise Stopped(f"stopped while the fingerprint of {self._conninfo.place} was taken")
             if ends is not None and self._clock.monotonic() >= ends:
-                self._end(f"the time was over ({within_seconds:.0f} s after the dump)")
+                self.give_up(f"the time was over ({within_seconds:.0f} s after the dump)")
                 break
             for thread in self._threads:
                 thread.join(LOOK_SECONDS)
@@ -175,7 +175,8 @@ class Taking:
                 uncovered=tuple(Uncovered(what=what, why=why) for what, why in sorted(uncovered.items())),
             )
 
-    def _end(self, why: str) -> None:
+    def give_up(self, why: str) -> None:
+        """End it, and with it the locks that it holds: what it did not reach is uncovered for that reason. For any thread."""
         with self._lock:
             self._over = self._over or why
             for line in self._lines:

@@ -40,9 +40,10 @@ class Yielding:
 
 @contextmanager
 def yielding(
-    conninfo: Conninfo, application_name: str, patience: timedelta | None, clock: Clock, give_way: Callable[[], None]
+    conninfo: Conninfo, application_name: str, patience: timedelta | None, clock: Clock, give_way: Callable[[str], None]
 ) -> Iterator[Yielding]:
-    """Calls `give_way` once, from a thread of its own, when somebody has waited for longer behind sessions of that name.
+    """Calls `give_way` once, from a thread of its own and with who it is, when somebody has waited for longer behind sessions of
+    that name.
 
     Raises Unreachable or Refused where its session can't be opened; one that is lost later is opened anew.
     """
@@ -64,12 +65,12 @@ def yielding(
             thread.join(LEAVE_SECONDS)
 
 
-def _look_on(watch: "_Watch", clock: Clock, over: threading.Event, outcome: Yielding, give_way: Callable[[], None]) -> None:
+def _look_on(watch: "_Watch", clock: Clock, over: threading.Event, outcome: Yielding, give_way: Callable[[str], None]) -> None:
     seconds = min(MOST_SECONDS, max(LEAST_SECONDS, watch.patience.total_seconds() / 4))
     while not clock.wait(seconds, over):
         outcome.to = watch.waiter()
         if outcome.to:
-            give_way()
+            give_way(outcome.to)
             return
 
 

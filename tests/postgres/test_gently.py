@@ -46,6 +46,64 @@ def test_somebody_waits_behind_its_locks(postgres: Server, open_source: Open) ->
     assert sessions_end(postgres, "reconciler/watch")
 
 
+WIDE = (
+    f"CREATE TABLE t ({', '.join(f'c{number} int' for number in range(1000))});"
+    "INSERT INTO t (c0) SELECT 1 FROM generate_series(1, 100000)"
+)
+"""Takes longer to be hashed than to be dumped."""
+
+
+def test_somebody_waits_behind_the_fingerprint_after_the_dump(postgres18: Server, open_source: Open) -> None:
+    """It gives way and the dump stays: what was not read of it is not covered, and that says to whom."""
+    database = postgres18.new_database(WIDE)
+    options = DumpOptions(yield_to=timedelta(milliseconds=200), fingerprint="checksums")
+
+    with ThreadPoolExecutor() as pool, open_source(postgres18.url(database)).dump("late", expect=None, options=options) as dump:
+        archive = b"".join(dump.chunks())
+        altered = pool.submit(waits(postgres18, "ALTER TABLE t ADD COLUMN c int", database))
+        assert comes_true(lambda: is_blocked(postgres18, "migration"))
+        marks = dump.fingerprint()
+        altered.result(timeout=30)
+
+    assert len(archive) > 200_000_000
+    assert marks is not None
+    (missed,) = [one.why for one in marks.uncovered if one.what == "public.t"]
+    assert missed.startswith("it gave way to migration (pid ")
+    assert "for AccessExclusiveLock on public.t" in missed
+
+
+def test_somebody_waits_behind_the_fingerprint_of_a_dump_that_nobody_reads(postgres18: Server, open_source: Open) -> None:
+    """With the dump, its fingerprint gives way too."""
+    database = postgres18.new_database(WIDE.replace("100000", "400000"))
+    options = DumpOptions(yield_to=timedelta(milliseconds=200), fingerprint="checksums")
+
+    with ThreadPoolExecutor() as pool, open_source(postgres18.url(database)).dump("stuck", expect=None, options=options) as dump:
+        chunks = dump.chunks()
+        next(chunks)
+        altered = pool.submit(waits(postgres18, "ALTER TABLE t ADD COLUMN c int", database))
+        altered.result(timeout=5)
+        with pytest.raises(Unreachable, match="yielded to migration"):
+            list(chunks)
+
+    assert sessions_end(postgres18, "reconciler/stuck")
+
+
+def test_a_fingerprint_has_no_more_time_than_its_dump(postgres18: Server, open_source: Open) -> None:
+    """What `max_duration` leaves, and no more: the backup is there, and what was not read is said."""
+    database = postgres18.new_database(WIDE)
+    clock = Jumping()
+    source = PostgresSource(parse(postgres18.url(database), field="url"), Manners(clock=clock, stop=Event()))
+    options = DumpOptions(max_duration=timedelta(hours=1), fingerprint="checksums")
+
+    with source.dump("in-time", expect=None, options=options) as dump:
+        assert len(b"".join(dump.chunks())) > 200_000_000
+        clock.ahead = 3600.0
+        marks = dump.fingerprint()
+
+    assert marks is not None
+    assert ["the time was over (0 s after the dump)"] == [one.why for one in marks.uncovered if one.what == "public.t"]
+
+
 def test_a_short_wait(postgres: Server, open_source: Open) -> None:
     """Who waits for less than that waits until the dump is done, and the dump is whole."""
     database = postgres.new_database(LARGE)
