@@ -11,6 +11,7 @@ from reconciler.postgres.conninfo import Conninfo
 
 SHOWN_CHARACTERS = 300
 PROGRAM = re.compile(r"^pg_(?:dump|restore|amcheck): ")
+QUOTED = re.compile(r'"[^"]*"')
 PASSING = (
     "server closed the connection", "terminating connection", "could not receive data", "could not send data",
     "no connection to the server", "connection has been closed unexpectedly", "Connection refused", "Connection reset",
@@ -34,6 +35,7 @@ CURES = (
     (r"invalid connection option", "install a newer client, or leave that parameter out of the url"),
     (r"server version mismatch", "install the client of the server's major, or name its folder as client_bin"),
     (r"must be able to SET ROLE|must be member", "GRANT that role to the one that restores, and try again, or add --no-roles"),
+    (r"permission denied to create extension", "have it made in the database by somebody who may, and try again"),
     (r"must be superuser|must be owner", "restore as a superuser, or as a role that may"),
     (r"extension \".*\" is not available|could not open extension control file", "install that extension on the server"),
     (r"row-level security policy for table", "dump as the tables' owner, or give the role BYPASSRLS"),
@@ -73,10 +75,11 @@ def from_words(said: str, conninfo: Conninfo, doing: str) -> ReconcilerError:
     cure = _cure(said)
     if cure:
         return Refused(sentence, cure=cure)
-    if any(sign in said for sign in CROWDED):
+    unnamed = QUOTED.sub("", said)  # a table may be called like a sign
+    if any(sign in unnamed for sign in CROWDED):
         cure = "let the role and the server have more connections, or ask for fewer jobs"
         return Unreachable(sentence, cure=cure)
-    if any(sign in said for sign in PASSING):
+    if any(sign in unnamed for sign in PASSING):
         return Unreachable(sentence, cure="check that the server is up and can be reached from here")
     return Refused(sentence)
 

@@ -1,18 +1,18 @@
 """Puts an archive into an empty database: all of it in one transaction, or nothing; or by several jobs, which is faster."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import LiteralString
 
 import msgspec
 
 from reconciler.errors import Corrupt, ReconcilerError, Refused, Unreachable
-from reconciler.postgres import catalog, client
+from reconciler.postgres import catalog, client, restorer
 from reconciler.postgres.archive_order import largest_first
 from reconciler.postgres.archive_roles import toc_with_roles, with_roles
 from reconciler.postgres.child import Child
 from reconciler.postgres.conninfo import ChildAddress, Conninfo
-from reconciler.postgres.contents import listing, use_list
+from reconciler.postgres.contents import Entry, listing, use_list
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import first_error, from_words, translated
 from reconciler.postgres.flow import Watch, feed
@@ -23,6 +23,7 @@ from reconciler.postgres.piped import LOOK_SECONDS, Piped, Pipes, piped
 from reconciler.postgres.roles import create_roles, finish_database, rename_roles, without_roles
 from reconciler.postgres.session import NOTICE_MILLISECONDS, Session, session, time_limit, unlimited, watches_clients
 from reconciler.postgres.spool import Spool, beginning, spooled
+from reconciler.postgres.words import RestoreWords
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
 
 NAMED = 5
@@ -108,6 +109,7 @@ def restore_into(
             reading = reading_money(connection, globals, conninfo.place)
             kept, hosts_left_out = without_host(globals)
             wanted = rename_roles(kept, choices.roles)
+            who = restorer.Restorer.of(connection)
             created, roles_left_out = ((), []) if choices.no_roles else create_roles(connection, wanted)
             left_out = [*versions, *hosts_left_out, *roles_left_out]
         info = connection.info
@@ -118,16 +120,18 @@ def restore_into(
             settings["client_connection_check_interval"] = NOTICE_MILLISECONDS
         address = pinned.for_child("reconciler/restore", settings)
     words = [*(NO_ROLES if choices.no_roles else ()), *(("--no-tablespaces",) if choices.no_tablespaces else ())]
-    run = Run(program=program, address=address, conninfo=pinned, manners=manners, words=tuple(words))
-    with ExitStack() as held:
+    run = Run(program=program, address=address, conninfo=pinned, manners=manners, words=tuple(words), superuser=who.superuser)
+    owning = () if choices.no_roles else {*choices.roles.values(), *(role.name for role in wanted.roles)}
+    with _roles_told(created), ExitStack() as held:
         pipes = None
         if isinstance(by_jobs, Pipes):
             ordered = largest_first(toc_with_roles(by_jobs.files.toc(), choices.roles), by_jobs.files.raw_bytes)
             pipes = held.enter_context(piped(by_jobs, ordered.toc, manners, run.doing))
             entries = None if entries is None else [ordered.numbers.get(number, number) for number in entries]
         source = with_roles(chunks, choices.roles) if pipes is None else beginning(pipes.path)
-        chosen = _chosen(run, source, entries, globals)
+        chosen = _chosen(run, source, entries, owning, hosted=was_hosted(globals))
         left_out += chosen.left_out
+        run = run.giving_to(chosen.owners)
         if chosen.entries is not None:
             run = run.told(f"--use-list={held.enter_context(use_list(chosen.entries))}")
         if pipes is not None:
@@ -137,7 +141,7 @@ def restore_into(
         else:
             _restore(run, chosen.chunks)
     finishing = translated(conninfo, "cannot finish the restore into")
-    with session(pinned, "reconciler/restore") as connection, finishing, time_limit(connection):
+    with _all_but_settings(conninfo), session(pinned, "reconciler/restore") as connection, finishing, time_limit(connection):
         left_out += finish_database(connection, without_roles(wanted) if choices.no_roles else wanted)
     return Restored(target=target, client_version=program.version, roles_created=created, left_out=tuple(left_out))
 
@@ -149,15 +153,33 @@ class _Chosen(msgspec.Struct, frozen=True, kw_only=True):
     """None: all."""
     chunks: Iterable[bytes]
     left_out: Sequence[str] = ()
+    owners: tuple[str, ...] = ()
 
 
-def _chosen(run: "Run", chunks: Iterable[bytes], entries: Sequence[int] | None, wanted: Globals) -> _Chosen:
-    """All but what its host put there for itself, unless entries were chosen already."""
-    if entries is not None or not was_hosted(wanted):
-        return _Chosen(entries=entries, chunks=chunks)
+def _chosen(run: "Run", chunks: Iterable[bytes], asked: Sequence[int] | None, roles: Collection[str], *, hosted: bool) -> _Chosen:
+    """What was `asked` for (None: all), but for what its host put there for itself, and for what whoever restores may not make
+    though nothing else rests on it. `roles`: whose the archive's objects may be."""
+    if run.superuser and (asked is not None or not hosted):
+        return _Chosen(entries=asked, chunks=chunks)
     listed, whole = listing(run.program, chunks, run.manners)
-    numbers, left_out = restorable(listed.entries)
-    return _Chosen(entries=numbers, chunks=whole, left_out=left_out)
+    numbers, hosts = restorable(listed.entries)
+    ours = set(numbers) if asked is None else set(asked)
+    entries = [entry for entry in listed.entries if entry.number in ours]
+    forbidden = {} if run.superuser else _forbidden(run, entries)
+    return _Chosen(
+        entries=[entry.number for entry in entries if entry.number not in forbidden],
+        chunks=whole,
+        left_out=(*(hosts if asked is None else ()), *forbidden.values()),
+        owners=() if run.superuser else restorer.owners(entries, roles),
+    )
+
+
+def _forbidden(run: "Run", entries: Sequence[Entry]) -> Mapping[int, str]:
+    if not restorer.may_be_forbidden(entries):
+        return {}
+    looking = translated(run.conninfo, "cannot restore into")
+    with session(run.conninfo, "reconciler/restore") as connection, looking, time_limit(connection):
+        return restorer.forbidden(connection, entries)
 
 
 def _check_target(target: SourceFacts, facts: DumpFacts, sources: Sequence[Identity], conninfo: Conninfo) -> None:
@@ -273,11 +295,19 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     manners: Manners
     words: tuple[str, ...]
     """What it is told beside where to."""
+    superuser: bool
+    """Whether whoever restores is one."""
+    owners: tuple[str, ...] = ()
+    """Roles that own something of what it restores, where whoever restores may not be able to give it to them."""
 
     @property
     def doing(self) -> str:
         """For people."""
         return f"restoring into {self.conninfo.place}"
+
+    def giving_to(self, owners: tuple[str, ...]) -> "Run":
+        """The same of what these own."""
+        return msgspec.structs.replace(self, owners=owners)
 
     def told(self, word: str) -> "Run":
         """The same with one word more."""
@@ -288,12 +318,14 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         program = str(self.program.folder / "pg_restore")
         # All rows are in before a table's row security is: it concerns materialized views alone, whose owners fill them under it
         # as they did at the source. Off, it would be an error.
-        words = ("--exit-on-error", "--no-password", "--enable-row-security")
+        # Verbose, or an error would not say which entry it is of.
+        words = ("--exit-on-error", "--verbose", "--no-password", "--enable-row-security")
         return [program, *words, *self.words, f"--dbname={self.address.conninfo}", *more]
 
 
 def _restore(run: Run, chunks: Iterable[bytes]) -> None:
-    child = Child(run.argv("--single-transaction"), environment=run.address.environment, fed=True)
+    said = RestoreWords()
+    child = Child(run.argv("--single-transaction"), environment=run.address.environment, fed=True, hear=said.hear)
     watch = Watch(run.manners.clock, run.manners.stop, run.manners.patience, run.doing)
     try:
         was_fed = feed(child, _but_last_late(chunks), watch)
@@ -302,7 +334,7 @@ def _restore(run: Run, chunks: Iterable[bytes]) -> None:
     finally:
         # Never an end of file first: a program that is still fed must not take what it has for the whole.
         child.end()
-    _refuse_failure(code, child, run.conninfo)
+    _refuse_failure(code, said, run)
     if not was_fed:
         raise Corrupt(
             f"pg_restore into {run.conninfo.place} was done before the archive ended",
@@ -313,18 +345,20 @@ def _restore(run: Run, chunks: Iterable[bytes]) -> None:
 def _restore_by_jobs(run: Run, chunks: Iterable[bytes], spool: Spool) -> None:
     reading = Watch(run.manners.clock, run.manners.stop, run.manners.patience, f"reading what is {run.doing}")
     with spooled(chunks, spool, reading) as path:
-        child = Child(run.argv(f"--jobs={spool.jobs}", str(path)), environment=run.address.environment)
+        said = RestoreWords()
+        child = Child(run.argv(f"--jobs={spool.jobs}", str(path)), environment=run.address.environment, hear=said.hear)
         with _in_part(run.conninfo):
             try:
                 code = child.finish(Watch(run.manners.clock, run.manners.stop, None, run.doing).check)
             finally:
                 child.end()
-            _refuse_failure(code, child, run.conninfo)
+            _refuse_failure(code, said, run)
 
 
 def _restore_from_pipes(run: Run, folder: Piped) -> None:
     argv = run.argv(f"--jobs={folder.jobs}", str(folder.path))
-    child = Child(argv, environment=run.address.environment, keeps=folder.keeps, opener=folder.opener)
+    said = RestoreWords()
+    child = Child(argv, environment=run.address.environment, keeps=folder.keeps, opener=folder.opener, hear=said.hear)
     with _in_part(run.conninfo):
         try:
             code = child.finish(folder.look, look_seconds=LOOK_SECONDS)
@@ -334,7 +368,7 @@ def _restore_from_pipes(run: Run, folder: Piped) -> None:
             child.end()
         if code:
             folder.raise_failure()
-        _refuse_failure(code, child, run.conninfo)
+        _refuse_failure(code, said, run)
         folder.check_all_read()
 
 
@@ -350,13 +384,44 @@ def _in_part(conninfo: Conninfo) -> Iterator[None]:
         raise
 
 
-def _refuse_failure(code: int, child: Child, conninfo: Conninfo) -> None:
+@contextmanager
+def _roles_told(created: Sequence[str]) -> Iterator[None]:
+    """Says of what goes wrong in the body which roles stay: the next try finds them there, and says nothing of them."""
+    try:
+        yield
+    except ReconcilerError as error:
+        if created:
+            made = f"roles were made, and stay, without what no backup has (passwords above all): {', '.join(created)}"
+            error.cure = f"{error.cure}; {made}" if error.cure else made
+        raise
+
+
+@contextmanager
+def _all_but_settings(conninfo: Conninfo) -> Iterator[None]:
+    """Says of what goes wrong in the body that all else was restored: no other copy must be tried."""
+    try:
+        yield
+    except ReconcilerError as error:
+        cure = f"{error.cure}; " if error.cure else ""
+        missing = "some of its settings, rights, comment and owner may be missing: set them by hand, or drop it and try again"
+        error.cure = f"{cure}all that is in {conninfo.place} was restored, and {missing}"
+        error.left_a_part = True
+        raise
+
+
+def _refuse_failure(code: int, said: RestoreWords, run: Run) -> None:
     if code < 0:
         raise Unreachable(
-            f"pg_restore into {conninfo.place} was ended by signal {-code}", cure="look at memory and at who kills; try again"
+            f"pg_restore into {run.conninfo.place} was ended by signal {-code}", cure="look at memory and at who kills; try again"
         )
     if code > 0:
-        raise from_words(first_error(child.complaints) or f"exit code {code}, without a word", conninfo, "pg_restore failed on")
+        why = first_error(said.complaints) or f"exit code {code}, without a word"
+        at = f" at {said.failed_at}" if said.failed_at else ""
+        failure = from_words(why, run.conninfo, f"pg_restore failed{at} on")
+        if run.owners and restorer.is_about_roles(why):
+            with suppress(ReconcilerError), session(run.conninfo, "reconciler/restore") as connection, time_limit(connection):
+                failure.cure = restorer.cure(connection, run.owners) or failure.cure
+        raise failure
 
 
 def _but_last_late(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import LiteralString
 
 import msgspec
 import psycopg
@@ -14,6 +15,8 @@ LISTS = ("local_preload_libraries", "search_path", "session_preload_libraries", 
 """Settings whose stored value is a list of quoted names; each is a literal in ALTER … SET (PostgreSQL: GUC_LIST_QUOTE)."""
 ITEM = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,\s]+))\s*(?:,|$)')
 ACL_ITEM = re.compile(r'("(?:[^"]|"")*"|[^"=]*)=([A-Za-z*]*)/("(?:[^"]|"")*"|.*)')
+SELF_GRANT: LiteralString = "SET createrole_self_grant = 'set, inherit'"
+"""Since PostgreSQL 16 who makes a role is not by that of it, but may have himself made so."""
 GRANTS = """
 SELECT CASE grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(grantee)::text END, privilege_type, is_grantable
 FROM aclexplode(%s::text[]::aclitem[])
@@ -21,11 +24,17 @@ FROM aclexplode(%s::text[]::aclitem[])
 
 
 def create_roles(connection: Session, wanted: Globals) -> tuple[tuple[str, ...], list[str]]:
-    """Create the roles that are missing, with their memberships and settings; returns their names, and what was left out."""
+    """Create the roles that are missing, with their memberships and settings; returns their names, and what was left out.
+
+    Who is no superuser becomes a member of what he makes: else he could give it nothing of what it owns.
+    """
     existing = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
     (superuser,) = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchall()[0]
     left_out: list[str] = []
     created = []
+    joins = not superuser and connection.info.server_version < 160000
+    if not superuser and not joins:
+        connection.execute(SELF_GRANT)
     for role in wanted.roles:
         if role.name in existing:
             continue
@@ -33,6 +42,9 @@ def create_roles(connection: Session, wanted: Globals) -> tuple[tuple[str, ...],
         if not _try(connection, statement, f"role {role.name}", left_out):
             continue
         created.append(role.name)
+        if joins:
+            join = sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role.name))
+            _try(connection, join, f"whoever restores as member of {role.name}", left_out)
         left_out += _lost(role, superuser=superuser, has_password=role.name in wanted.verifiers)
         if role.comment is not None:
             comment = sql.SQL("COMMENT ON ROLE {} IS {}").format(sql.Identifier(role.name), sql.Literal(role.comment))

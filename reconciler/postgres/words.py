@@ -1,4 +1,4 @@
-"""What pg_dump says while it works: the table at hand, and complaints apart from what is only told."""
+"""What pg_dump and pg_restore say while they work: what is at hand, and complaints apart from what is only told."""
 
 import re
 from typing import Final
@@ -7,6 +7,8 @@ from reconciler.postgres.child import COMPLAINT_LINES
 
 _TABLE: Final = re.compile(r'pg_dump: dumping contents of table "(.*)"')
 _TOLD: Final = re.compile(r"pg_dump: (?!error:|fatal:|warning:|detail:|hint:)")
+_RESTORE_TOLD: Final = re.compile(r"pg_restore: (?!error:|fatal:|warning:|detail:|hint:)")
+_ENTRY: Final = re.compile(r"pg_restore: from TOC entry \d+; \d+ \d+ (.*)")
 
 
 class Words:
@@ -25,6 +27,29 @@ class Words:
             match = _TABLE.fullmatch(line)
             self.at_hand = match[1] if match else self.at_hand
         elif len(self._complaints) < COMPLAINT_LINES:
+            self._complaints.append(line)
+
+    @property
+    def complaints(self) -> str:
+        """Raw: they may hold secrets, and are for translation only."""
+        return "\n".join(self._complaints)
+
+
+class RestoreWords:
+    """Hears the stderr of `pg_restore --verbose --exit-on-error`, line by line."""
+
+    def __init__(self) -> None:
+        self.failed_at = ""
+        """The entry that it failed on, if it was one: kind and name, text from outside."""
+        self._complaints: list[str] = []
+
+    def hear(self, line: str) -> None:
+        """What follows the name of an entry says why it failed."""
+        if match := _ENTRY.fullmatch(line):
+            # Its owner stands behind the name.
+            self.failed_at = match[1].removesuffix("(no owner)").rpartition(" ")[0]
+            self._complaints.clear()
+        elif not _RESTORE_TOLD.match(line) and len(self._complaints) < COMPLAINT_LINES:
             self._complaints.append(line)
 
     @property

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from reconciler.backups.tarred import as_tar
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.piped import Pipes
-from reconciler.postgres.restore import Restored, restore_into
+from reconciler.postgres.restore import AS_IT_WAS, Choices, Restored, restore_into
 from reconciler.postgres.source import PostgresSource
 from reconciler.postgres.spool import Spool
 from reconciler.postgres.url import parse
@@ -45,6 +45,7 @@ def put(
     sources: tuple[Identity, ...] = (),
     by_jobs: Spool | Pipes | None = None,
     entries: Sequence[int] | None = None,
+    choices: Choices = AS_IT_WAS,
 ) -> Restored:
     return restore_into(
         parse(url, field="url"),
@@ -55,4 +56,5 @@ def put(
         manners=manners,
         by_jobs=by_jobs,
         entries=entries,
+        choices=choices,
     )

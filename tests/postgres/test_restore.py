@@ -4,18 +4,43 @@ from collections.abc import Callable, Iterator
 from threading import Event
 
 import msgspec
+import psycopg
 import pytest
 
-from reconciler.errors import Corrupt, Refused, Stopped, Unreachable
+from reconciler.errors import Corrupt, ReconcilerError, Refused, Stopped, Unreachable
 from reconciler.postgres.dump import Manners
+from reconciler.postgres.restore import Choices
 from reconciler.postgres.source import PostgresSource
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.processes import comes_true
-from tests.postgres.taking import put, take
+from tests.postgres.taking import Taken, put, take
 from tests.servers.postgres import MAJORS, Server, Servers
 
 Open = Callable[[str], PostgresSource]
 ROWS = "CREATE TABLE t AS SELECT i, repeat('x', 100) AS x FROM generate_series(1, 20000) i; CREATE INDEX ON t (i)"
+
+
+TABLE = "FROM pg_class WHERE relname = 't' AND relkind = 'r'"
+
+
+def owned_by(server: Server, open_source: Open, owner: str) -> Taken:
+    """The backup of a table and its schema that are a role's, who owns nothing any more."""
+    origin = server.new_database(f"CREATE SCHEMA {owner} AUTHORIZATION {owner}")
+    server.execute(
+        f"SET ROLE {owner}; CREATE TABLE {owner}.t (i int PRIMARY KEY); INSERT INTO {owner}.t VALUES (1), (2), (3)", origin
+    )
+    taken = take(open_source(server.url(origin)))
+    server.execute(f"DROP OWNED BY {owner}", origin)
+    return taken
+
+
+def database_of(server: Server, owner: str) -> str:
+    """A new one."""
+    database = server.new_database(options="TEMPLATE template0")
+    server.execute(f"ALTER DATABASE {database} OWNER TO {owner}")
+    # Before PostgreSQL 15 that gives no rights in it.
+    server.execute(f"GRANT ALL ON SCHEMA public TO {owner}", database)
+    return database
 
 
 def tables(server: Server, database: str) -> list[str]:
@@ -216,7 +241,7 @@ def test_a_role_that_may_not(postgres18: Server, open_source: Open, manners: Man
     role = postgres18.new_role()
     target = postgres18.new_database()
 
-    with pytest.raises(Refused, match="pg_restore failed on") as refusal:
+    with pytest.raises(Refused, match="pg_restore failed at TABLE t on") as refusal:
         put(postgres18.url(target, user=role), taken, manners)
 
     assert "Command was" not in str(refusal.value)
@@ -288,24 +313,140 @@ def test_superuser_is_not_given_by_a_role_that_is_none(postgres18: Server, open_
     assert f"SUPERUSER of role {mighty}: only a superuser may give it" in restored.left_out
 
 
-def test_who_made_a_role_is_not_by_that_of_it(postgres18: Server, open_source: Open, manners: Manners) -> None:
-    """What is advised then, such a one may do himself, and it suffices."""
-    owner, restorer = postgres18.new_role(), postgres18.new_role("CREATEROLE")
-    origin = postgres18.new_database(f"CREATE TABLE t (i int); ALTER TABLE t OWNER TO {owner}")
-    taken = take(open_source(postgres18.url(origin)))
-    postgres18.execute(f"DROP OWNED BY {owner}", origin)
-    postgres18.execute(f"DROP ROLE {owner}")
-    target = postgres18.new_database()
-    postgres18.execute(f"ALTER DATABASE {target} OWNER TO {restorer}")
-    postgres18.execute("GRANT CREATE ON SCHEMA public TO PUBLIC", target)
+def test_who_is_no_superuser_gives_to_the_roles_that_he_makes(postgres: Server, open_source: Open, manners: Manners) -> None:
+    """At the first try: he is made a member of them."""
+    owner, restorer = postgres.new_role(), postgres.new_role("CREATEROLE")
+    taken = owned_by(postgres, open_source, owner)
+    postgres.execute(f"DROP ROLE {owner}")
+    target = database_of(postgres, restorer)
 
-    with pytest.raises(Refused, match="must be able to SET ROLE") as refusal:
-        put(postgres18.url(target, user=restorer), taken, manners)
+    put(postgres.url(target, user=restorer), taken, manners)
 
-    assert refusal.value.cure.startswith("GRANT that role to the one that restores")
-    postgres18.execute(f"SET ROLE {restorer}; GRANT {owner} TO {restorer}")
-    put(postgres18.url(target, user=restorer), taken, manners)
+    assert [(owner, 3)] == postgres.execute(
+        f"SELECT pg_get_userbyid(relowner)::text, (SELECT count(*) FROM {owner}.t) {TABLE}", target
+    )
+
+
+def test_who_may_make_no_roles(postgres: Server, open_source: Open, manners: Manners) -> None:
+    """What is advised is of the roles that own something, can be typed by a superuser, and suffices."""
+    owner, other, restorer = (postgres.new_role() for _ in range(3))
+    taken = owned_by(postgres, open_source, owner)
+    postgres.execute(f"DROP ROLE {owner}")
+    target = database_of(postgres, restorer)
+    url = postgres.url(target, user=restorer)
+
+    with pytest.raises(Refused, match=f"at SCHEMA {owner} on .*does not exist") as missing:
+        put(url, taken, manners)
+    postgres.execute(f"CREATE ROLE {owner}")
+    with pytest.raises(Refused, match=f"at SCHEMA {owner} on .*must be ") as lacking:
+        put(url, taken, manners)
+
+    assert missing.value.cure.startswith(f"make the role {owner} there and GRANT")
+    assert other not in missing.value.cure
+    postgres.execute(lacking.value.cure.partition(";")[0])
+    put(url, taken, manners)
+    assert ["t"] == tables(postgres, target)
+
+
+def test_what_a_superuser_owned(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """Nobody is advised to be made a superuser."""
+    taken = take(open_source(postgres18.url(postgres18.new_database("CREATE TABLE t (i int)"))))
+    restorer = postgres18.new_role()
+
+    with pytest.raises(Refused, match="at TABLE t on ") as refusal:
+        put(postgres18.url(database_of(postgres18, restorer), user=restorer), taken, manners)
+
+    assert refusal.value.cure.startswith(f"add --map-role postgres={restorer}")
+
+
+def test_what_only_a_superuser_may_make_and_nothing_rests_on(postgres: Server, open_source: Open, manners: Manners) -> None:
+    """It is left out where the server refuses it, and named; all else is restored."""
+    restorer = postgres.new_role()
+    origin = postgres.new_database(
+        "CREATE TABLE t (i int PRIMARY KEY); CREATE PUBLICATION everything FOR ALL TABLES; CREATE PUBLICATION one FOR TABLE t;"
+        "COMMENT ON PUBLICATION everything IS 'x';"
+        "CREATE SUBSCRIPTION s CONNECTION 'dbname=none' PUBLICATION p WITH (connect=false);"
+        "CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';"
+        "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()"
+    )
+    taken = take(open_source(postgres.url(origin)))
+    postgres.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)", origin)
+    postgres.execute("DROP SUBSCRIPTION s", origin)
+    target = database_of(postgres, restorer)
+
+    restored = put(postgres.url(target, user=restorer), taken, manners, choices=Choices(no_roles=True))
+
+    assert ["t"] == tables(postgres, target)
+    assert [("one",)] == postgres.execute("SELECT pubname FROM pg_publication", target)
+    assert {
+        "COMMENT PUBLICATION everything: a role with more rights may make it",
+        "EVENT TRIGGER e: a role with more rights may make it",
+        "PUBLICATION everything: a role with more rights may make it",
+        "SUBSCRIPTION s: a role with more rights may make it",
+    } == set(restored.left_out)
+
+
+def test_an_extension_that_somebody_else_made_beforehand(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """Who may not make it has it made; its comment, which he may not set either, is left out."""
+    restorer = postgres18.new_role()
+    made = "CREATE EXTENSION pg_stat_statements"
+    taken = take(open_source(postgres18.url(postgres18.new_database(f"{made}; CREATE TABLE t (i int)"))))
+    target = database_of(postgres18, restorer)
+    url = postgres18.url(target, user=restorer)
+
+    with pytest.raises(Refused, match="at EXTENSION pg_stat_statements on ") as refusal:
+        put(url, taken, manners, choices=Choices(no_roles=True))
+    postgres18.execute(made, target)
+    restored = put(url, taken, manners, choices=Choices(no_roles=True))
+
+    assert "have it made in the database by somebody who may, and try again" == refusal.value.cure
+    assert ("COMMENT EXTENSION pg_stat_statements: the extension is there, and is somebody else's",) == restored.left_out
     assert ["t"] == tables(postgres18, target)
+
+
+def test_roles_that_were_made_before_a_failure(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """Whoever tries again is not told of them any more, so the failure tells."""
+    owner = postgres18.new_role()
+    taken = owned_by(postgres18, open_source, owner)
+    postgres18.execute(f"DROP ROLE {owner}")
+
+    with pytest.raises(ReconcilerError) as failure:
+        put(postgres18.url(postgres18.new_database()), taken._replace(chunks=taken.chunks[:-1]), manners)
+
+    assert "roles were made, and stay" in failure.value.cure
+    assert owner in failure.value.cure
+
+
+def test_a_failure_once_all_was_restored(
+    postgres18: Server, open_source: Open, manners: Manners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so, and no other copy is tried into a database that is full by now."""
+    taken = take(open_source(postgres18.url(postgres18.new_database("CREATE TABLE t (i int)"))))
+    target = postgres18.new_database()
+
+    def fail(*_: object) -> list[str]:
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr("reconciler.postgres.restore.finish_database", fail)
+    with pytest.raises(Unreachable, match="cannot finish the restore") as failure:
+        put(postgres18.url(target), taken, manners)
+
+    assert failure.value.left_a_part
+    assert "was restored" in failure.value.cure
+    assert ["t"] == tables(postgres18, target)
+
+
+def test_a_table_that_is_called_like_a_sign(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """A name is no word of the server's: what misses `snapshot` has not lost its connection."""
+    origin = postgres18.new_database(
+        "CREATE TABLE snapshot (i int); CREATE TABLE a (i int); INSERT INTO a VALUES (1);"
+        "CREATE FUNCTION f(int) RETURNS bool LANGUAGE sql AS 'SELECT count(*) >= 0 FROM snapshot';"
+        "ALTER TABLE a ADD CHECK (f(i))"
+    )
+    taken = take(open_source(postgres18.url(origin)))
+
+    with pytest.raises(Refused, match=r'at TABLE DATA a on .*relation "snapshot" does not exist'):
+        put(postgres18.url(postgres18.new_database()), taken, manners)
 
 
 def test_a_client_that_is_too_old_for_the_archive(postgres18: Server, open_source: Open, manners: Manners) -> None:

@@ -1,0 +1,125 @@
+"""What whoever restores may not do and is no superuser: what is left out for it, and what would help."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final, LiteralString
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from reconciler.postgres.contents import Entry
+from reconciler.postgres.session import Session
+
+FORBIDDEN: Final[Mapping[str, LiteralString]] = {
+    "EVENT TRIGGER": "CREATE EVENT TRIGGER reconciler ON ddl_command_end EXECUTE FUNCTION pg_catalog.now()",
+    "PUBLICATION": "CREATE PUBLICATION reconciler FOR ALL TABLES WITH (publish = 'none of these')",
+    "SUBSCRIPTION": "CREATE SUBSCRIPTION reconciler CONNECTION 'password=none' PUBLICATION none"
+    " WITH (connect = false, enabled = false, slot_name = NONE)",
+}
+"""Kinds of entry that no other rests on, and for each a statement that is refused for its own sake where the right is there, or
+rolled back. Hosts give some of these rights to roles that are no superusers, so nothing but a trial tells."""
+HAVE_OWNERS: Final = frozenset((
+    "AGGREGATE", "BLOB", "BLOB METADATA", "COLLATION", "CONVERSION", "DEFAULT ACL", "DOMAIN", "EVENT TRIGGER",
+    "FOREIGN DATA WRAPPER", "FOREIGN TABLE", "FUNCTION", "MATERIALIZED VIEW", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY",
+    "PROCEDURAL LANGUAGE", "PROCEDURE", "PUBLICATION", "SCHEMA", "SEQUENCE", "SERVER", "STATISTICS", "SUBSCRIPTION", "TABLE",
+    "TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TYPE", "VIEW",
+))  # fmt: skip
+"""What pg_restore gives to its owner, or sets in his name."""
+NOT_OURS: LiteralString = "SELECT extname FROM pg_extension WHERE NOT pg_has_role(extowner, 'USAGE')"
+USABLE: LiteralString = """
+SELECT rolname, rolsuper,
+       pg_has_role(oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
+       AND pg_has_role(oid, 'USAGE')
+FROM pg_roles WHERE rolname = ANY (%s) ORDER BY 1
+"""
+_ABOUT_ROLES: Final = re.compile(r'SET ROLE|must be member|must be owner|permission denied|ERROR:\s+role ".*" does not exist')
+
+
+class Restorer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who restores."""
+
+    name: str
+    superuser: bool
+
+    @staticmethod
+    def of(connection: Session) -> "Restorer":
+        """Of this session."""
+        row = connection.execute("SELECT current_user::text, rolsuper FROM pg_roles WHERE rolname = current_user").fetchall()[0]
+        return Restorer(name=row[0], superuser=row[1])
+
+
+def may_be_forbidden(entries: Iterable[Entry]) -> bool:
+    """Whether a look is worth it."""
+    return any(entry.kind in FORBIDDEN or entry.name.startswith("EXTENSION ") for entry in entries)
+
+
+def forbidden(connection: Session, entries: Sequence[Entry]) -> Mapping[int, str]:
+    """Those that this session's role may not restore and that nothing else rests on: number → a sentence."""
+    kinds = {entry.kind for entry in entries}
+    refused = {kind for kind in FORBIDDEN if kind in kinds and not _may(connection, FORBIDDEN[kind])}
+    gone = {f"{entry.kind} {entry.name}" for entry in entries if entry.kind in refused and not _lists_tables(entry, entries)}
+    not_ours = {f"EXTENSION {name}" for (name,) in connection.execute(NOT_OURS)}
+    found: dict[int, str] = {}
+    for entry in entries:
+        of = entry.name if entry.kind in ("ACL", "COMMENT", "SECURITY LABEL") else str(entry)
+        if of in gone or (entry.kind == "PUBLICATION TABLES IN SCHEMA" and "PUBLICATION" in refused):
+            found[entry.number] = f"{entry}: a role with more rights may make it"
+        elif of in not_ours and entry.kind != "EXTENSION":
+            found[entry.number] = f"{entry}: the extension is there, and is somebody else's"
+    return found
+
+
+def _lists_tables(entry: Entry, entries: Iterable[Entry]) -> bool:
+    """Whether it is a publication of tables that are named: whoever owns them may make it."""
+    return entry.kind == "PUBLICATION" and any(
+        other.kind == "PUBLICATION TABLE" and f".{entry.name} " in f"{other.name} " for other in entries
+    )
+
+
+def _may(connection: Session, statement: LiteralString) -> bool:
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(statement)
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error:
+        pass
+    return True
+
+
+def owners(entries: Iterable[Entry], roles: Collection[str]) -> tuple[str, ...]:
+    """Those of the `roles` that something is given to. Where a name ends and its owner's begins, a list does not say."""
+    rests = [entry.rest for entry in entries if entry.kind in HAVE_OWNERS]
+    return tuple(role for role in sorted(roles) if any(rest.endswith(f" {role}") for rest in rests))
+
+
+def is_about_roles(said: str) -> bool:
+    """Whether it can be for want of a role, or of being one."""
+    return _ABOUT_ROLES.search(said) is not None
+
+
+def cure(connection: Session, needed: Sequence[str]) -> str:
+    """What whoever restores must be or have for what is owned by these; empty where that is not what is wrong."""
+    restorer = Restorer.of(connection)
+    found = {name: (superuser, usable) for name, superuser, usable in connection.execute(USABLE, (list(needed),))}
+    lacks = [name for name in needed if name in found and found[name] == (False, False)]
+    mighty = [name for name in needed if name in found and found[name] == (True, False)]
+    missing = [name for name in needed if name not in found]
+    options = " WITH INHERIT TRUE, SET TRUE" if connection.info.server_version >= 160000 else ""
+    to_do = [f"make the role{'s' * (len(missing) > 1)} {', '.join(missing)} there"] if missing else []
+    to_do += [f"GRANT {_listed(connection, [*missing, *lacks])} TO {_listed(connection, [restorer.name])}{options}"] * bool(
+        missing or lacks
+    )
+    to_do += [f"add --map-role {name}={restorer.name}, since {name} is a superuser there" for name in mighty]
+    if not to_do:
+        return ""
+    return (
+        " and ".join(to_do) + "; or give what is theirs to others by --map-role OLD=NEW, or all to whoever restores by --no-roles"
+    )
+
+
+def _listed(connection: Session, names: Iterable[str]) -> str:
+    return sql.SQL(", ").join(map(sql.Identifier, names)).as_string(connection)
