@@ -15,13 +15,14 @@ from reconciler.cli.frame import Call
 from reconciler.cli.plan import add_fail_on, exit_code
 from reconciler.cli.session import open_session
 from reconciler.duties import DUTIES
+from reconciler.duties.dumps import next_dump
 from reconciler.errors import Finding
 from reconciler.planning.plan import Condition, Plan
 from reconciler.planning.proof import last_proof, proven, sound
 from reconciler.planning.render import ConditionView, LossView, alike, condition_view, loss_view, told, worth_telling
 from reconciler.planning.table import table
 from reconciler.planning.text import instant, plain, size
-from reconciler.planning.timing import rhythm, slots_of, usual_duration
+from reconciler.planning.timing import rhythm, usual_duration
 from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.units import format_duration
 from reconciler.turn import Survey, survey
@@ -56,7 +57,7 @@ class DatabaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     dumps: str
     """When dumps are taken, for people: the schedule, or what `auto` comes to."""
     next_dump: datetime | None
-    """When one is due next, windows counted; None where they never open."""
+    """When one is due next, windows counted; in the past where one is due now, None where they never open."""
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +81,7 @@ def run(call: Call) -> int:
     if call.json:
         call.answer_json(StatusDocument(format=1, databases=tuple(states)))
     else:
-        call.answer(_text(surveys, states))
+        call.answer(_text(surveys, states, now))
     code = exit_code([one.plan for one in surveys], call.arguments.fail_on)
     # Something blocked is the plan's matter; of the state of things, only the objectives fail.
     return code if code == 1 or call.arguments.fail_on else 0
@@ -106,22 +107,28 @@ def _status(one: Survey, want: DatabasePolicy, now: datetime) -> DatabaseStatus:
         findings=one.plan.findings,
         next_at=one.plan.next_at,
         dumps=rhythm(want, usual_duration(one.have)),
-        next_dump=want.opening(slots_of(want, one.have).next(now, want.timezone)),
+        next_dump=next_dump(want, one.have, now),
     )
 
 
-def _text(surveys: Sequence[Survey], states: Sequence[DatabaseStatus]) -> str:
+def _text(surveys: Sequence[Survey], states: Sequence[DatabaseStatus], now: datetime) -> str:
     rows = [_row(one, state) for one, state in zip(surveys, states, strict=True)]
     lines = [table(HEAD, rows)]
     for one, state in zip(surveys, states, strict=True):
         # These have no column that would tell.
         lines += [f"{state.database}: {told(condition)}" for condition in _beyond_the_table(one.plan)]
-        lines.append(f"{state.database}: dumps {state.dumps}, next {instant(state.next_dump) if state.next_dump else 'never'}")
+        lines.append(f"{state.database}: dumps {state.dumps}, {_next_dump(state.next_dump, now)}")
         lines += [plain(f"{state.database}: if {loss.of} is lost: {loss.says}") for loss in state.losses]
         for found in alike(state.findings):
             cure = f"; {found.cure}" if found.cure else ""
             lines += [plain(f"{state.database}: {found.where}: {what}{cure}") for what in found.said]
     return "\n".join(lines)
+
+
+def _next_dump(at: datetime | None, now: datetime) -> str:
+    if at is None:
+        return "next never"
+    return f"next {instant(at)}" if at > now else f"one is due since {instant(at)}"
 
 
 def _row(one: Survey, state: DatabaseStatus) -> tuple[str, ...]:

@@ -165,10 +165,9 @@ def options_of(want: DatabasePolicy, filters: Filters) -> DumpOptions:
 
 def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     """A dump is due where the newest slot is later than every slot that was done: missed ones collapse into one."""
-    slots, zone = slots_of(want, have), want.timezone
-    next_at = want.opening(slots.next(now, zone))
-    slot = slots.latest(_undisputed(have, now), zone) if have.known() else None
-    if slot is None or slot <= (newest_slot(want, have, now) or datetime.min.replace(tzinfo=now.tzinfo)):
+    next_at = want.opening(slots_of(want, have).next(now, want.timezone))
+    slot = due_slot(want, have, now)
+    if slot is None:
         return Due(next_at=next_at)
     waiting = waits(want, have, f"dump of slot {instant(slot)}", now)
     if waiting is not None:
@@ -187,6 +186,21 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     said = filters_of(want).says()
     why += f"; {said}" if said else ""
     return Due(steps=(msgspec.structs.replace(step, shown=msgspec.structs.replace(step.shown, why=why)),), next_at=next_at)
+
+
+def due_slot(want: DatabasePolicy, have: Observation, now: datetime) -> datetime | None:
+    """The one that has come and has no dump yet; None where none is due."""
+    slot = slots_of(want, have).latest(_undisputed(have, now), want.timezone) if have.known() else None
+    done = newest_slot(want, have, now)
+    return None if slot is None or (done is not None and slot <= done) else slot
+
+
+def next_dump(want: DatabasePolicy, have: Observation, now: datetime) -> datetime | None:
+    """When one may start next, windows counted; where one may start now, its slot, which has passed. None: never."""
+    slot = due_slot(want, have, now)
+    if slot is None:
+        return want.opening(slots_of(want, have).next(now, want.timezone))
+    return slot if want.closed_by(now) is None else want.opening(now)
 
 
 def _undisputed(have: Observation, now: datetime) -> datetime:

@@ -1,5 +1,7 @@
 """What `status` tells below its table."""
 
+from datetime import datetime
+
 import pytest
 
 from reconciler.cli.status import _status, _text
@@ -7,7 +9,7 @@ from reconciler.turn import Survey
 from reconciler.world.facts import Copy, State
 from tests.building import NOW, catalogue, copy, daily, observation, planned, policy, utc
 
-TODAY = utc("2025-10-25 02:00")
+TODAY, YESTERDAY = utc("2025-10-25 02:00"), utc("2025-10-24 02:00")
 
 
 def said(copies: list[Copy]) -> tuple[list[str], int]:
@@ -15,7 +17,7 @@ def said(copies: list[Copy]) -> tuple[list[str], int]:
     want, have = policy(), observation(primary=catalogue(copies))
     one = Survey(have=have, plan=planned(want, have))
     state = _status(one, want, NOW)
-    return _text([one], [state]).splitlines(), len(state.findings)
+    return _text([one], [state], NOW).splitlines(), len(state.findings)
 
 
 @pytest.mark.parametrize("state", ["foreign", "orphan", "damaged"])
@@ -46,3 +48,25 @@ def test_worst_first() -> None:
     assert ["damaged", "foreign", "being written"] == [
         next(word for word in ("damaged", "foreign", "being written") if f" is {word}" in line) for line in told
     ]
+
+
+@pytest.mark.parametrize(
+    ("newest", "never", "expected", "at"),
+    [
+        (TODAY, (), "next 2025-10-26 02:00Z", utc("2025-10-26 02:00")),
+        (YESTERDAY, (), "one is due since 2025-10-25 02:00Z", TODAY),
+        (YESTERDAY, ("* 2-21 * * *",), "next 2025-10-25 22:00Z", utc("2025-10-25 22:00")),
+        (TODAY, ("* 2-21 * * *",), "next 2025-10-26 22:00Z", utc("2025-10-26 22:00")),
+        (YESTERDAY, ("* * * * *",), "next never", None),
+    ],
+    ids=["done", "due", "due, and waits for its window", "done, and the next waits", "due, and waits for ever"],
+)
+def test_when_the_next_dump_is(newest: datetime, never: tuple[str, ...], expected: str, at: datetime | None) -> None:
+    """One that is due comes before the next slot."""
+    want, have = policy(never=never), observation(primary=catalogue([copy(newest)]))
+    one = Survey(have=have, plan=planned(want, have))
+
+    state = _status(one, want, NOW)
+
+    assert f'hotel: dumps "0 2 * * *", {expected}' in _text([one], [state], NOW).splitlines()
+    assert at == state.next_dump
