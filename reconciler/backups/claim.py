@@ -8,7 +8,7 @@ import msgspec
 
 from reconciler.backups.manifest import decode_again, encode
 from reconciler.backups.records import read_whole
-from reconciler.errors import Absent, Conflict, Corrupt, ReconcilerError, Refused, Unreachable
+from reconciler.errors import Absent, Conflict, Corrupt, Locked, ReconcilerError, Refused, Unreachable
 from reconciler.world.facts import Instant, Owner
 from reconciler.world.heart import Heart, in_a_thread
 from reconciler.world.ports import ABSENT, Cache, Clock, Custody, Process, Target, custody_of
@@ -70,8 +70,27 @@ class Claim:
                 self.write(self._etag)
             except Conflict:
                 self._settle_conflict()
+            except Refused as refusal:
+                if isinstance(refusal, Locked) or custody_of(self.target).append_only:
+                    self._rest()
             except ReconcilerError:
                 return
+
+    def _rest(self) -> None:
+        """What the store lets nobody write over, nobody takes over, and where nothing is ever removed, nobody sweeps.
+
+        While it is ours there, that covers us as a renewal would.
+        """
+        began = self._clock.monotonic()
+        try:
+            _, etag = read_claim(self.target, self.key)
+        except Absent:
+            self._lost = "it was taken away"
+        except ReconcilerError:
+            return
+        else:
+            if etag == self._etag:
+                self._covered_until = began + COVERED_SECONDS
 
     def _settle_conflict(self) -> None:
         """After a lost answer the newer content may be our own write."""

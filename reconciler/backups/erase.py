@@ -103,7 +103,9 @@ def put_off(
         write_tombstone(target, database, latest, signatures)
     first = arrival(shown) if shown else None
     stays = {layout.tombstone_key(database, stone.id, until), *(item.key for item in shown if item.modified == first)}
-    _remove(target, (item for item in found if item.key not in stays), hide_locked=True)
+    # One that is locked as well stays with it: the latest is what counts.
+    with suppress(Locked):
+        _remove(target, (item for item in found if item.key not in stays), hide_locked=True)
     return until
 
 

@@ -40,7 +40,10 @@ class SweepDebris(Action, frozen=True, kw_only=True, tag="sweep_debris"):
         """
         target, now = world.targets[self.target], world.clock.now().replace(microsecond=0)
         # Only once no writer can seal it any more does the absence of a manifest mean something.
-        self._take_over(world, target)
+        try:
+            self._take_over(world, target)
+        except Locked as locked:
+            return f"{locked.what}: it stays for now"
         # Read, not listed: a store may list what is there a little later than it would give it.
         with suppress(Absent), target.read(self._root() + layout.MANIFEST):
             raise Conflict(f"{self.target}: {self.backup} has a manifest by now")
@@ -149,8 +152,13 @@ class RemoveIntent(Action, frozen=True, kw_only=True, tag="remove_intent"):
         """
         keep_as_recorded(world.targets[self.target], self.database, self.backup, world.clock.now())
         ended = world.provider.source().end_sessions(self.backup)
-        erase_object(world.targets[self.target], layout.object_key(self.database, self.backup, layout.INTENT))
-        return f"{self.backup} on {self.target}: leftover intent removed" + (f", {ended} sessions ended" if ended else "")
+        try:
+            erase_object(world.targets[self.target], layout.object_key(self.database, self.backup, layout.INTENT))
+            done = f"{self.backup} on {self.target}: leftover intent removed"
+        except Locked as locked:
+            # It does no harm there, and goes as soon as the store lets it.
+            done = f"{locked.what}: it stays for now"
+        return done + (f", {ended} sessions ended" if ended else "")
 
 
 class ForgetTombstone(Action, frozen=True, kw_only=True, tag="forget_tombstone"):
@@ -168,7 +176,10 @@ class ForgetTombstone(Action, frozen=True, kw_only=True, tag="forget_tombstone")
         names = (item.key.removeprefix(root) for item in target.list(root).items)
         if any(layout.is_of_backup(name) and not layout.is_tombstone(name) for name in names):
             raise Conflict(f"{self.target}: something lies under {self.backup} again")
-        erase_tombstones(target, self.database, self.backup)
+        try:
+            erase_tombstones(target, self.database, self.backup)
+        except Locked as locked:
+            return f"{locked.what}: it stays for now"
         return f"{self.backup} on {self.target}: forgotten"
 
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import httpx
 
-from reconciler.errors import Conflict, ReconcilerError, Refused, Unreachable
+from reconciler.errors import Conflict, Locked, ReconcilerError, Refused, Unreachable
 from reconciler.targets.azure_account import Authorise
 from reconciler.world.ports import Stored
 from reconciler.world.wire import Doing, Fault, Wire
@@ -21,6 +21,12 @@ _CONFLICTS: Final = {
     "BlobAlreadyExists": "it is there already; nothing was written",
     "InvalidBlockList": "the unfinished write was aborted by another before its end",
 }
+
+_LOCKS: Final = {
+    "BlobImmutableDueToLegalHold": "wait until the legal hold is released",
+    "BlobImmutableDueToPolicy": "wait until the container's immutability policy lets it go",
+}
+"""Why a blob may be neither removed nor written over."""
 
 _TRY_AGAIN: Final = {"Md5Mismatch", "ServerBusy", "OperationTimedOut", "InternalError"}
 
@@ -39,6 +45,7 @@ _CURES: Final = {
     "KeyBasedAuthenticationNotPermitted": "the account takes no keys: remove `account_key`, and give an identity the role",
     "OutOfRangeInput": "correct `container`: Azure takes no such name",
     "ResourceNotFound": "make the container, or correct `container`",
+    "SnapshotsPresent": "delete the snapshots that somebody made of this blob: Azure keeps it as long as there are any",
 }
 
 
@@ -126,6 +133,8 @@ def _explain(fault: Fault, doing: Doing) -> ReconcilerError | None:
     said = f"{doing}: {fault.status} {fault.code}"
     if fault.code in _CONFLICTS:
         return Conflict(f"{doing}: {_CONFLICTS[fault.code]}")
+    if fault.code in _LOCKS:
+        return Locked(f"{doing}: what is there is locked ({fault.code})", cure=_LOCKS[fault.code])
     if fault.code in _TRY_AGAIN:
-        return Unreachable(said, cure="wait: the store is busy or has a fault of its own")
+        return Unreachable(said, cure="wait: the store is busy or has a fault of its own", retry_after=fault.retry_after)
     return Refused(said, cure=_CURES[fault.code]) if fault.code in _CURES else None

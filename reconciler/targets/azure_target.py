@@ -122,12 +122,15 @@ class AzureTarget:
             query["marker"] = following
 
     def _lock_on(self, key: str) -> Locked | None:
-        """Why the blob can't be deleted, if immutability keeps it; None where it does not, or it can't be seen."""
+        """Why the blob can't be deleted, if immutability of its own keeps it; None where none does, or it can't be seen.
+
+        What the container's policy keeps, Azure tells by its refusal alone.
+        """
         try:
             told = head(self._container, key)
         except (Absent, Refused):
             return None
-        what = f"{self.name}: {self.place}{key} is locked"
+        what = f"{self.name}: {self._container.place}{key} is locked"
         if told.headers.get("x-ms-legal-hold") == "true":
             return Locked(f"{what} by a legal hold", cure="release the legal hold")
         text = told.headers.get("x-ms-immutability-policy-until-date")

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from reconciler.errors import Absent, ReconcilerError, Refused, Unreachable
+from reconciler.errors import Absent, Locked, ReconcilerError, Refused, Unreachable
 from reconciler.targets.gcs_account import Authorise
 from reconciler.world.facts import LifecycleRule
 from reconciler.world.ports import Clock, Custody, Stored
@@ -15,6 +15,15 @@ from reconciler.world.wire import Doing, Fault, Wire, json_of
 
 ASK_AGAIN_SECONDS: Final = 3600.0
 """Settings of a bucket change by hand, now and then; a plan is made several times a minute."""
+
+_LOCKS: Final = {
+    "objectUnderActiveHold": "wait until the hold is released",
+    "retentionPolicyNotMet": "wait until the retention lets it go",
+}
+"""Why an object may be neither removed nor written over."""
+
+_BUSY: Final = {"rateLimitExceeded", "userRateLimitExceeded"}
+"""Google says so with 403, too."""
 
 _CURES: Final = {
     "accountDisabled": "ask Google why this account was closed",
@@ -75,8 +84,11 @@ class GcsBucket:
 
     def metadata(self, key: str) -> Mapping[str, Any]:
         """What the API tells of one object. Raises Absent."""
-        doing = self.doing("look at", key, "storage.objects.get")
-        return json_of(self.wire.ask(doing, "GET", self.at(key)), self.target)
+        return json_of(self.look_at(key), self.target)
+
+    def look_at(self, key: str) -> httpx.Response:
+        """The same, as it was answered."""
+        return self.wire.ask(self.doing("look at", key, "storage.objects.get"), "GET", self.at(key))
 
     def no_bucket(self, doing: Doing) -> Refused:
         return Refused(f"{doing}: there is no such bucket", cure="make the bucket, or correct `bucket`")
@@ -86,6 +98,14 @@ class GcsBucket:
             return self.no_bucket(doing)
         if fault.status == 400 and "MD5" in fault.message:
             return Unreachable(f"{doing}: it arrived damaged", cure="nothing: it is sent again")
+        if cure := _LOCKS.get(fault.code):
+            return Locked(f"{doing}: what is there is locked ({fault.code})", cure=cure)
+        if fault.code in _BUSY:
+            return Unreachable(
+                f"{doing}: {fault.status} {fault.code}",
+                cure="wait: it is asked for too much at a time",
+                retry_after=fault.retry_after,
+            )
         if cure := _CURES.get(fault.code):
             return Refused(f"{doing}: {fault.status} {fault.code}", cure=cure)
         return None

@@ -143,15 +143,15 @@ class GcsTarget:
     def _lock_on(self, key: str) -> Locked | None:
         """Why the object can't be deleted, if a retention or a hold keeps it; None where none does, or it can't be seen."""
         try:
-            told = self._bucket.metadata(key)
+            answer = self._bucket.look_at(key)
+            told, now = json_of(answer, self.name), self._wire.time_of(answer, self.name)
         except (Absent, Refused):
             return None
-        what = f"{self.name}: {self.place}{key} is locked"
+        what = f"{self.name}: {self._bucket.place}{key} is locked"
         if told.get("temporaryHold") or told.get("eventBasedHold"):
             return Locked(f"{what} by a hold", cure="release the hold")
         # The bucket's policy and a retention of the object's own; Google goes by the later one.
         told_until = (told.get("retentionExpirationTime"), told.get("retention", {}).get("retainUntilTime"))
-        if dates := [datetime.fromisoformat(text).astimezone(UTC) for text in told_until if text]:
-            until = max(dates)
-            return Locked(f"{what} until {until:%Y-%m-%d %H:%MZ}", cure="wait until then", until=until)
-        return None
+        until = max((datetime.fromisoformat(text).astimezone(UTC) for text in told_until if text), default=now)
+        # One that is over keeps nothing, though Google goes on telling of it: the refusal had another reason.
+        return Locked(f"{what} until {until:%Y-%m-%d %H:%MZ}", cure="wait until then", until=until) if until > now else None

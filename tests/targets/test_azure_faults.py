@@ -1,7 +1,7 @@
 """Azure through a network and a store that fail at the worst moments: Azurite, behind a proxy that breaks things."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
@@ -235,6 +235,14 @@ class TestReading:
         with pytest.raises(Refused):
             target.list("")
 
+    def test_a_store_that_says_for_how_long_it_is_busy(self, target: AzureTarget, proxy: FaultProxy) -> None:
+        """It is left alone for that long."""
+        proxy.on("GET", "comp=list", Answer(status=503, headers=("x-ms-error-code: ServerBusy", "Retry-After: 7")))
+
+        with pytest.raises(Unreachable, match="503 ServerBusy") as caught:
+            target.list("")
+        assert timedelta(seconds=7) == caught.value.retry_after
+
     def test_a_page_that_fails(self, target: AzureTarget, behind: AzureTarget, proxy: FaultProxy) -> None:
         """Makes the whole listing fail: it is never short."""
         for number in range(5):
@@ -316,6 +324,28 @@ class TestImmutable:
         with pytest.raises(Locked, match=says) as caught:
             target.delete("hotel/x")
         assert until == caught.value.until
+
+    @pytest.mark.parametrize("code", ["BlobImmutableDueToPolicy", "BlobImmutableDueToLegalHold"])
+    def test_what_the_container_keeps(self, target: AzureTarget, proxy: FaultProxy, code: str) -> None:
+        """Azure tells of a policy or a hold of the container by refusing alone: it is a lock without an end that is known."""
+        target.write("hotel/x", [b"x"])
+        for method in ("DELETE", "PUT"):
+            proxy.on(method, "hotel/x", Answer(status=409, headers=(f"x-ms-error-code: {code}",)))
+
+        with pytest.raises(Locked, match=f"what is there is locked.*{code}") as caught:
+            target.delete("hotel/x")
+        assert caught.value.until is None
+        with pytest.raises(Locked, match="cannot write"):
+            target.write("hotel/x", [b"y"])
+
+    def test_a_snapshot_of_somebodys(self, azure_server: AzureServer, container: AzureContainer, behind: AzureTarget) -> None:
+        """Azure removes no blob that has one, and the cure says so."""
+        behind.write("hotel/x", [b"x"])
+        azure_server.ask("PUT", f"{azure_server.endpoint}/{container.name}/hotel/x?comp=snapshot")
+
+        with pytest.raises(Refused, match="409 SnapshotsPresent") as caught:
+            behind.delete("hotel/x")
+        assert "snapshots" in caught.value.cure
 
     def test_what_is_refused_for_another_reason(self, target: AzureTarget, proxy: FaultProxy) -> None:
         """Is no lock: a lease of somebody's on the blob, say."""

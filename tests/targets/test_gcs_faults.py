@@ -19,6 +19,7 @@ from tests.servers.gcs import StrictGcs
 
 DUMP = "hotel/backups/x/dump.zst"
 MIB = 1 << 20
+DATED = "Date: Sat, 25 Oct 2025 12:00:00 GMT"
 
 
 @pytest.fixture
@@ -220,6 +221,16 @@ class TestReading:
         with pytest.raises(Refused, match="there is more, but not where"):
             target.list("")
 
+    @pytest.mark.parametrize("reason", ["rateLimitExceeded", "userRateLimitExceeded"])
+    def test_too_much_at_a_time(self, target: GcsTarget, proxy: FaultProxy, reason: str) -> None:
+        """Google says so with 403, too: it is waited for as with 429, and no right is missing."""
+        refusal = {"error": {"code": 403, "errors": [{"reason": reason, "domain": "usageLimits"}]}}
+        proxy.on("GET", r"/o\?", Answer(status=403, body=json.dumps(refusal).encode(), headers=("Retry-After: 7",)))
+
+        with pytest.raises(Unreachable, match=f"403 {reason}") as caught:
+            target.list("")
+        assert timedelta(seconds=7) == caught.value.retry_after
+
     def test_a_store_without_a_date(self, target: GcsTarget, proxy: FaultProxy) -> None:
         """Nothing could be dated by it."""
         proxy.on("GET", r"/o\?", Answer(status=200, body=b'{"kind": "storage#objects"}'))
@@ -288,11 +299,33 @@ class TestCustody:
         target.write("hotel/x", [b"x"])
         proxy.on("DELETE", "hotel", Answer(status=403, body=b'{"error": {"code": 403, "message": "subject to retention"}}'))
         told = {"name": "hotel/x", "generation": "1", "size": "1", "updated": "2025-10-25T12:00:00Z"}
-        proxy.on("GET", "hotel", Answer(status=200, body=json.dumps(told | kept).encode()))
+        proxy.on("GET", "hotel", Answer(status=200, body=json.dumps(told | kept).encode(), headers=(DATED,)))
 
         with pytest.raises(Locked, match=says) as caught:
             target.delete("hotel/x")
         assert until == caught.value.until
+
+    def test_a_retention_that_is_over(self, strict_gcs: StrictGcs, target: GcsTarget, proxy: FaultProxy) -> None:
+        """Keeps nothing, though Google goes on telling of it: what is missing is a right, and the message names it."""
+        target.write("hotel/x", [b"x"])
+        (bucket,) = strict_gcs.buckets.values()
+        bucket.objects["hotel/x"].kept_until = datetime.now(UTC) - timedelta(days=1)
+        proxy.on("DELETE", "hotel", Answer(status=403, body=b'{"error": {"errors": [{"reason": "forbidden"}]}}'))
+
+        with pytest.raises(Refused, match="403 forbidden") as caught:
+            target.delete("hotel/x")
+        assert not isinstance(caught.value, Locked)
+        assert "storage.objects.delete" in caught.value.cure
+
+    def test_what_is_kept_is_not_written_over(self, strict_gcs: StrictGcs) -> None:
+        """That is a lock, and no right that is missing."""
+        target = made(strict_gcs, retentionPolicy={"retentionPeriod": "86400"})
+        target.write("hotel/x", [b"x"])
+
+        for content in ([b"y"], stream(3)):
+            with pytest.raises(Locked, match="what is there is locked"):
+                target.write("hotel/x", content)
+        assert {"hotel/x": b"x"} == there(strict_gcs)
 
     def test_rules(self, strict_gcs: StrictGcs) -> None:
         """Those that delete living objects under our prefix are told of, by their place in the bucket's list."""
