@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -21,6 +21,13 @@ from reconciler.world.evidence import Fault
 WHERE: Final = "pg_amcheck"
 MOST_FAULTS: Final = 20
 """A disk that goes bad spoils every page; nobody reads more of it."""
+SCHEMA: LiteralString = """
+SELECT n.nspname, string_agg(d.objid::regprocedure::text, ', ')
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+     JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.classid = 'pg_proc'::regclass
+WHERE e.extname = 'amcheck' GROUP BY 1
+"""
+"""Where the extension lies, and its functions as SQL names them."""
 _CHECKED: Final = re.compile(r'((?:heap table|btree index) )"[^."]+\.(.*)"(.*):')
 """The line over each complaint: what was checked (with its database, which is ours), and the spot."""
 
@@ -30,11 +37,13 @@ def refusal(admin: Session, tools: client.Client, owner: str) -> str:
     if not os.access(tools.folder / "pg_amcheck", os.X_OK):
         return f"no pg_amcheck of version {tools.version} is in {tools.folder}"
     try:
-        admin.execute("CREATE SCHEMA reconciler_amcheck")
-        admin.execute("CREATE EXTENSION amcheck WITH SCHEMA reconciler_amcheck")
+        if not admin.execute(SCHEMA).fetchall():  # else what is verified has it, and it was made with its other extensions
+            admin.execute("CREATE SCHEMA reconciler_amcheck")
+            admin.execute("CREATE EXTENSION amcheck WITH SCHEMA reconciler_amcheck")
+        schema, functions = admin.execute(SCHEMA).fetchall()[0]
         to = sql.Identifier(owner)
-        admin.execute(sql.SQL("GRANT USAGE ON SCHEMA reconciler_amcheck TO {}").format(to))
-        admin.execute(sql.SQL("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reconciler_amcheck TO {}").format(to))
+        admin.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), to))
+        admin.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(sql.SQL(functions), to))
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:

@@ -41,6 +41,8 @@ CURES = (
     (r"row-level security policy for table", "dump as the tables' owner, or give the role BYPASSRLS"),
     (r"already exists", "restore into an empty database"),
     (r"permission denied", "grant the role what it lacks"),
+    (r"No space left on device", "make room on that disk"),
+    (r"out of shared memory", "set max_locks_per_transaction higher in the server, and restart it"),
 )  # fmt: skip
 RETRY_STATES = ("08", "53", "57P", "55P03", "57014", "40", "25P03", "25P04", "57P05")
 """SQLSTATE classes that pass by themselves: connection, resources, shutdown, lock, cancel, serialization, idle time-outs."""

@@ -26,6 +26,7 @@ from reconciler.postgres.spool import Spool, beginning, spooled
 from reconciler.postgres.words import RestoreWords
 from reconciler.world.facts import DumpFacts, Globals, Identity, SourceFacts
 
+LOCKS_ARE_OUT = "out of shared memory"
 NAMED = 5
 NO_ROLES = ("--no-owner", "--no-privileges")
 CONTENTS: LiteralString = """
@@ -334,7 +335,15 @@ def _restore(run: Run, chunks: Iterable[bytes]) -> None:
     finally:
         # Never an end of file first: a program that is still fed must not take what it has for the whole.
         child.end()
-    _refuse_failure(code, said, run)
+    try:
+        _refuse_failure(code, said, run)
+    except Refused as error:
+        if LOCKS_ARE_OUT in error.what:
+            # Each table, index and large object that is made stays locked to the end of its transaction.
+            error.cure = (
+                f"{error.cure}; or add --jobs 2 or more: then it is not one transaction, and a failure leaves a part behind"
+            )
+        raise
     if not was_fed:
         raise Corrupt(
             f"pg_restore into {run.conninfo.place} was done before the archive ended",

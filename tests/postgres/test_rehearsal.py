@@ -340,11 +340,24 @@ def test_a_damaged_page(
     with restored(scratch_on(elsewhere, manners), taken) as (room, _):
         assert room.inspect() == Inspection()
         damage(elsewhere, database_of(room), relation)
-        elsewhere.execute("DROP SCHEMA reconciler_amcheck CASCADE", database_of(room))
         found = room.inspect().faults
 
     assert {fault.result for fault in found} == {"failed"}
     assert any(fault.what.startswith(says) for fault in found), found
+
+
+def test_a_database_that_has_the_extension_itself(
+    manners: Manners, open_source: Open, postgres18: Server, elsewhere: Server
+) -> None:
+    """Its pages are looked at by that, wherever it lies."""
+    taken = taken_of(postgres18, open_source, f'CREATE SCHEMA "a B"; CREATE EXTENSION amcheck SCHEMA "a B"; {INDEXED}')
+
+    with restored(scratch_on(elsewhere, manners), taken) as (room, _):
+        assert room.inspect() == Inspection()
+        damage(elsewhere, database_of(room), "t")
+        found = room.inspect().faults
+
+    assert {"failed"} == {fault.result for fault in found}
 
 
 def damage(server: Server, database: str, relation: str) -> None:

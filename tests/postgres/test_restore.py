@@ -417,6 +417,20 @@ def test_roles_that_were_made_before_a_failure(postgres18: Server, open_source: 
     assert owner in failure.value.cure
 
 
+def test_more_than_one_transaction_can_lock(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """The cure names the setting, and the way that takes no such transaction."""
+    origin = postgres18.new_database("SELECT lo_create(0) FROM generate_series(1, 8000)")
+    taken = take(open_source(postgres18.url(origin)))
+    target = postgres18.new_database()
+
+    with pytest.raises(Refused, match=r"at BLOB .* out of shared memory") as refusal:
+        put(postgres18.url(target), taken, manners)
+
+    assert "max_locks_per_transaction" in refusal.value.cure
+    assert "--jobs" in refusal.value.cure
+    assert [(0,)] == postgres18.execute("SELECT count(*) FROM pg_largeobject_metadata", target)
+
+
 def test_a_failure_once_all_was_restored(
     postgres18: Server, open_source: Open, manners: Manners, monkeypatch: pytest.MonkeyPatch
 ) -> None:
