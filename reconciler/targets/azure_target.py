@@ -94,7 +94,8 @@ class AzureTarget:
 
     def abort(self, upload: Upload) -> None:
         check_key(upload.key)
-        if upload in self.unfinished(upload.key):
+        # Not by its date: Azure tells none of what is not committed, and each listing gives its own.
+        if any(found.key == upload.key for found in self.unfinished(upload.key)):
             discard(self._container, upload.key)
 
     def _list(self, prefix: str, **include: str) -> Listing:

@@ -165,6 +165,24 @@ class TestWriting:
         assert () == behind.unfinished("")
         assert () == behind.list("").items
 
+    def test_aborting_what_bears_no_date(self, target: AzureTarget, behind: AzureTarget, proxy: FaultProxy) -> None:
+        """As Azure lists what is not committed: it is known by its key, not by the time of a listing. (Azurite gives a date.)"""
+        proxy.on("PUT", r"comp=block&", Answer(status=503), nth=3, times=-1)
+        proxy.on("PUT", r"comp=blocklist", Answer(status=503), times=-1)
+        with pytest.raises(Unreachable):
+            target.write(DUMP, stream(30))
+        proxy.forget()
+        blob = f"<Blob><Name>{DUMP}</Name><Properties><Content-Length>0</Content-Length></Properties></Blob>"
+        page = f"<EnumerationResults><Blobs>{blob}</Blobs><NextMarker/></EnumerationResults>".encode()
+        for second in (0, 5):
+            dated = (f"Date: Sat, 25 Oct 2025 12:00:0{second} GMT",)
+            proxy.on("GET", "uncommittedblobs", Answer(status=200, body=page, headers=dated))
+        (upload,) = target.unfinished("hotel/")
+        target.abort(upload)
+
+        assert () == behind.unfinished("")
+        assert () == behind.list("").items
+
     def test_aborting_what_was_completed_meanwhile(self, behind: AzureTarget) -> None:
         """The blob stays: nothing but blocks is ever removed that way."""
         seen: list[Upload] = []

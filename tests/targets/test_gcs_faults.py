@@ -153,9 +153,12 @@ class TestWriting:
             target.write(DUMP, stream(4))
         assert {} == there(strict_gcs)
 
-    def test_an_upload_that_is_sent_elsewhere(self, target: GcsTarget, strict_gcs: StrictGcs, proxy: FaultProxy) -> None:
-        """The credentials would go there too."""
-        proxy.on("POST", "uploadType=resumable", Answer(status=200, headers=("Location: http://elsewhere.example/x",)))
+    @pytest.mark.parametrize(
+        "where", ["http://elsewhere.example/x", "https://127.0.0.1/x", "http://127.0.0.1:1/x", "http://[", "/upload/x", ""]
+    )
+    def test_an_upload_that_is_sent_elsewhere(self, target: GcsTarget, proxy: FaultProxy, where: str) -> None:
+        """The credentials would go there too, be it by another scheme or to another port."""
+        proxy.on("POST", "uploadType=resumable", Answer(status=200, headers=(f"Location: {where}",)))
 
         with pytest.raises(Refused, match="sends uploads to another host"):
             target.write(DUMP, stream(4))
@@ -163,6 +166,15 @@ class TestWriting:
     def test_conditions_are_kept(self, target: GcsTarget) -> None:
         """As whoever takes a lease proves it."""
         assert honours_conditions(target, "hotel/scratch")
+
+    def test_a_shorter_one_without_a_checksum(self, target: GcsTarget, strict_gcs: StrictGcs, proxy: FaultProxy) -> None:
+        """Of some objects Google has no MD5: then its size at least must be what was sent."""
+        told = {"name": DUMP, "size": str(3 * MIB), "generation": "1700000000000001", "updated": "2025-10-25T02:00:00Z"}
+        proxy.on("PUT", "upload_id", Instead(answer=Answer(status=200, body=json.dumps(told).encode())), nth=4)
+
+        with pytest.raises(Unreachable, match="other bytes than were sent"):
+            target.write(DUMP, stream(4))
+        assert {} == there(strict_gcs)
 
     def test_an_etag_of_another_store(self, target: GcsTarget) -> None:
         """What never was a generation is of nothing that could be there."""
