@@ -90,6 +90,11 @@ class _Identity:
         except AzureError as error:
             cure = "see to the network and this machine's clock"
             raise Unreachable(f"{self._target}: cannot get a token from Azure", cure=cure) from error
+        except (OSError, ValueError) as error:
+            # What its environment variables name is no file, no tenant, no authority.
+            what = f"{self._target}: what the environment says of an identity for Azure can't be used"
+            cure = "correct AZURE_TENANT_ID, AZURE_AUTHORITY_HOST, AZURE_CLIENT_CERTIFICATE_PATH and their kin"
+            raise Refused(what, cure=cure) from error
         request.headers["Authorization"] = f"Bearer {token}"
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from reconciler.errors import Refused, Unreachable
 from reconciler.policy.redaction import Redactor
+from reconciler.world.wire import open_client
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -77,7 +78,7 @@ class _Account:
         self._find = find
         self._lock = Lock()
         self._credentials: Credentials | None = None
-        self._client = httpx.Client(timeout=TOKEN_SECONDS)
+        self._client = open_client(httpx.Timeout(TOKEN_SECONDS))
 
     def __call__(self, request: httpx.Request) -> None:
         from google.auth import exceptions
@@ -94,11 +95,19 @@ class _Account:
             cure = "see to the network and this machine's clock"
             raise Unreachable(f"{self._target}: cannot get a token: Google's accounts do not answer", cure=cure) from error
         except exceptions.GoogleAuthError as error:
-            if getattr(error, "retryable", False):
+            if getattr(error, "retryable", False) or _had_no_answer(error):
                 what = f"{self._target}: cannot get a token: Google's accounts are busy"
                 raise Unreachable(what, cure="wait") from error
             cure = "see whether the key was revoked, the account removed, or this machine's clock is wrong"
             raise Refused(f"{self._target}: Google's accounts refuse a token", cure=cure) from error
+        # What google-auth lets through of files and answers that are not what they should be.
+        except OSError as error:
+            cure = "correct GOOGLE_APPLICATION_CREDENTIALS, or let this user read the file that it names"
+            raise Refused(f"{self._target}: the credentials for Google can't be read", cure=cure) from error
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            what = f"{self._target}: no token: credentials or answer are not as Google makes them"
+            cure = "see to GOOGLE_APPLICATION_CREDENTIALS, and whether a proxy or a portal answers in Google's place"
+            raise Refused(what, cure=cure) from error
         request.headers.update(headers)
 
     def _fetch(
@@ -118,6 +127,13 @@ class _Account:
         except httpx.HTTPError as error:
             raise exceptions.TransportError(type(error).__name__) from error  # type: ignore[no-untyped-call]  # google's own
         return _Answer(response)
+
+
+def _had_no_answer(error: Exception) -> bool:
+    """Whether the machine's own account could not be asked: google-auth tells that as a refusal, but a clear no has an answer."""
+    from google.auth import exceptions
+
+    return isinstance(error.__cause__, exceptions.TransportError) and len(error.__cause__.args) == 1
 
 
 class _Answer:

@@ -62,8 +62,7 @@ class Wire:
         self._authorise = authorise
         self._read_fault = read_fault
         self._explain = explain
-        # Redirects are not followed: they would carry the credentials to another host.
-        self._client = httpx.Client(timeout=httpx.Timeout(read_seconds, connect=connect_seconds), follow_redirects=False)
+        self._client = open_client(httpx.Timeout(read_seconds, connect=connect_seconds))
 
     def ask(
         self,
@@ -138,6 +137,25 @@ class Wire:
                 raise Refused(what, cure="name its authority in SSL_CERT_FILE") from error
             cure = "correct `endpoint`, or see to the network and the store"
             raise Unreachable(f"{doing}: {self.endpoint} {_reason(error)}", cure=cure) from error
+
+
+def open_client(timeout: httpx.Timeout) -> httpx.Client:
+    """A client that heeds the environment's proxies and authorities. Raises Refused where those can't be used.
+
+    Nothing of them is shown: the URL of a proxy may hold a password.
+    """
+    try:
+        # Redirects are not followed: they would carry the credentials to another host.
+        return httpx.Client(timeout=timeout, follow_redirects=False)
+    except OSError:
+        what, cure = "SSL_CERT_FILE or SSL_CERT_DIR names no certificates that can be read", "correct it, or remove it"
+    except ImportError:
+        what, cure = "ALL_PROXY or HTTPS_PROXY names a SOCKS proxy", "name an http proxy, or `pip install socksio`"
+    except (ValueError, httpx.InvalidURL):
+        what = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY or NO_PROXY can't be understood"
+        cure = "write http://HOST:PORT, and into NO_PROXY names and addresses alone, those of IPv6 without brackets"
+    # Out of the handler, since that error quotes the URL and would be chained.
+    raise Refused(what, cure=cure)
 
 
 def _usual(fault: Fault, doing: Doing) -> ReconcilerError:
