@@ -90,7 +90,9 @@ class GcsTarget:
             return
         doing = self._bucket.doing("delete", key, "storage.objects.delete")
         try:
-            self._wire.ask(doing, "DELETE", self._bucket.at(key), fine=(404,))
+            self._wire.ask(doing, "DELETE", self._bucket.at(key))
+        except Absent:
+            return
         except Refused as refusal:
             locked = self._lock_on(key)
             if locked is None:

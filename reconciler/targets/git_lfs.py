@@ -143,6 +143,10 @@ def _remote(written: str, base: Path, field: str) -> tuple[str, str | None]:
         if not host or password is not None or not written.startswith(("https://", "ssh://")):
             cure = "write https://HOST/PATH, ssh://USER@HOST/PATH or a folder; a password goes into `token`"
             raise Refused(f"{field} is no place to push to", cure=cure)
+        # It would be shown wherever the place is, and many a host takes a token for a name.
+        if written.startswith("https://") and parts.username is not None:
+            cure = "write https://HOST/PATH; a name goes into `user`, a password or token into `token`"
+            raise Refused(f"{field} holds a name", cure=cure)
         return written, host
     # As git itself reads it: a colon before the first slash is of HOST:PATH.
     if ":" in written.partition("/")[0]:

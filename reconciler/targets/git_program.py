@@ -47,6 +47,9 @@ _SILENT: Final = re.compile(
     re.IGNORECASE,
 )
 _CURES: Final = (
+    # As git says it of a file here: not what a remote tells of its own, nor ssh.
+    (r"^(?:fatal|error): .*(: permission denied|insufficient permission for adding an object.*|: read-only file system)$",
+     "let the user that runs `reconcile` write in that folder"),
     (r"authentication failed|could not read (username|password)|permission denied|authorization|" + _status("40[13]"),
      "give the account behind `token`, or this user's ssh key, the right to push to that repository"),
     (r"does not (appear to be|exist)|not found|repository .* not exist|no such file or directory|" + _status("404"),
@@ -151,7 +154,7 @@ class Git:
         if _SILENT.search(text):
             return Unreachable(what, cure="see to the network and the remote")
         for pattern, cure in _CURES:
-            if re.search(pattern, text, re.IGNORECASE):
+            if re.search(pattern, text, re.IGNORECASE | re.MULTILINE):
                 return Refused(what, cure=cure)
         line = next((line for line in text.splitlines() if line.startswith(("fatal:", "error:", "batch response:"))), "")
         return Unreachable(f"{what} ({line[:200] or f'exit {done.returncode}'})", cure="see whether disk and remote are in order")
@@ -186,8 +189,8 @@ def _host(remote: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-_HELPER: Final = '!f() { echo "username=$RECONCILER_GIT_USER"; echo "password=$RECONCILER_GIT_TOKEN"; }; f'
-"""How git asks us for name and token: neither is in an argument, nor in a file."""
+_HELPER: Final = r"""!f() { printf 'username=%s\npassword=%s\n' "$RECONCILER_GIT_USER" "$RECONCILER_GIT_TOKEN"; }; f"""
+"""How git asks us for name and token: neither is in an argument, nor in a file. (Many a shell's `echo` reads backslashes.)"""
 
 
 def _environment(environ: Mapping[str, str], remote: str | None, login: Login | None) -> dict[str, str]:

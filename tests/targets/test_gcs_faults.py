@@ -259,6 +259,7 @@ class TestReading:
             lambda: target.read("hotel/x"),
             lambda: target.write("hotel/x", [b"x"]),
             lambda: target.write("hotel/x", stream(3)),
+            lambda: target.delete("hotel/x"),
             target.custody.lifecycle,
         ):
             with pytest.raises(Refused, match="there is no such bucket"):

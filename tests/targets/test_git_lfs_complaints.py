@@ -26,6 +26,11 @@ def fault(complaint: str) -> ReconcilerError:
         ("Authorization error: https://…", Refused, "the right to push"),
         ("fatal: unable to access 'https://…': The requested URL returned error: 404", Refused, "make the repository"),
         ("error: RPC failed; HTTP 502 curl 22 The requested URL returned error: 502", Unreachable, "the network"),
+        ("fatal: cannot mkdir backups.git: Permission denied", Refused, "write in that folder"),
+        ("error: insufficient permission for adding an object to repository database objects", Refused, "write in that folder"),
+        ("fatal: cannot mkdir backups.git: Read-only file system", Refused, "write in that folder"),
+        ("git@git.example.com: Permission denied (publickey).\nfatal: Could not read from remote", Refused, "the right to push"),
+        ("remote: fatal: Unable to create temporary file './x': Permission denied", Refused, "the right to push"),
         ("[429] Too many requests", Unreachable, "the network"),
     ],
 )  # fmt: skip
