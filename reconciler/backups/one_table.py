@@ -33,8 +33,8 @@ def one_table(entries: Sequence[Entry], asked: str) -> Chosen:
     """The table `schema.name` with its rows, what it is made of (schema, types, sequences), its indexes and its own constraints,
     and what those need.
 
-    With a partitioned table come its partitions; a partition comes alone, as a table of its own. Foreign keys, triggers, policies
-    and grants are left out: they speak of what is not there. Raises Refused where there is none.
+    With a partitioned table come its partitions; a partition comes alone, as a table of its own. Foreign keys to other tables,
+    triggers, policies and grants are left out: they speak of what is not there. Raises Refused where there is none.
     """
     tables = [entry for entry in entries if entry.kind == "TABLE" and f"{entry.schema}.{entry.name}" == asked]
     if not tables:
@@ -99,7 +99,7 @@ class _Contents:
     def is_part(self, entry: Entry, tables: set[int]) -> bool:
         """Whether it is an index or suchlike of one of the tables. What speaks of another one, too, may be of that."""
         of = {number for number in self._known(entry) if self._by_number[number].kind == "TABLE"}
-        return entry.kind in MAY_NEED_MORE and bool(of) and of <= tables
+        return entry.kind in {*MAY_NEED_MORE, "FK CONSTRAINT"} and bool(of) and of <= tables
 
     def lacks_rows(self, entry: Entry, filled: set[int]) -> bool:
         """Whether it is a table of whose rows nothing is there. Those of a partitioned one are in its partitions."""

@@ -429,7 +429,7 @@ def _refuse_failure(code: int, said: RestoreWords, run: Run) -> None:
         failure = from_words(why, run.conninfo, f"pg_restore failed{at} on")
         if run.owners and restorer.is_about_roles(why):
             with suppress(ReconcilerError), session(run.conninfo, "reconciler/restore") as connection, time_limit(connection):
-                failure.cure = restorer.cure(connection, run.owners) or failure.cure
+                failure.cure = restorer.cure(connection, run.owners, said.entry, why) or failure.cure
         raise failure
 
 

@@ -35,6 +35,9 @@ FROM pg_roles WHERE rolname = ANY (%s) ORDER BY 1
 """
 _ABOUT_ROLES: Final = re.compile(r'SET ROLE|must be member|must be owner|permission denied|ERROR:\s+role ".*" does not exist')
 
+_SCHEMA: Final = re.compile(r"permission denied for schema (.+)")
+_OTHERS: Final = "give what is theirs to others by --map-role OLD=NEW, or all to whoever restores by --no-roles"
+
 
 class Restorer(msgspec.Struct, frozen=True, kw_only=True):
     """Who restores."""
@@ -101,24 +104,33 @@ def is_about_roles(said: str) -> bool:
     return _ABOUT_ROLES.search(said) is not None
 
 
-def cure(connection: Session, needed: Sequence[str]) -> str:
-    """What whoever restores must be or have for what is owned by these; empty where that is not what is wrong."""
+def cure(connection: Session, needed: Sequence[str], entry: str, said: str) -> str:
+    """What whoever restores must be or have for what is owned by these; empty where that is not what is wrong.
+
+    `entry`: what was at hand, with its owner, when the server `said` so.
+    """
     restorer = Restorer.of(connection)
     found = {name: (superuser, usable) for name, superuser, usable in connection.execute(USABLE, (list(needed),))}
-    lacks = [name for name in needed if name in found and found[name] == (False, False)]
-    mighty = [name for name in needed if name in found and found[name] == (True, False)]
+    owner = max((name for name in needed if entry.endswith(f" {name}")), key=len, default="")
+    schema = _SCHEMA.search(said)
+    if schema and found.get(owner) == (False, True):
+        return _in_a_schema(connection, schema[1], owner)
+    lacks = [name for name in needed if found.get(name) == (False, False)]
+    mighty = [name for name in needed if found.get(name) == (True, False)]
     missing = [name for name in needed if name not in found]
     options = " WITH INHERIT TRUE, SET TRUE" if connection.info.server_version >= 160000 else ""
     to_do = [f"make the role{'s' * (len(missing) > 1)} {', '.join(missing)} there"] if missing else []
-    to_do += [f"GRANT {_listed(connection, [*missing, *lacks])} TO {_listed(connection, [restorer.name])}{options}"] * bool(
-        missing or lacks
-    )
+    if missing or lacks:
+        to_do.append(f"GRANT {_listed(connection, [*missing, *lacks])} TO {_listed(connection, [restorer.name])}{options}")
     to_do += [f"add --map-role {name}={restorer.name}, since {name} is a superuser there" for name in mighty]
-    if not to_do:
-        return ""
-    return (
-        " and ".join(to_do) + "; or give what is theirs to others by --map-role OLD=NEW, or all to whoever restores by --no-roles"
-    )
+    return f"{' and '.join(to_do)}; or {_OTHERS}" if to_do else ""
+
+
+def _in_a_schema(connection: Session, schema: str, owner: str) -> str:
+    """A superuser gives a thing to anybody; others only to who may make one in its schema, and the rights in it come last."""
+    there = connection.execute("SELECT quote_ident(nspname) FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone()
+    grant = f"GRANT CREATE ON SCHEMA {there[0]} TO {_listed(connection, [owner])} and try again; or " if there else ""
+    return f"{grant}restore as a superuser, since {owner} may not create in {schema} yet; or {_OTHERS}"
 
 
 def _listed(connection: Session, names: Iterable[str]) -> str:

@@ -39,18 +39,22 @@ class RestoreWords:
     """Hears the stderr of `pg_restore --verbose --exit-on-error`, line by line."""
 
     def __init__(self) -> None:
-        self.failed_at = ""
-        """The entry that it failed on, if it was one: kind and name, text from outside."""
+        self.entry = ""
+        """The entry that it failed on, if it was one: kind, name and owner, text from outside."""
         self._complaints: list[str] = []
 
     def hear(self, line: str) -> None:
         """What follows the name of an entry says why it failed."""
         if match := _ENTRY.fullmatch(line):
-            # Its owner stands behind the name.
-            self.failed_at = match[1].removesuffix("(no owner)").rpartition(" ")[0]
+            self.entry = match[1]
             self._complaints.clear()
         elif not _RESTORE_TOLD.match(line) and len(self._complaints) < COMPLAINT_LINES:
             self._complaints.append(line)
+
+    @property
+    def failed_at(self) -> str:
+        """The same without its owner, for people."""
+        return self.entry.removesuffix("(no owner)").rpartition(" ")[0]
 
     @property
     def complaints(self) -> str:

@@ -71,6 +71,17 @@ def test_what_others_say_of_it_is_not_left_out_of_it(postgres18: Server, tmp_pat
     assert () == chosen.left_out
 
 
+def test_a_table_that_refers_to_itself(postgres: Server, tmp_path: Path) -> None:
+    """All that such a foreign key speaks of is there."""
+    tree = "CREATE TABLE tree (id int PRIMARY KEY, above int REFERENCES tree); INSERT INTO tree VALUES (1, 2), (2, NULL)"
+    copy, chosen = restored(postgres, postgres.new_database(tree), "public.tree", tmp_path)
+
+    assert () == chosen.left_out
+    assert [("tree_above_fkey", True)] == postgres.execute(
+        "SELECT conname, convalidated FROM pg_constraint WHERE contype = 'f'", copy
+    )
+
+
 def test_a_partitioned_table(postgres: Server, tmp_path: Path) -> None:
     """Its rows are in its partitions, which come with it, indexes attached."""
     copy, chosen = restored(postgres, postgres.new_database(YEARS), "log.of_all", tmp_path)

@@ -359,6 +359,26 @@ def test_what_a_superuser_owned(postgres18: Server, open_source: Open, manners: 
     assert refusal.value.cure.startswith(f"add --map-role postgres={restorer}")
 
 
+def test_what_lies_in_somebody_elses_schema(postgres: Server, open_source: Open, manners: Manners) -> None:
+    """Only a superuser gives things to who may not create there yet: the cure says which grant must come before."""
+    owner, restorer = postgres.new_role(), postgres.new_role("CREATEROLE")
+    origin = postgres.new_database(f"CREATE TABLE t (i int); ALTER TABLE t OWNER TO {owner}")
+    taken = take(open_source(postgres.url(origin)))
+    postgres.execute(f"DROP OWNED BY {owner}", origin)
+    postgres.execute(f"DROP ROLE {owner}")
+    target = database_of(postgres, restorer)
+    postgres.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC", target)
+    url = postgres.url(target, user=restorer)
+
+    with pytest.raises(Refused, match=r"at TABLE t on .*permission denied for schema public") as refusal:
+        put(url, taken, manners)
+    grant, _, _ = refusal.value.cure.partition(" and try again")
+    postgres.execute(grant, target)
+    put(url, taken, manners)
+
+    assert ["t"] == tables(postgres, target)
+
+
 def test_what_only_a_superuser_may_make_and_nothing_rests_on(postgres: Server, open_source: Open, manners: Manners) -> None:
     """It is left out where the server refuses it, and named; all else is restored."""
     restorer = postgres.new_role()
