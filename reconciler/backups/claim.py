@@ -218,14 +218,22 @@ def take(
     """
     custody = custody_of(claim.target)
     _refuse_locking(claim, custody)
-    _put_down(claim, watch, sleep, waiting, step)
+    try:
+        _put_down(claim, watch, sleep, waiting, step)
+        _try_conditions(claim, custody, cache)
+    except Locked as locked:
+        # Not every store tells beforehand that it will.
+        raise Refused(f"{locked.what}: so no lease can be renewed there", cure="let another target be `home`") from locked
+    claim.forget_history()
+
+
+def _try_conditions(claim: Claim, custody: Custody, cache: Cache | None) -> None:
     try:
         if not custody.single_writer:
             _refuse_careless(claim, cache)
     except ReconcilerError:
         claim.give_back()
         raise
-    claim.forget_history()
 
 
 def _refuse_locking(claim: Claim, custody: Custody) -> None:

@@ -6,8 +6,8 @@ from threading import Event
 
 import pytest
 
-from reconciler.backups.claim import Claim, ClaimRecord
-from reconciler.errors import Conflict
+from reconciler.backups.claim import Claim, ClaimRecord, Watch, take
+from reconciler.errors import Conflict, Refused
 from reconciler.targets.append_only import AppendOnly
 from reconciler.targets.gcs_target import GcsTarget
 from reconciler.world.ports import ABSENT
@@ -90,3 +90,16 @@ def test_somebody_took_it_away(strict_gcs: StrictGcs, claim: Claim, clock: Moved
 
     with pytest.raises(Conflict, match="taken away"):
         claim.check()
+
+
+def test_a_lease_that_an_unseen_retention_locks(strict_gcs: StrictGcs, claim: Claim, clock: MovedClock) -> None:
+    """Where the bucket may not be asked for its retention, the lease of one who died tells: another target must be `home`."""
+    strict_gcs.buckets[claim.target.place.split("/")[2]].settings = {}
+    process = SystemProcess()
+    assert claim.record.owner is not None
+    process.end(claim.record.owner)
+    claim.record = ClaimRecord(owner=process.begin(), counter=0, since=clock.now(), for_what="keep")
+
+    with pytest.raises(Refused, match="no lease can be renewed there") as caught:
+        take(claim, Watch(clock, process), lambda seconds: clock.wait(seconds, Event()))
+    assert "let another target be `home`" == caught.value.cure
