@@ -153,6 +153,10 @@ def _unfinished(trial: Trial) -> bool:
         what = "the store shows nobody what was begun and never completed"
         trial.notes.finds("note", what, "nothing: it becomes no object, and the store drops it by itself")
         return False
+    if trial.custody.append_only and trial.custody.drops_unfinished:
+        what = "freeing what was begun and never completed takes the right to delete: not tried, since it is append-only"
+        trial.notes.finds("note", what, "nothing: it becomes no object, and the store drops it by itself")
+        return False
     seen: list[Upload] = []
 
     def watched() -> Iterator[bytes]:

@@ -19,6 +19,7 @@ class _NothingGoes(Custody):
         self.single_writer = inside.single_writer
         self.retain = inside.retain
         self.shows_unfinished = inside.shows_unfinished
+        self.drops_unfinished = inside.drops_unfinished
         self.holds = inside.holds
 
     def hold(self, key: str, version: str | None, *, held: bool) -> None:

@@ -16,7 +16,14 @@ from reconciler.targets.azure_container import AzureContainer
 from reconciler.targets.azure_upload import discard, head, write
 from reconciler.targets.keys import check_key
 from reconciler.world.endpoint import place_in
-from reconciler.world.ports import Blob, Clock, Listing, Stored, Upload
+from reconciler.world.ports import Blob, Clock, Custody, Listing, Stored, Upload
+
+
+class AzureCustody(Custody):
+    """What Azure does by itself, as far as these credentials see it."""
+
+    # To free them takes the right to delete. After a week Azure does.
+    drops_unfinished = True
 
 
 class AzureTarget:
@@ -30,6 +37,7 @@ class AzureTarget:
         self._clock, self._stop = clock, stop
         self._page_items = page_items
         self.domain: Final = domain
+        self.custody: Final = AzureCustody()
 
     @property
     def name(self) -> str:

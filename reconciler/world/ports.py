@@ -144,6 +144,8 @@ class Custody:
     """For how long what belongs to a backup is kept from everybody's deletion."""
     shows_unfinished = True
     """Whether writes that were begun and not completed can be found and aborted. Where not, the store drops them by itself."""
+    drops_unfinished = False
+    """Whether the store drops them by itself though they can be found: who may not delete there need not abort them."""
 
     holds = False
     """Whether the store itself keeps from everybody's deletion what `hold` names, until it is let go."""

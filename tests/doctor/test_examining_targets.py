@@ -13,11 +13,16 @@ import pytest
 from reconciler.doctor.report import Checkup
 from reconciler.doctor.targets import STEPS
 from reconciler.errors import Refused, Stopped
+from reconciler.targets.append_only import AppendOnly
 from reconciler.world.events import Effect, Event
 from reconciler.world.ports import Custody, Listing, Stored, Target, World
 from tests.doctor.standing import errors, said, stand
 from tests.faults.proxy import Answer, FaultProxy
+from tests.servers.azure import AzureServer, azure_server
 from tests.servers.s3 import S3Server
+from tests.targets.test_azure_settings import limited
+
+__all__ = ["azure_server"]
 
 DENIED = Answer(status=403, body=b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>")
 VERSIONS = "list versions, delete one by one"
@@ -344,3 +349,14 @@ def test_a_secret_that_is_missing(tmp_path: Path) -> None:
 
     assert "put" in said(checkup, "disk")
     assert ["offsite", "source"] == sorted(finding.where for finding in errors(checkup) if finding.where != "hotel")
+
+
+def test_a_container_at_azure_that_only_grows(tmp_path: Path, azure_server: AzureServer) -> None:
+    """The signature that docs/azure.md gives an append-only copy, without `d`, is enough: no error, and nothing is left."""
+    target = limited(azure_server, "rcwl")
+    standing = stand(tmp_path)
+    checkup = standing.examine("disk", world=with_target(standing.world, "disk", lambda _: AppendOnly(target)))
+
+    assert {"note"} == {found.severity for found in checkup.findings}
+    assert () == target.unfinished("")
+    assert () == target.list("").items
