@@ -36,6 +36,7 @@ REPOSITORY = "5f0c1d2e3a4b5968"
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
 
 
 class NoSettings(msgspec.Struct, frozen=True):
@@ -192,8 +193,11 @@ def catalogue(
     return Known(seen, at)
 
 
-def source(identity: Identity = HOTEL, at: datetime = NOW) -> Known[SourceFacts]:
-    return Known(SourceFacts(identity=identity, server_version="18.1", major=18, clock=at), at)
+def source(
+    identity: Identity = HOTEL, at: datetime = NOW, *, clock: datetime | None = None, standby: bool = False
+) -> Known[SourceFacts]:
+    """As it answers; its clock agrees with ours unless it is told."""
+    return Known(SourceFacts(identity=identity, server_version="18.1", major=18, clock=clock or at, standby=standby), at)
 
 
 def unknown(reason: str = "403 AccessDenied on list", at: datetime = NOW, cure: str = "give the key s3:ListBucket") -> Unknown:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -216,18 +216,36 @@ def newest_slot(want: DatabasePolicy, have: Observation, now: datetime) -> datet
     """The newest slot that counts as done: named by a manifest, a tombstone or a living intent, on any known target.
 
     A partial backup does it while the policy asks for a part: one that asks for the whole again would have none for long.
-    One that lies ahead was named under a wrong clock. If it counted, no dump would be taken until then. Nor was any done that a
-    tombstone named before it came: a thief may lay a year of them.
+    One that lies ahead was named under a wrong clock. If it counted, no dump would be taken until then; nor, once it has come,
+    does a backup from before it. Nor was any done that a tombstone named before it came: a thief may lay a year of them.
     """
-    slots = []
+    slots: list[datetime | None] = []
+    slack = _slack(have)
     parts = set() if want.asks_for_a_part else {backup.id for backup in have.backups() if backup.partial}
     for catalogue in have.known().values():
         done = (copy for copy in catalogue.copies if copy.id not in parts)
-        slots += [copy.slot for copy in done if copy.state in _DONE and _tells_itself(copy)]
+        slots += [copy.slot for copy in done if copy.state in _DONE and _tells_itself(copy) and not _is_early(copy, slack)]
         stones = (stone for stone in catalogue.tombstones if stone.id not in parts)
         told = [(stone.slot, catalogue.came.get(stone.id)) for stone in stones if stone.counts]
         slots += [slot for slot, came in told if slot is not None and (came is None or slot <= came + SKEW)]
     return max((slot for slot in slots if slot is not None and slot <= now), default=None)
+
+
+def _slack(have: Observation) -> timedelta | None:
+    """So much earlier than its slot a backup's instant may be, which is the source's where that clock is behind ours.
+
+    None: any time. What a standby or a branch holds may have been written long before; and of an unseen source nobody knows.
+    """
+    if not isinstance(have.source, Known) or have.source.value.standby or have.history is not None:
+        return None
+    return SKEW + max(timedelta(0), have.source.at - have.source.value.clock)
+
+
+def _is_early(copy: Copy, slack: timedelta | None) -> bool:
+    """Whether it holds what there was before its slot. Of one that is being written, nobody knows the instant yet."""
+    if slack is None or copy.slot is None or copy.state == "being_written":
+        return False
+    return copy.slot > copy.instant + slack
 
 
 _DONE = ("whole", "being_written", "deleted", "damaged")

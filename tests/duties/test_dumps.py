@@ -12,7 +12,7 @@ from reconciler.planning.plan import Due
 from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.relation import Relation
 from reconciler.policy.timing import Window
-from reconciler.world.facts import Catalogue, Known, Observation
+from reconciler.world.facts import Catalogue, Known, Observation, Observed, SourceFacts
 from tests.building import (
     DAY,
     HOTEL,
@@ -23,6 +23,7 @@ from tests.building import (
     catalogue,
     copy,
     daily,
+    history,
     observation,
     observation_of,
     planned,
@@ -113,6 +114,31 @@ def test_slot_that_lies_ahead(ahead: object, state: str) -> None:
     slip = copy(NOW - DAY, state, slot=SLOT + ahead)  # type: ignore[arg-type, operator]
 
     assert [SLOT] == [action.slot for action in dumps(due(WANT, observation(primary=catalogue([slip])), NOW))]
+
+
+EARLY = catalogue([copy(SLOT - 20 * HOUR, slot=SLOT)])
+"""Taken while our clock was a day ahead; its instant is the source's, and right."""
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (source(), [SLOT]),
+        (source(clock=NOW - HOUR), [SLOT]),
+        (source(clock=NOW - 20 * HOUR), []),
+        (source(standby=True), []),
+        (unknown(), []),
+    ],
+    ids=["it agrees with us", "it is an hour behind", "it is as far behind", "a standby that nothing is written to", "unknown"],
+)
+def test_slot_that_had_not_come(seen: Observed[SourceFacts], expected: list[datetime]) -> None:
+    """A backup from before its slot, by the source's clock, is none of that slot: unless that clock, or a standby, is behind."""
+    assert expected == [action.slot for action in dumps(due(WANT, observation(seen, primary=EARLY), NOW))]
+
+
+def test_slot_that_had_not_come_where_a_history_is_kept() -> None:
+    """The instant of a branch may be that of the last write."""
+    assert [] == dumps(due(WANT, observation(primary=EARLY, kept=history()), NOW))
 
 
 def test_missed_slots() -> None:
