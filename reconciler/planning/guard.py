@@ -51,7 +51,7 @@ def _blocked(step: Step, reason: Reason) -> Blocked:
 
 def findings(have: Observation, now: datetime) -> tuple[Finding, ...]:
     """What holds back any deletion and no duty speaks of: said also while there is nothing to delete."""
-    clocks = (Finding(severity="error", where=name, what=why, cure=_CLOCK_CURE) for name, why in _skewed(have))
+    clocks = (Finding(severity="error", where=name, what=why, cure=cure) for name, why, cure in _skewed(have))
     freezes = (Finding(severity="warning", where=name, what=why, cure=_freeze_cure(have)) for name, why in _frozen(have))
     moved = elsewhere(have, now)
     others = (Finding(severity="warning", where=have.database, what=moved, cure=moved_cure(have.database)),) if moved else ()
@@ -62,6 +62,7 @@ _FOR_GOOD = Reason(by="guard", why="what goes by it never comes back", cure="che
 
 IMPOSSIBLE_CURE = "find out whose clock was wrong; nothing is deleted while it is there"
 _CLOCK_CURE = "set the clock of this machine (NTP); nothing is deleted meanwhile"
+_SOURCE_CLOCK_CURE = "set the one that is wrong (NTP); nothing is deleted meanwhile"
 
 
 def _freeze_cure(have: Observation) -> str:
@@ -78,8 +79,8 @@ def _nothing_may_go(have: Observation, now: datetime) -> Reason | None:
         return Reason(by="unknown", why=f"{', '.join(unseen)} unknown", cure="; ".join(cures))
     for name, why in _stale(have, now):
         return Reason(by="unknown", why=f"{name} was {why}", cure="plan again")
-    for _, why in _skewed(have):
-        return Reason(by="clock", why=why, cure=_CLOCK_CURE)
+    for _, why, cure in _skewed(have):
+        return Reason(by="clock", why=why, cure=cure)
     for name, why in _frozen(have):
         return Reason(by="freeze", why=f"{name}: {why}", cure=_freeze_cure(have))
     # The freeze that this asks for may not have been written yet, or could not be.
@@ -100,13 +101,19 @@ def _stale(have: Observation, now: datetime) -> Iterator[tuple[str, str]]:
             yield name, f"seen {age(now - seen.at)} ago"
 
 
-def _skewed(have: Observation) -> Iterator[tuple[str, str]]:
+def _skewed(have: Observation) -> Iterator[tuple[str, str, str]]:
+    """Whose clock is not as ours, why that is so, and the cure."""
     for name, seen in sorted(have.catalogues.items()):
         if isinstance(seen, Known) and abs(seen.value.store_time - seen.at) > SKEW:
-            yield name, f"our clock and that of {name} differ by {age(abs(seen.value.store_time - seen.at))}"
-    kept = have.history
+            yield name, f"our clock and that of {name} differ by {age(abs(seen.value.store_time - seen.at))}", _CLOCK_CURE
+    kept, source = have.history, have.source
     if isinstance(kept, Known) and abs(kept.value.clock - kept.at) > SKEW:
-        yield kept.value.project, f"our clock and the provider's differ by {age(abs(kept.value.clock - kept.at))}"
+        what = f"our clock and the provider's differ by {age(abs(kept.value.clock - kept.at))}"
+        yield kept.value.project, what, _CLOCK_CURE
+    # Where the targets lie on this machine, no other clock tells that ours is wrong. A provider's is the source's, too.
+    if kept is None and isinstance(source, Known) and abs(source.value.clock - source.at) > SKEW:
+        apart = age(abs(source.value.clock - source.at))
+        yield "source", f"our clock and that of the source differ by {apart}", _SOURCE_CLOCK_CURE
 
 
 def _frozen(have: Observation) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from tests.building import (
     HOUR,
     MINUTE,
     NOW,
+    SECOND,
     blocked_kinds,
     catalogue,
     copy,
@@ -28,6 +29,7 @@ from tests.building import (
     planned,
     policy,
     retention,
+    source,
     tombstone,
     unknown,
     utc,
@@ -59,6 +61,16 @@ FOUR = daily(4, TODAY)
             "our clock and that of primary differ by 1m",
         ),
         (
+            observation(source(clock=NOW - DAY), primary=catalogue(FOUR)),
+            "clock",
+            "our clock and that of the source differ by 24h",
+        ),
+        (
+            observation(source(clock=NOW + 61 * SECOND), primary=catalogue(FOUR)),
+            "clock",
+            "our clock and that of the source differ by 1m",
+        ),
+        (
             observation(primary=catalogue(FOUR), b=catalogue(frozen="a drill failed")),
             "freeze",
             "b: deletions are frozen: a drill failed",
@@ -69,7 +81,18 @@ FOUR = daily(4, TODAY)
             f"{copy(NOW + DAY).id} is dated in the future",
         ),
     ],
-    ids=["a target", "the source", "several", "seen long ago", "a clock ahead", "a clock behind", "a freeze", "a date to come"],
+    ids=[
+        "a target",
+        "the source",
+        "several",
+        "seen long ago",
+        "a clock ahead",
+        "a clock behind",
+        "the source's clock behind",
+        "the source's clock ahead",
+        "a freeze",
+        "a date to come",
+    ],
 )
 def test_nothing_may_go(have: Observation, by: str, says: str) -> None:
     """One thing that is not sure holds back every deletion, and is named."""
@@ -120,9 +143,20 @@ def test_nothing_goes_while_a_copy_is_refuted(have: Observation, want: DatabaseP
 
 def test_clocks_nearly_agree() -> None:
     """A minute between two clocks is no reason to keep what may go."""
-    plan = planned(policy(keep=FEW), observation(primary=catalogue(FOUR, skew=timedelta(seconds=60))))
+    have = observation(source(clock=NOW - 60 * SECOND), primary=catalogue(FOUR, skew=60 * SECOND))
 
-    assert ["prune_backup"] == kinds(plan)
+    assert ["prune_backup"] == kinds(planned(policy(keep=FEW), have))
+
+
+def test_what_was_deleted_while_our_clock_is_ahead() -> None:
+    """Where all targets lie on this machine, only the source's clock tells that a grace has not passed."""
+    gone = copy(TODAY - 9 * DAY, "being_deleted")
+    seen = catalogue([*FOUR[:3], gone], [tombstone(gone, NOW - 8 * DAY)])
+
+    plan = planned(policy(keep=FEW), observation(source(clock=NOW - 8 * DAY), primary=seen))
+
+    assert ["finish_deletion"] == blocked_kinds(plan)
+    assert [("source", "our clock and that of the source differ by 8d")] == [(one.where, one.what) for one in plan.findings]
 
 
 def test_creations_while_deletions_are_held_back() -> None:
