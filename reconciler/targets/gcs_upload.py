@@ -6,7 +6,7 @@ somebody was first, the id tells whether that somebody was we. What arrived is c
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -18,10 +18,11 @@ import msgspec
 
 from reconciler.errors import Absent, Conflict, Corrupt, ReconcilerError, Refused, Unreachable
 from reconciler.targets.gcs_bucket import GcsBucket
-from reconciler.targets.parts import take_effect
+from reconciler.targets.parts import arrived, take_effect
 from reconciler.targets.retrying import PATIENT_SECONDS
 from reconciler.world.clock import token
 from reconciler.world.persist import persist
+from reconciler.world.pool import ThreadPool
 from reconciler.world.ports import ABSENT, Clock, Stored
 from reconciler.world.wire import json_of
 
@@ -96,7 +97,7 @@ class _Write:
             part, is_last, offset = first, False, 0
             while not is_last:
                 self._count(part)
-                self._persist(_Part(self, session, part, offset).send)
+                self._wait_for(partial(self._persist, _Part(self, session, part, offset).send))
                 offset += len(part)
                 part, is_last = next(rest)
                 self._refuse_too_long(offset + len(part))
@@ -158,6 +159,12 @@ class _Write:
         except Absent:
             return None
         return self._checked(told) if told.get("metadata", {}).get(WRITE_ID) == self._id else None
+
+    def _wait_for(self, work: Callable[[], object]) -> None:
+        """Beside, since one that hangs is not waited for until its time-out where we are asked to stop."""
+        future = ThreadPool(1).submit(work)
+        arrived({future}, self._stop)
+        future.result()
 
     def _abort(self, session: str) -> None:
         """Google answers 499. What can't be aborted now is dropped by itself; the first failure is the one to tell of."""

@@ -7,14 +7,15 @@ from threading import Event
 
 import pytest
 
-from reconciler.errors import Conflict, Locked, Refused, Unreachable
+from reconciler.errors import Conflict, Locked, Refused, Stopped, Unreachable
 from reconciler.targets.conditions import honours_conditions
 from reconciler.targets.gcs_target import GcsTarget
 from reconciler.targets.retrying import Retrying
+from reconciler.world.clock import SystemClock
 from reconciler.world.facts import LifecycleRule
 from reconciler.world.ports import ABSENT
 from tests.faults.clock import MovedClock
-from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, FromThenOn, Instead
+from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, FromThenOn, Instead, Stall
 from tests.servers.gcs import StrictGcs
 
 DUMP = "hotel/backups/x/dump.zst"
@@ -130,6 +131,25 @@ class TestWriting:
             target.write(DUMP, stream(4))
         assert {} == there(strict_gcs)
         assert {} == strict_gcs.sessions
+
+    def test_asked_to_stop_while_a_part_hangs(self, strict_gcs: StrictGcs, proxy: FaultProxy) -> None:
+        """It does not take until its time-out, and the upload is cancelled."""
+        stop, clock = Event(), SystemClock()
+        bucket = strict_gcs.bucket(endpoint=proxy.endpoint)
+        target = GcsTarget(bucket, domain="gcs:test", clock=clock, stop=stop, part_bytes=MIB)
+        proxy.on("PUT", "upload_id", Stall(after=300_000, side="up"), nth=2)
+
+        def stopped() -> Iterator[bytes]:
+            yield from stream(2)
+            stop.set()
+            yield from stream(2)
+
+        began = clock.monotonic()
+        with pytest.raises(Stopped):
+            target.write(DUMP, stopped())
+        assert clock.monotonic() - began < 30
+        assert {} == strict_gcs.sessions
+        assert {} == there(strict_gcs)
 
     def test_credentials_that_end_half_way(self, target: GcsTarget, strict_gcs: StrictGcs, proxy: FaultProxy) -> None:
         """At once, with what would help; no object comes of it."""
