@@ -25,6 +25,8 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
 
     entries: tuple[int, ...]
     files: tuple[str, ...]
+    extensions: tuple[str, ...]
+    """Those that it needs."""
     left_out: tuple[str, ...]
     """What else the archive says of the table."""
 
@@ -62,6 +64,7 @@ def one_table(entries: Sequence[Entry], asked: str) -> Chosen:
     return Chosen(
         entries=tuple(entry.number for entry in kept),
         files=tuple(entry.file for entry in kept if entry.file),
+        extensions=tuple(entry.name for entry in kept if entry.kind == "EXTENSION"),
         left_out=tuple(sorted(left_out)),
     )
 

@@ -234,7 +234,7 @@ def _content(call: Call, found: Found, target: Target, manifest: Manifest, moved
 
 def restore(call: Call) -> int:
     """Into an empty database, by plain pg_restore, roles first. A source of the policy is refused."""
-    from reconciler.postgres.restore import Choices, Restored, restore_into
+    from reconciler.postgres.restore import Choices, Part, Restored, restore_into
     from reconciler.postgres.session import session as connected
     from reconciler.postgres.url import parse
 
@@ -261,7 +261,7 @@ def restore(call: Call) -> int:
                 restored = restore_into(
                     conninfo,
                     taken.chunks,
-                    entries=None if taken.chosen is None else taken.chosen.entries,
+                    part=None if taken.chosen is None else Part(entries=taken.chosen.entries, extensions=taken.chosen.extensions),
                     facts=manifest.dump_facts(),
                     globals=reading.read_globals(target, manifest, found.world.identities),
                     sources=sources,

@@ -63,6 +63,15 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
 AS_IT_WAS = Choices()
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """What of an archive is restored alone. The database that it goes into stays what it is: its owner, rights and settings."""
+
+    entries: Sequence[int]
+    """Of the table of contents."""
+    extensions: Collection[str]
+    """That these need."""
+
+
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What a restore did, and what it left for people to do."""
 
@@ -83,7 +92,7 @@ def restore_into(
     manners: Manners,
     by_jobs: Spool | Pipes | None = None,
     choices: Choices = AS_IT_WAS,
-    entries: Sequence[int] | None = None,
+    part: Part | None = None,
 ) -> Restored:
     """Restore the archive in `chunks`, which came with `facts` and `globals`; roles first, the database's settings last.
 
@@ -92,7 +101,7 @@ def restore_into(
     Whatever is raised later (what `chunks` raises goes through), nothing of the archive stays; roles that were created do.
     `by_jobs`: by several sessions, after which a failure leaves part of it in the database: with a Spool, the archive is kept on
     disk and found sound before they begin; with Pipes, its files are read instead of `chunks`, while they work.
-    `entries`: those of its table of contents that are restored; None: all.
+    `part`: what of it is restored; None: all.
     """
     with session(conninfo, "reconciler/restore") as connection:
         with translated(conninfo, "cannot restore into"), time_limit(connection):
@@ -101,7 +110,7 @@ def restore_into(
             refuse_source(connection, sources, conninfo.place)
             _check_empty(connection, conninfo)
             _check_locale(catalog.locale(connection), facts, conninfo)
-            versions = _check_extensions(connection, facts, conninfo)
+            versions = _check_extensions(connection, _needed(facts, part), conninfo)
             _check_tablespaces(connection, globals, choices, conninfo)
             _check_roles(connection, globals, choices, conninfo, facts.encoding)
             program = client.for_restore(
@@ -123,6 +132,7 @@ def restore_into(
     words = [*(NO_ROLES if choices.no_roles else ()), *(("--no-tablespaces",) if choices.no_tablespaces else ())]
     run = Run(program=program, address=address, conninfo=pinned, manners=manners, words=tuple(words), superuser=who.superuser)
     owning = () if choices.no_roles else {*choices.roles.values(), *(role.name for role in wanted.roles)}
+    entries = None if part is None else part.entries
     with _roles_told(created), ExitStack() as held:
         pipes = None
         if isinstance(by_jobs, Pipes):
@@ -141,10 +151,15 @@ def restore_into(
             _restore_by_jobs(run, chosen.chunks, by_jobs)
         else:
             _restore(run, chosen.chunks)
-    finishing = translated(conninfo, "cannot finish the restore into")
-    with _all_but_settings(conninfo), session(pinned, "reconciler/restore") as connection, finishing, time_limit(connection):
-        left_out += finish_database(connection, without_roles(wanted) if choices.no_roles else wanted)
+    if part is None:
+        left_out += _finish(pinned, without_roles(wanted) if choices.no_roles else wanted)
     return Restored(target=target, client_version=program.version, roles_created=created, left_out=tuple(left_out))
+
+
+def _finish(conninfo: Conninfo, wanted: Globals) -> list[str]:
+    finishing = translated(conninfo, "cannot finish the restore into")
+    with _all_but_settings(conninfo), session(conninfo, "reconciler/restore") as connection, finishing, time_limit(connection):
+        return finish_database(connection, wanted)
 
 
 class _Chosen(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,11 +255,16 @@ def _said(one: catalog.Locale) -> str:
     return one.collate if one.provider == "libc" else f"{one.collate}, ordered by {one.provider} {one.locale}"
 
 
-def _check_extensions(connection: Session, facts: DumpFacts, conninfo: Conninfo) -> list[str]:
+def _needed(facts: DumpFacts, part: Part | None) -> Mapping[str, str]:
+    """Extensions with their versions."""
+    return {name: version for name, version in facts.extensions.items() if part is None or name in part.extensions}
+
+
+def _check_extensions(connection: Session, needed: Mapping[str, str], conninfo: Conninfo) -> list[str]:
     """Returns what is told of other versions."""
     # One that a template brought is there already, in the version that it has.
     there = catalog.available_extensions(connection) | catalog.extensions(connection)
-    missing = [f"{name} ({version})" for name, version in sorted(facts.extensions.items()) if name not in there]
+    missing = [f"{name} ({version})" for name, version in sorted(needed.items()) if name not in there]
     if missing:
         raise Refused(
             f"the server of {conninfo.place} has not the extensions that the backup needs: {', '.join(missing)}",
@@ -252,7 +272,7 @@ def _check_extensions(connection: Session, facts: DumpFacts, conninfo: Conninfo)
         )
     return [
         f"extension {name}: the server has {there[name]}, the backup was of {version}"
-        for name, version in sorted(facts.extensions.items())
+        for name, version in sorted(needed.items())
         if there[name] != version
     ]
 

@@ -110,6 +110,32 @@ def test_one_table(directory: Stand, jobs: str) -> None:
     assert [("guests",)] == found
 
 
+def test_one_table_of_a_database_with_an_extension(directory: Stand) -> None:
+    """What the table does without need not be there, and the database that it goes into stays what it is."""
+    with directory.connect("hotel") as session:
+        session.execute("ALTER DATABASE hotel SET work_mem = '7MB'")
+        session.execute("ALTER DATABASE hotel CONNECTION LIMIT 50")
+    directory.run("apply", "--yes")
+    (backup,) = directory.backups()
+    into = _empty(directory, "without_it")
+    # No server here lacks an extension that another one has: it is the manifest that tells of one more.
+    for manifest in (directory.folder / "disk").rglob("manifest.json"):
+        manifest.write_text(manifest.read_text().replace('"hstore"', '"not_here"'))
+
+    words = ("backups", "restore", backup["id"], "--from", "disk", "--into", into)
+    whole = directory.run(*words, expect=1)
+    directory.run(*words, "--table", "hotel.guests")
+
+    assert "not_here" in whole.stderr
+    assert _count(directory, "hotel", "guests") == _count(directory, "without_it", "guests") > 0
+    with directory.connect("without_it") as session:
+        found = session.execute(
+            "SELECT datconnlimit, (SELECT count(*) FROM pg_db_role_setting WHERE setdatabase = d.oid) FROM pg_database d "
+            "WHERE datname = current_database()"
+        ).fetchall()
+    assert [(-1, 0)] == found
+
+
 @pytest.mark.parametrize("level", ["hash", "toc", "restore"])
 def test_verified(directory: Stand, level: str) -> None:
     """As any other backup."""

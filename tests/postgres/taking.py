@@ -1,13 +1,13 @@
 """A backup taken and put back, in two calls."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.backups.tarred import as_tar
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.piped import Pipes
-from reconciler.postgres.restore import AS_IT_WAS, Choices, Restored, restore_into
+from reconciler.postgres.restore import AS_IT_WAS, Choices, Part, Restored, restore_into
 from reconciler.postgres.source import PostgresSource
 from reconciler.postgres.spool import Spool
 from reconciler.postgres.url import parse
@@ -44,7 +44,7 @@ def put(
     *,
     sources: tuple[Identity, ...] = (),
     by_jobs: Spool | Pipes | None = None,
-    entries: Sequence[int] | None = None,
+    part: Part | None = None,
     choices: Choices = AS_IT_WAS,
 ) -> Restored:
     return restore_into(
@@ -55,6 +55,6 @@ def put(
         sources=sources,
         manners=manners,
         by_jobs=by_jobs,
-        entries=entries,
+        part=part,
         choices=choices,
     )

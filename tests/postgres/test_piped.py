@@ -17,6 +17,7 @@ from reconciler.postgres.dump import Manners
 from reconciler.postgres.flow import Watch
 from reconciler.postgres.opener import Opener
 from reconciler.postgres.piped import LIKELY, Pipes
+from reconciler.postgres.restore import Part
 from reconciler.postgres.source import PostgresSource
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.processes import children, comes_true, is_running, sessions_end
@@ -67,10 +68,10 @@ class Case:
         server.run("pg_dump", "--format=directory", "--compress=0", f"--file={self.archive}", database=database)
         self._taken = take(open_source(server.url(database)))
 
-    def put(self, files: Folder, manners: Manners, *, jobs: int = 2, entries: Sequence[int] | None = None) -> None:
+    def put(self, files: Folder, manners: Manners, *, jobs: int = 2, part: Part | None = None) -> None:
         pipes = Pipes(jobs=jobs, files=files, folder=self.pipes, cure="name a folder")
         taken = Taken([], self._taken.facts, self._taken.globals)
-        put(self.server.url(self.copy), taken, manners, by_jobs=pipes, entries=entries)
+        put(self.server.url(self.copy), taken, manners, by_jobs=pipes, part=part)
 
     def copying(self) -> int:
         """How many sessions are loading rows."""
@@ -139,7 +140,7 @@ def test_a_part_of_it(postgres18: Server, open_source: Open, manners: Manners, t
     chosen = [entry for entry in read_toc(files.toc()) if entry.name == "t10"]
     files.names = [entry.file for entry in chosen if entry.file]
 
-    case.put(files, manners, entries=[entry.number for entry in chosen])
+    case.put(files, manners, part=Part(entries=[entry.number for entry in chosen], extensions=()))
 
     assert ([("t10",)], 10) == (postgres18.execute(ALL_TABLES, case.copy), case.rows("t10"))
 
