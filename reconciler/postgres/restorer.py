@@ -35,6 +35,7 @@ FROM pg_roles WHERE rolname = ANY (%s) ORDER BY 1
 """
 _ABOUT_ROLES: Final = re.compile(r'SET ROLE|must be member|must be owner|permission denied|ERROR:\s+role ".*" does not exist')
 
+_ON: Final = re.compile(r"(?<= )(?:TABLE|SEQUENCE|FUNCTION|PROCEDURE|TYPE|LANGUAGE) ")
 _SCHEMA: Final = re.compile(r"permission denied for schema (.+)")
 _OTHERS: Final = "give what is theirs to others by --map-role OLD=NEW, or all to whoever restores by --no-roles"
 
@@ -54,7 +55,7 @@ class Restorer(msgspec.Struct, frozen=True, kw_only=True):
 
 def may_be_forbidden(entries: Iterable[Entry]) -> bool:
     """Whether a look is worth it."""
-    return any(entry.kind in FORBIDDEN or entry.name.startswith("EXTENSION ") for entry in entries)
+    return any(entry.kind == "ACL" or entry.kind in FORBIDDEN or entry.name.startswith("EXTENSION ") for entry in entries)
 
 
 def forbidden(connection: Session, entries: Sequence[Entry]) -> Mapping[int, str]:
@@ -63,6 +64,7 @@ def forbidden(connection: Session, entries: Sequence[Entry]) -> Mapping[int, str
     refused = {kind for kind in FORBIDDEN if kind in kinds and not _may(connection, FORBIDDEN[kind])}
     gone = {f"{entry.kind} {entry.name}" for entry in entries if entry.kind in refused and not _lists_tables(entry, entries)}
     not_ours = {f"EXTENSION {name}" for (name,) in connection.execute(NOT_OURS)}
+    made = {entry.rest.replace('"', "") for entry in entries if entry.kind not in ("ACL", "COMMENT", "SECURITY LABEL")}
     found: dict[int, str] = {}
     for entry in entries:
         of = entry.name if entry.kind in ("ACL", "COMMENT", "SECURITY LABEL") else str(entry)
@@ -70,7 +72,19 @@ def forbidden(connection: Session, entries: Sequence[Entry]) -> Mapping[int, str
             found[entry.number] = f"{entry}: a role with more rights may make it"
         elif of in not_ours and entry.kind != "EXTENSION":
             found[entry.number] = f"{entry}: the extension is there, and is somebody else's"
+        elif entry.kind == "ACL" and _is_on_the_servers(entry, made):
+            found[entry.number] = f"{entry}: it is on what is the server's own or an extension's, whose rights a superuser gives"
     return found
+
+
+def _is_on_the_servers(entry: Entry, made: Collection[str]) -> bool:
+    """Whether these rights are on what the archive does not make. Of them it quotes names, of what it makes it does not; where a
+    schema ends and the kind of thing begins, nobody can tell for sure: what may be one of those `made` is."""
+    rest = entry.rest.replace('"', "")
+    if rest.startswith(("pg_catalog ", "information_schema ")):
+        return True
+    on = [rest[: kind.start()] + rest[kind.end() :] for kind in _ON.finditer(rest)]
+    return bool(on) and not any(one in made for one in on)
 
 
 def _lists_tables(entry: Entry, entries: Iterable[Entry]) -> bool:

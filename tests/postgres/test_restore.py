@@ -424,6 +424,39 @@ def test_an_extension_that_somebody_else_made_beforehand(postgres18: Server, ope
     assert ["t"] == tables(postgres18, target)
 
 
+def test_rights_on_what_is_the_servers_own(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """Who may not give them restores all else, rights on what he restores too, however it is called."""
+    restorer, reader = postgres18.new_role(), postgres18.new_role()
+    origin = postgres18.new_database(
+        "CREATE EXTENSION pg_stat_statements;"
+        f'CREATE SCHEMA "TABLE S"; CREATE TABLE "TABLE S"."T ""x" (i int); GRANT SELECT ON "TABLE S"."T ""x" TO {reader};'
+        f'CREATE FUNCTION "F x"("TABLE S"."T ""x") RETURNS int LANGUAGE sql AS \'SELECT 1\';'
+        f'GRANT EXECUTE ON FUNCTION "F x" TO {reader};'
+        f"CREATE DOMAIN d AS int; GRANT USAGE ON DOMAIN d TO {reader}; CREATE VIEW v AS SELECT 1 AS x;"
+        f" GRANT SELECT ON v TO {reader};"
+        f"GRANT EXECUTE ON FUNCTION pg_read_file(text), pg_stat_statements_reset TO {reader};"
+        f"GRANT SELECT ON pg_stat_statements TO {reader}; GRANT USAGE ON SCHEMA public TO {reader}"
+    )
+    taken = take(open_source(postgres18.url(origin)))
+    target = database_of(postgres18, restorer)
+    postgres18.execute("CREATE EXTENSION pg_stat_statements", target)
+    url = postgres18.url(target, user=restorer)
+
+    restored = put(url, taken, manners, choices=Choices(roles={"postgres": restorer}))
+
+    left_out = {one.partition(": ")[0].partition("(")[0] for one in restored.left_out if one.startswith("ACL ")}
+    assert {
+        "ACL pg_catalog.FUNCTION pg_read_file",
+        "ACL public.FUNCTION pg_stat_statements_reset",
+        "ACL public.TABLE pg_stat_statements",
+    } == left_out
+    given = (
+        "SELECT has_table_privilege('{0}', '\"TABLE S\".\"T \"\"x\"', 'SELECT'), has_type_privilege('{0}', 'd', 'USAGE'),"
+        "has_table_privilege('{0}', 'v', 'SELECT'), (SELECT proacl::text LIKE '%{0}%' FROM pg_proc WHERE proname = 'F x')"
+    )
+    assert [(True, True, True, True)] == postgres18.execute(given.format(reader), target)
+
+
 def test_roles_that_were_made_before_a_failure(postgres18: Server, open_source: Open, manners: Manners) -> None:
     """Whoever tries again is not told of them any more, so the failure tells."""
     owner = postgres18.new_role()
