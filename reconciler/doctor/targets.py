@@ -8,7 +8,7 @@ from reconciler.doctor import clock
 from reconciler.doctor.report import Verdict
 from reconciler.doctor.scratch import OLD, sweep
 from reconciler.doctor.trial import Step, Trial
-from reconciler.errors import Absent, Conflict, Corrupt, ReconcilerError, Refused, Stopped
+from reconciler.errors import Absent, Conflict, Corrupt, Locked, ReconcilerError, Refused, Stopped
 from reconciler.planning.text import age, counted
 from reconciler.policy.model import DatabasePolicy
 from reconciler.targets.conditions import honours_conditions
@@ -44,8 +44,22 @@ def examine_target(world: World, want: DatabasePolicy, name: str) -> list[Verdic
 
 
 def _take(trial: Trial, step: Step) -> None:
-    if step.applies(trial) and trial.notes.attempt(lambda: step.work(trial)):
+    if step.applies(trial) and trial.notes.attempt(lambda: _worked(trial, step)):
         trial.notes.passes(step.says)
+
+
+def _worked(trial: Trial, step: Step) -> bool:
+    """Not every store tells beforehand that it locks what is written; what it says then is no fault, but in a home."""
+    try:
+        return step.work(trial)
+    except Locked as locked:
+        trial.keeps, trial.put = locked.what, False
+        if trial.is_home:
+            trial.notes.finds("error", f"{locked.what}: no lease can be renewed there", "let `home` be another target")
+        else:
+            what = f"{locked.what}: from here on, tried is only what leaves nothing there"
+            trial.notes.finds("note", what, "`reconcile backups take` tries the rest, for good")
+        return False
 
 
 def _clear(trial: Trial) -> None:
@@ -56,6 +70,9 @@ def _clear(trial: Trial) -> None:
         trial.scratch.clear()
     except Stopped:
         raise
+    except Locked:
+        what = f"something of this trial stays in {trial.scratch.root} for as long as the store locks it"
+        trial.notes.finds("note", what, "nothing: a later doctor removes it")
     except ReconcilerError as error:
         what = f"something of this trial may still lie in {trial.scratch.root}: {error.what}"
         cure = f"{error.cure or 'remove it by hand'}; a later doctor tries again once it is older than {age(OLD)}"

@@ -14,9 +14,10 @@ from reconciler.doctor.report import Checkup
 from reconciler.doctor.targets import STEPS
 from reconciler.errors import Refused, Stopped
 from reconciler.targets.append_only import AppendOnly
+from reconciler.targets.azure_target import AzureTarget
 from reconciler.world.events import Effect, Event
 from reconciler.world.ports import Custody, Listing, Stored, Target, World
-from tests.doctor.standing import errors, said, stand
+from tests.doctor.standing import HastyClock, errors, said, stand
 from tests.faults.proxy import Answer, FaultProxy
 from tests.servers.azure import AzureServer, azure_server
 from tests.servers.s3 import S3Server
@@ -360,3 +361,20 @@ def test_a_container_at_azure_that_only_grows(tmp_path: Path, azure_server: Azur
     assert {"note"} == {found.severity for found in checkup.findings}
     assert () == target.unfinished("")
     assert () == target.list("").items
+
+
+@pytest.mark.parametrize(("home", "severity"), [(False, "note"), (True, "error")])
+def test_a_container_at_azure_that_locks(tmp_path: Path, azure_server: AzureServer, *, home: bool, severity: str) -> None:
+    """Its policy can't be asked for: what it keeps of the trial is no fault of another target than `home`, and told."""
+    with FaultProxy("127.0.0.1", azure_server.port, http=True) as proxy:
+        proxy.on("DELETE", "scratch", Answer(status=409, headers=("x-ms-error-code: BlobImmutableDueToPolicy",)), times=1000)
+        container = azure_server.container(endpoint=f"{proxy.endpoint}/devstoreaccount1")
+        target = AzureTarget(container, domain="x", clock=HastyClock(), stop=StopEvent())
+        standing = stand(tmp_path, targets="disk, offsite" if home else "offsite, disk")
+        checkup = standing.examine("disk", world=with_target(standing.world, "disk", lambda _: target))
+
+    found = [each for each in checkup.findings if each.where == "disk"]
+    assert severity in {each.severity for each in found}
+    assert not home or "let `home` be another target" in {each.cure for each in found}
+    assert home or {"note"} == {each.severity for each in found}
+    assert "BlobImmutableDueToPolicy" in found[0].what
