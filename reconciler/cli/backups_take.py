@@ -1,8 +1,10 @@
 """`backups take`: one now, of kind manual, and its copies."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+
+import msgspec
 
 from reconciler.apply import apply
 from reconciler.backups.claim import Watch
@@ -10,7 +12,7 @@ from reconciler.cli.apply import show_applied
 from reconciler.cli.frame import Call
 from reconciler.cli.progress import progress
 from reconciler.cli.session import Session, open_session
-from reconciler.duties import copies
+from reconciler.duties import DUTIES, copies
 from reconciler.duties.copies import CopyBackup
 from reconciler.duties.dumps import TakeDump, plan_dump
 from reconciler.errors import Refused
@@ -59,8 +61,11 @@ def take(call: Call) -> int:
         now = world.clock.now().replace(microsecond=0)
         keep_until = None if call.arguments.keep is None else now + call.arguments.keep
         watch = Watch(world.clock, world.process)
-        look = _looker(world, want, watch, dict(call.arguments.label), keep_until)
-        applied = apply(world, want, look, Consent(approved=frozenset()), watch)
+        taking = _Taking(world, want, watch, labels=dict(call.arguments.label), keep_until=keep_until)
+        applied = apply(world, want, taking.look, Consent(approved=frozenset()), watch)
+    if applied.outcomes:
+        # What is left is what the policy asks for: the slot's own dump may be due still.
+        applied = msgspec.structs.replace(applied, after=taking.left())
     show_applied(call, [applied])
     if not applied.outcomes:
         return 3 if applied.after.blocked else 1
@@ -75,25 +80,38 @@ def one_database(session: Session) -> DatabasePolicy:
     return session.databases[0]
 
 
-def _looker(
-    world: World, want: DatabasePolicy, watch: Watch, labels: Mapping[str, str], keep_until: datetime | None
-) -> Callable[[], Plan]:
+class _Taking:
     """Plans the dump until something new is there, and then nothing but the copies of what is new."""
-    before: set[str] | None = None
 
-    def now_due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
-        nonlocal before
+    def __init__(
+        self, world: World, want: DatabasePolicy, watch: Watch, *, labels: Mapping[str, str], keep_until: datetime | None
+    ) -> None:
+        self._world, self._want, self._watch = world, want, watch
+        self._labels, self._keep_until = labels, keep_until
+        self._before: set[str] | None = None
+        self._duty = Duty(name="take", lane="keep", due=self._due, actions=(TakeDump, CopyBackup))
+
+    def look(self) -> Plan:
+        """Observes afresh each time."""
+        self._have, self._now = observe(self._world, self._want, self._watch), self._world.clock.now()
+        return self._plan((self._duty,))
+
+    def left(self) -> Plan:
+        """All that the policy asks for, by the last look."""
+        return self._plan(DUTIES)
+
+    def _plan(self, duties: Iterable[Duty]) -> Plan:
+        return plan(duties, self._want, self._have, self._now, policy_digest=self._world.policy_digest)
+
+    def _due(self, want: DatabasePolicy, have: Observation, now: datetime) -> Due:
         there = {backup.id for backup in have.backups() if backup.state == "whole"}
-        if before is None:
-            before = there
-        if there - before:
+        if self._before is None:
+            self._before = there
+        if there - self._before:
             asked = copies.due(want, have, now)
-            return Due(steps=tuple(step for step in asked.steps if _is_new(step, before)))
-        step, finding = plan_dump(want, have, slot=None, kind="manual", labels=labels, keep_until=keep_until)
+            return Due(steps=tuple(step for step in asked.steps if _is_new(step, self._before)))
+        step, finding = plan_dump(want, have, slot=None, kind="manual", labels=self._labels, keep_until=self._keep_until)
         return Due(steps=(step,) if step else (), findings=(finding,) if finding else (), stuck=step is None)
-
-    duty = Duty(name="take", lane="keep", due=now_due, actions=(TakeDump, CopyBackup))
-    return lambda: plan((duty,), want, observe(world, want, watch), world.clock.now(), policy_digest=world.policy_digest)
 
 
 def _is_new(step: Step, before: set[str]) -> bool:

@@ -372,3 +372,13 @@ def test_a_backup_goes_through_a_pipe(stand: Stand) -> None:
     assert sha256((stand.folder / "x").read_bytes()).hexdigest() == piped.stdout.split()[0]
     assert Path("/dev/null").is_char_device()
     assert not (stand.folder / "-").exists()
+
+
+def test_what_is_left_once_a_backup_was_taken(stand: Stand) -> None:
+    """One by hand is none of the schedule: the slot's own dump is due still, and that is said."""
+    first = stand.run("backups", "take").stdout
+
+    assert "+ take dump  → primary  slot " in first
+    assert "nothing to do" not in first
+    stand.run("apply", "--yes")
+    assert "nothing to do" in stand.run("backups", "take").stdout
