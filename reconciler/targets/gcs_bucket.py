@@ -163,6 +163,7 @@ def _read(rule: Mapping[str, Any], name: str, own: str) -> Iterator[LifecycleRul
     when: Mapping[str, Any] = rule.get("condition", {})
     spares_living = when.get("isLive") is False or when.keys() & {
         "numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore",
+        "daysSinceCustomTime", "customTimeBefore",  # a time that we give none of ours
     }  # fmt: skip
     if rule.get("action", {}).get("type") != "Delete" or spares_living:
         return

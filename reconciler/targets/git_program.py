@@ -43,7 +43,8 @@ def _status(codes: str) -> str:
 
 _SILENT: Final = re.compile(
     r"could not resolve host|name or service not known|connection (refused|reset|timed out|closed)|operation (timed out|too slow)"
-    r"|network is unreachable|no route to host|timeout|unexpected disconnect|early eof|" + _status(r"429|5\d\d"),
+    # All but the two by which git-lfs is told that there is no room, and no traffic left.
+    r"|network is unreachable|no route to host|timeout|unexpected disconnect|early eof|" + _status(r"429|5(?!0[79])\d\d"),
     re.IGNORECASE,
 )
 _CURES: Final = (
@@ -56,7 +57,9 @@ _CURES: Final = (
      "make the repository there, or correct `remote`"),
     (r"host key verification failed", "put the remote's host key into this user's known_hosts, having checked it"),
     (r"dubious ownership", "let the user that runs `reconcile` own that folder"),
-    (r"no space left|quota|storage limit", "free space there, raise the quota, or shorten the retention"),
+    (_status("413"), "let the host take files of that size, or set `max_object` to what it takes: a dump fails early then"),
+    (_status("509"), "wait until the host's limit on traffic begins anew, or have it raised"),
+    (r"no space left|quota|storage limit|" + _status("507"), "free space there, raise the quota, or shorten the retention"),
     (r"certificate", "name the authority of the remote's certificate in GIT_SSL_CAINFO"),
 )  # fmt: skip
 

@@ -47,3 +47,21 @@ def test_pruned_once_the_bucket_lets_it_go(vaulted: Stand, strict_gcs: StrictGcs
 
     assert any(name.endswith("/manifest.json") for name in kept)
     assert not [name for name in strict_gcs.buckets[bucket].objects if name.endswith("/intent.json")]
+
+
+def test_a_copy_that_broke_off(vaulted: Stand, strict_gcs: StrictGcs, bucket: str) -> None:
+    """What it left is no failure while it is locked; once it is not it is swept, and the copy made again."""
+    vaulted.run("apply", "--yes")
+    objects = strict_gcs.buckets[bucket].objects
+    (manifest,) = [name for name in objects if name.endswith("/manifest.json")]
+    del objects[manifest]
+    vaulted.run("apply", "--yes")
+    left = list(objects)
+    strict_gcs.buckets[bucket].settings.clear()
+    for each in objects.values():
+        each.kept_until = None
+    vaulted.run("apply", "--yes")
+    vaulted.run("apply", "--yes")
+
+    assert manifest not in left
+    assert [["primary", "vault"]] == [sorted(backup["targets"]) for backup in vaulted.backups()]

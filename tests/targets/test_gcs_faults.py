@@ -367,6 +367,8 @@ class TestCustody:
             {"action": {"type": "Delete"}, "condition": {"age": 3, "matchesPrefix": ["pg/hotel/", "other/"]}},
             {"action": {"type": "Delete"}, "condition": {"age": 1, "isLive": False}},
             {"action": {"type": "Delete"}, "condition": {"numNewerVersions": 2}},
+            {"action": {"type": "Delete"}, "condition": {"daysSinceCustomTime": 7}},
+            {"action": {"type": "Delete"}, "condition": {"customTimeBefore": "2026-01-01", "age": 1}},
             {"action": {"type": "SetStorageClass", "storageClass": "ARCHIVE"}, "condition": {"age": 1}},
             {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 1}},
         ]

@@ -31,6 +31,9 @@ def fault(complaint: str) -> ReconcilerError:
         ("fatal: cannot mkdir backups.git: Read-only file system", Refused, "write in that folder"),
         ("git@git.example.com: Permission denied (publickey).\nfatal: Could not read from remote", Refused, "the right to push"),
         ("remote: fatal: Unable to create temporary file './x': Permission denied", Refused, "the right to push"),
+        ("LFS: Client error: https://… from HTTP 413", Refused, "`max_object`"),
+        ("[507] Insufficient storage", Refused, "free space there"),
+        ("[509] Bandwidth limit exceeded", Refused, "limit on traffic"),
         ("[429] Too many requests", Unreachable, "the network"),
     ],
 )  # fmt: skip
