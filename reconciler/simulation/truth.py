@@ -233,9 +233,14 @@ def _folder(store: Store, backup: str, contents: Mapping[str, tuple[Held, ...]],
         store=store,
         id=backup,
         visible={name: held for name, held in found.items() if not held.stored.marker},
-        hidden=frozenset(name for name, held in found.items() if held.stored.marker),
+        hidden=frozenset(name for name, held in found.items() if held.stored.marker and not _is_bare(contents[name])),
         pinned=pinned,
     )
+
+
+def _is_bare(versions: Sequence[Held]) -> bool:
+    """A marker that nothing lies under any more hides nothing."""
+    return all(held.stored.marker for held in versions)
 
 
 State = Literal[
@@ -330,7 +335,8 @@ class Truth:
     def state(self, folder: Folder, database: str, now: datetime) -> State:
         """As the table has it, with whoever may be dead counted by what they really are."""
         if folder.is_trace:
-            return "gone"
+            # Where the only word of what was hidden can't be believed, nobody knows any more whether it was given up.
+            return "hidden" if "manifest.json" in folder.hidden and not any(folder.tombstones) else "gone"
         manifest = folder.manifest
         if manifest is not None:
             whose = self.repository(folder.store, database)
