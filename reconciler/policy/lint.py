@@ -60,11 +60,15 @@ def _never(database: DatabasePolicy, now: datetime) -> Iterator[_Row]:
         yield "error", path, "no dump can ever start: the windows leave no time open", "leave times open"
         return
     rpos = [rpo for rpo, _ in _rpos(database)]
-    if rpos and wait > min(rpos) >= slots.largest_gap(now, database.timezone):
-        said = format_duration(min(rpos))
-        what = (
-            f"an RPO of {said} is missed: with these windows, up to {format_duration(wait)} lie between the starts of two dumps"
-        )
+    gap = slots.largest_gap(now, database.timezone)
+    # What the slots alone miss is said of the RPO itself.
+    if rpos and gap < wait and gap <= min(rpos) <= wait:
+        said, longest = format_duration(min(rpos)), format_duration(wait)
+        what = f"an RPO of {said} is missed: with these windows, up to {longest} lie between the starts of two dumps"
+        if wait == min(rpos):
+            what = (
+                f"an RPO of {said} leaves no time for the dump itself: with these windows, just as much lies between two starts"
+            )
         yield "warning", path, what, "close less, or allow more"
     coming = list(takewhile(lambda slot: slot < now + timedelta(days=366), islice(slots.following(now, database.timezone), 400)))
     # A change of the clock moves one of them out of its window, which is no relief.

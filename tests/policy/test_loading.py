@@ -272,6 +272,13 @@ TIMES = {
     'schedule: "0 18 * * *"\n      never: ["* 17-21 * * FRI"]': [
         ("warning", NEVER, "an RPO of 26h is missed: with these windows, up to 28h lie between the starts of two dumps")
     ],
+    'schedule: "0 18 * * *"\n      never: ["* 18-19 * * FRI"]': [
+        (
+            "warning",
+            NEVER,
+            "an RPO of 26h leaves no time for the dump itself: with these windows, just as much lies between two starts",
+        )
+    ],
     'schedule: "0 2 * * *"\n      never: ["0-30 2 * * *"]': [
         ("warning", NEVER, '"0-30 2 * * *" closes single minutes: each minute that it names, and no other'),
         ("warning", NEVER, "nearly every slot of 0 2 * * * lies in a window: each such dump waits until it is over"),
