@@ -294,11 +294,23 @@ class Repository:
         heads = self._git.ask("ls-remote", "origin", self.branch).decode()
         there = next((line.split("\t")[0] for line in heads.splitlines() if line.endswith(f"\t{self.branch}")), None)
         if there is None:
+            self._refuse_no_git()
             self._git.ask("update-ref", "-d", self._seen)
         elif there != self._named(self._seen):
             # Forced: what the remote holds is what holds, also when its history was written anew.
             self._git.ask("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin", f"+{self.branch}:{self._seen}")
         self._fresh_until = self._clock.monotonic() + FRESH_SECONDS
+
+    def _refuse_no_git(self) -> None:
+        """An empty page that has the status of a success, a portal's or a proxy's, is to git a repository with no branches."""
+        if not (self.remote or "").startswith(("https://", "http://")):
+            return
+        done = self._git.run("ls-remote", "origin", self.branch, traced=True)
+        if done.returncode:
+            raise self._git.fault("ls-remote", done)
+        if not _PACKET.search(done.stderr):
+            what = f"{self.target}: {self.remote} does not answer like a git host"
+            raise Refused(what, cure="correct `remote`, or see what stands between here and the host")
 
     def _prepare(self, lines: bytes, message: str, tip: str | None) -> str:
         """A commit that nothing names yet but ourselves."""
@@ -359,6 +371,8 @@ class Repository:
         return translated(f"{self.target}: cannot {doing} in {self.root}")
 
 
+_PACKET: Final = re.compile(rb"packet: +\S+< ")
+"""As git traces what a host sends that speaks its protocol."""
 _LOST_SIZE: Final = "BAD"
 """As git lists a file that it has not, or can't read."""
 _LONGEST_POINTER: Final = 200

@@ -111,10 +111,13 @@ class Git:
         return other
 
     def run(
-        self, *words: str, given: bytes = b"", within: bool = True, answers: int = subprocess.PIPE
+        self, *words: str, given: bytes = b"", within: bool = True, answers: int = subprocess.PIPE, traced: bool = False
     ) -> "subprocess.CompletedProcess[bytes]":
-        """Until it has ended, well or not. `within`: at work in the repository, which must be there then."""
-        process = self._start(*words, within=within, answers=answers)
+        """Until it has ended, well or not. `within`: at work in the repository, which must be there then.
+
+        `traced`: its complaints show what it was sent as well.
+        """
+        process = self._start(*words, within=within, answers=answers, traced=traced)
         try:
             pending: bytes | None = given
             while True:
@@ -128,7 +131,7 @@ class Git:
         finally:
             _end(process)
 
-    def _start(self, *words: str, within: bool, answers: int) -> "subprocess.Popen[bytes]":
+    def _start(self, *words: str, within: bool, answers: int, traced: bool) -> "subprocess.Popen[bytes]":
         holding: int | None = getattr(self.holding, "descriptor", None)
         git = shutil.which("git", path=self._environment.get("PATH"))
         if git is None:
@@ -139,7 +142,7 @@ class Git:
                 stdin=subprocess.PIPE,
                 stdout=answers,
                 stderr=subprocess.PIPE,
-                env=self._environment,
+                env=self._environment | ({"GIT_TRACE_PACKET": "1"} if traced else {}),
                 cwd=self._root if within and self._root.is_dir() else None,
                 # A child that outlives us keeps the lock as long as it lives.
                 pass_fds=() if holding is None else (holding,),

@@ -1,18 +1,26 @@
-"""A repository whose disk has lost something of git's own: never taken for one that holds less. Real git; no large files."""
+"""A repository that has lost something of git's own, or a host that is none: never taken for one that holds less.
+
+Real git; no large files.
+"""
 
 import os
 import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 
-from reconciler.errors import Refused
-from reconciler.targets.git_lfs_repository import Repository
+from reconciler.errors import Refused, Unreachable
+from reconciler.targets.git_lfs_repository import FRESH_SECONDS, Repository
 from reconciler.targets.git_lfs_target import GitLfsTarget
 from reconciler.world.clock import SystemClock
 from reconciler.world.ports import ABSENT
-from tests.servers.git import content, git, keys, new_remote
+from tests.servers.git import content, git, keys, new_remote, over
 
 MANIFEST = "hotel/backups/x/manifest.json"
 
@@ -108,3 +116,86 @@ def test_git_can_not_tidy_up(tmp_path: Path) -> None:
     later.write("hotel/b.json", [b"b"], expect=ABSENT)
 
     assert ["hotel/a.json", "hotel/b.json", "hotel/lease.json"] == keys(later)
+
+
+class Host:
+    """A git host over http, as git's own server side makes one; or an answer that is given to everybody instead."""
+
+    def __init__(self, folder: Path) -> None:
+        self.instead: bytes | None = None
+        host = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                kind, content = ("text/html", host.instead) if host.instead is not None else self.served(body)
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_POST(self) -> None:
+                self.do_GET()
+
+            def served(self, body: bytes) -> tuple[str, bytes]:
+                path, _, query = self.path.partition("?")
+                environment = {
+                    "PATH": os.environ["PATH"],
+                    "GIT_PROJECT_ROOT": str(folder),
+                    "GIT_HTTP_EXPORT_ALL": "1",
+                    "PATH_INFO": path,
+                    "QUERY_STRING": query,
+                    "REQUEST_METHOD": self.command,
+                    "REMOTE_USER": "somebody",
+                    "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+                    "CONTENT_LENGTH": str(len(body)),
+                    "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+                }
+                if self.headers.get("Content-Encoding") == "gzip":
+                    environment["HTTP_CONTENT_ENCODING"] = "gzip"
+                ran = subprocess.run(
+                    [str(shutil.which("git")), "http-backend"], env=environment, input=body, capture_output=True, check=False
+                )
+                head, _, content = ran.stdout.partition(b"\r\n\r\n")
+                kinds = [line for line in head.decode().splitlines() if line.lower().startswith("content-type:")]
+                return kinds[0].partition(": ")[2], content
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by the base class
+                """Nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/remote.git"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    new_remote(tmp_path)
+    made = Host(tmp_path)
+    yield made
+    made.server.shutdown()
+
+
+def test_an_empty_repository_of_a_host(tmp_path: Path, host: Host) -> None:
+    """Is one, until something is pushed there."""
+    target = over(host.url, tmp_path)
+    assert [] == keys(target)
+    target.write(MANIFEST, [b"{}"], expect=ABSENT)
+
+    assert [MANIFEST] == keys(over(host.url, tmp_path, name="other.git"))
+
+
+@pytest.mark.parametrize("page", [b"", b"<html>Welcome</html>"], ids=["nothing", "a page"])
+def test_what_is_no_git_host(tmp_path: Path, host: Host, page: bytes) -> None:
+    """A success that says nothing, of a portal or of a proxy, is no repository without branches."""
+    target = over(host.url, tmp_path)
+    target.write(MANIFEST, [b"{}"])
+    host.instead = page
+    for asked in (target, over(host.url, tmp_path, name="other.git")):
+        time.sleep(FRESH_SECONDS)
+        with pytest.raises((Refused, Unreachable)):
+            asked.list("")
+    host.instead = None
+
+    assert [MANIFEST] == keys(target)
