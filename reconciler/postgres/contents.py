@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Final
@@ -41,6 +41,7 @@ _LINE: Final = re.compile(r"(\d+); (\d+) (\d+) (.+)")
 DOING: Final = "cannot list an archive's contents on this machine"
 CURE: Final = "look at its disk (TMPDIR names the folder of temporary files) and its memory"
 _NAME: Final = r'("(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)'
+_HEAD: Final = re.compile(r"^-- (?:Data for )?Name: .*; Type: ([A-Z ]+); Schema: .*; Owner: .*$", re.MULTILINE)
 _EXTENSION: Final = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS {_NAME} WITH SCHEMA {_NAME};$", re.MULTILINE)
 
 
@@ -72,6 +73,8 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[Entry, ...]
     schemas: Mapping[str, str]
     """Extension → the schema that it lies in."""
+    statements: tuple[tuple[str, str], ...] = ()
+    """Of the kinds that were asked for: kind and SQL, in no order."""
 
 
 def read_through(program: client.Client, chunks: Iterable[bytes], manners: Manners) -> Listed:
@@ -85,7 +88,13 @@ def read_through(program: client.Client, chunks: Iterable[bytes], manners: Manne
     return listed
 
 
-def listing(program: client.Client, chunks: Iterable[bytes], manners: Manners) -> tuple[Listed, Iterator[bytes]]:
+def listing(
+    program: client.Client,
+    chunks: Iterable[bytes],
+    manners: Manners,
+    *,
+    with_statements: Callable[[Entry], bool] = lambda _: False,
+) -> tuple[Listed, Iterator[bytes]]:
     """The table of contents, which is an archive's beginning, and all its chunks from the first on.
 
     What must be held in memory meanwhile is what pg_restore takes to read it: the table, and what fills a pipe.
@@ -96,7 +105,8 @@ def listing(program: client.Client, chunks: Iterable[bytes], manners: Manners) -
         _run(program, ["--list"], _remembered(source, head), output, manners, whole=False)
         entries = tuple(_entries(_text(output)))
     schemas = _extension_schemas(program, entries, head, manners)
-    return Listed(entries=entries, schemas=schemas), _rejoined(head, source)
+    statements = tuple(_statements(_sql(program, filter(with_statements, entries), head, manners)))
+    return Listed(entries=entries, schemas=schemas, statements=statements), _rejoined(head, source)
 
 
 def _entries(text: str) -> Iterator[Entry]:
@@ -114,13 +124,27 @@ def _extension_schemas(
     program: client.Client, entries: Sequence[Entry], head: Sequence[bytes], manners: Manners
 ) -> Mapping[str, str]:
     """As the archive's own statements say it: each is read by a strict pattern, and never run."""
-    wanted = [entry.number for entry in entries if entry.kind == "EXTENSION"]
+    said = _sql(program, (entry for entry in entries if entry.kind == "EXTENSION"), head, manners)
+    return {_plain(name): _plain(schema) for name, schema in _EXTENSION.findall(said)}
+
+
+def _sql(program: client.Client, entries: Iterable[Entry], head: Sequence[bytes], manners: Manners) -> str:
+    """What makes them; empty where there are none."""
+    wanted = [entry.number for entry in entries]
     if not wanted:
-        return {}
+        return ""
     with use_list(wanted) as chosen, _output() as output:
         arguments = ["--schema-only", f"--use-list={chosen}", "--file=-"]
         _run(program, arguments, iter(head), output, manners, whole=False)
-        return {_plain(name): _plain(schema) for name, schema in _EXTENSION.findall(_text(output))}
+        return _text(output)
+
+
+def _statements(said: str) -> Iterator[tuple[str, str]]:
+    """By the line that pg_restore puts above each."""
+    heads = list(_HEAD.finditer(said))
+    ends = [*(head.start() for head in heads[1:]), len(said)]
+    for head, end in zip(heads, ends, strict=False):
+        yield head[1], said[head.end() : end]
 
 
 @contextmanager

@@ -12,15 +12,15 @@ from reconciler.postgres.archive_order import largest_first
 from reconciler.postgres.archive_roles import toc_with_roles, with_roles
 from reconciler.postgres.child import Child
 from reconciler.postgres.conninfo import ChildAddress, Conninfo
-from reconciler.postgres.contents import Entry, listing, use_list
+from reconciler.postgres.contents import Entry, Listed, listing, use_list
 from reconciler.postgres.dump import Manners
 from reconciler.postgres.failures import first_error, from_words, translated
 from reconciler.postgres.flow import Watch, feed
-from reconciler.postgres.hosted import refuse_source, restorable, was_hosted, without_host
+from reconciler.postgres.hosted import is_of_host, refuse_source, restorable, was_hosted, without_host
 from reconciler.postgres.money import reading_money
 from reconciler.postgres.opener import Deserted
 from reconciler.postgres.piped import LOOK_SECONDS, Piped, Pipes, piped
-from reconciler.postgres.roles import create_roles, finish_database, rename_roles, without_roles
+from reconciler.postgres.roles import create_roles, finish_database, missing_roles, rename_roles, without_roles
 from reconciler.postgres.session import NOTICE_MILLISECONDS, Session, session, time_limit, unlimited, watches_clients
 from reconciler.postgres.spool import Spool, beginning, spooled
 from reconciler.postgres.words import RestoreWords
@@ -122,6 +122,7 @@ def restore_into(
             who = restorer.Restorer.of(connection)
             created, roles_left_out = ((), []) if choices.no_roles else create_roles(connection, wanted)
             left_out = [*versions, *hosts_left_out, *roles_left_out]
+            missing = missing_roles(connection, wanted)
         info = connection.info
         pinned = conninfo.pinned(host=info.host, hostaddr=info.hostaddr, port=info.port)
         settings = unlimited(target.major) | {"default_transaction_read_only": "off"} | reading
@@ -130,7 +131,15 @@ def restore_into(
             settings["client_connection_check_interval"] = NOTICE_MILLISECONDS
         address = pinned.for_child("reconciler/restore", settings)
     words = [*(NO_ROLES if choices.no_roles else ()), *(("--no-tablespaces",) if choices.no_tablespaces else ())]
-    run = Run(program=program, address=address, conninfo=pinned, manners=manners, words=tuple(words), superuser=who.superuser)
+    run = Run(
+        program=program,
+        address=address,
+        conninfo=pinned,
+        manners=manners,
+        words=tuple(words),
+        superuser=who.superuser,
+        missing=missing,
+    )
     owning = () if choices.no_roles else {*choices.roles.values(), *(role.name for role in wanted.roles)}
     entries = None if part is None else part.entries
     with _roles_told(created), ExitStack() as held:
@@ -175,13 +184,15 @@ class _Chosen(msgspec.Struct, frozen=True, kw_only=True):
 def _chosen(run: "Run", chunks: Iterable[bytes], asked: Sequence[int] | None, roles: Collection[str], *, hosted: bool) -> _Chosen:
     """What was `asked` for (None: all), but for what its host put there for itself, and for what whoever restores may not make
     though nothing else rests on it. `roles`: whose the archive's objects may be."""
-    if run.superuser and (asked is not None or not hosted):
+    if run.superuser and not run.missing and (asked is not None or not hosted):
         return _Chosen(entries=asked, chunks=chunks)
-    listed, whole = listing(run.program, chunks, run.manners)
+    ours = None if asked is None else set(asked)
+    listed, whole = listing(run.program, chunks, run.manners, with_statements=lambda entry: run.names_roles(entry, ours))
+    _refuse_missing(run, listed)
     numbers, hosts = restorable(listed.entries)
-    ours = set(numbers) if asked is None else set(asked)
+    ours = set(numbers) if ours is None else ours
     entries = [entry for entry in listed.entries if entry.number in ours]
-    forbidden = {} if run.superuser else _forbidden(run, entries)
+    forbidden = {} if run.superuser else _forbidden(run, entries, roles)
     return _Chosen(
         entries=[entry.number for entry in entries if entry.number not in forbidden],
         chunks=whole,
@@ -190,12 +201,22 @@ def _chosen(run: "Run", chunks: Iterable[bytes], asked: Sequence[int] | None, ro
     )
 
 
-def _forbidden(run: "Run", entries: Sequence[Entry]) -> Mapping[int, str]:
+def _refuse_missing(run: "Run", listed: Listed) -> None:
+    """Rights come last, policies once all rows are there: what they lack is told before."""
+    if missing := restorer.named_by(listed.statements, run.missing):
+        what = f"the server of {run.conninfo.place} has not the roles that rights or policies of the backup name"
+        others = (
+            "" if run.gives_no_rights else ", or add --map-role OLD=NEW for each; --no-roles leaves rights out, but no policies"
+        )
+        raise Refused(f"{what}: {', '.join(missing)}", cure=f"make them there first{others}")
+
+
+def _forbidden(run: "Run", entries: Sequence[Entry], roles: Collection[str]) -> Mapping[int, str]:
     if not restorer.may_be_forbidden(entries):
         return {}
     looking = translated(run.conninfo, "cannot restore into")
     with session(run.conninfo, "reconciler/restore") as connection, looking, time_limit(connection):
-        return restorer.forbidden(connection, entries)
+        return restorer.forbidden(connection, entries, roles)
 
 
 def _check_target(target: SourceFacts, facts: DumpFacts, sources: Sequence[Identity], conninfo: Conninfo) -> None:
@@ -318,8 +339,20 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """What it is told beside where to."""
     superuser: bool
     """Whether whoever restores is one."""
+    missing: tuple[str, ...] = ()
+    """Roles of the backup that the server has not."""
     owners: tuple[str, ...] = ()
     """Roles that own something of what it restores, where whoever restores may not be able to give it to them."""
+
+    @property
+    def gives_no_rights(self) -> bool:
+        """Whether owners and rights are left out."""
+        return "--no-privileges" in self.words
+
+    def names_roles(self, entry: Entry, ours: Collection[int] | None) -> bool:
+        """Whether it is restored, and may name roles that are missing. `ours`: what is restored; None: all."""
+        kinds = ("POLICY",) if self.gives_no_rights else ("POLICY", "ACL", "DEFAULT ACL")
+        return bool(self.missing) and entry.kind in kinds and (ours is None or entry.number in ours) and not is_of_host(entry)
 
     @property
     def doing(self) -> str:

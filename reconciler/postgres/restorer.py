@@ -8,6 +8,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from reconciler.postgres.archive_roles import map_roles
 from reconciler.postgres.contents import Entry
 from reconciler.postgres.session import Session
 
@@ -55,11 +56,18 @@ class Restorer(msgspec.Struct, frozen=True, kw_only=True):
 
 def may_be_forbidden(entries: Iterable[Entry]) -> bool:
     """Whether a look is worth it."""
-    return any(entry.kind == "ACL" or entry.kind in FORBIDDEN or entry.name.startswith("EXTENSION ") for entry in entries)
+    return any(
+        entry.kind in ("ACL", "DEFAULT ACL") or entry.kind in FORBIDDEN or entry.name.startswith("EXTENSION ")
+        for entry in entries
+    )
 
 
-def forbidden(connection: Session, entries: Sequence[Entry]) -> Mapping[int, str]:
-    """Those that this session's role may not restore and that nothing else rests on: number → a sentence."""
+def forbidden(connection: Session, entries: Sequence[Entry], roles: Collection[str]) -> Mapping[int, str]:
+    """Those that this session's role may not restore and that nothing else rests on: number → a sentence.
+
+    `roles`: whose they may be.
+    """
+    others = [name for name, _, usable in connection.execute(USABLE, (list(roles),)) if not usable]
     kinds = {entry.kind for entry in entries}
     refused = {kind for kind in FORBIDDEN if kind in kinds and not _may(connection, FORBIDDEN[kind])}
     gone = {f"{entry.kind} {entry.name}" for entry in entries if entry.kind in refused and not _lists_tables(entry, entries)}
@@ -72,6 +80,8 @@ def forbidden(connection: Session, entries: Sequence[Entry]) -> Mapping[int, str
             found[entry.number] = f"{entry}: a role with more rights may make it"
         elif of in not_ours and entry.kind != "EXTENSION":
             found[entry.number] = f"{entry}: the extension is there, and is somebody else's"
+        elif entry.kind == "DEFAULT ACL" and (owner := owner_of(entry.rest, others)):
+            found[entry.number] = f"{entry}: nobody but {owner} may set them, and who may act as {owner}"
         elif entry.kind == "ACL" and _is_on_the_servers(entry, made):
             found[entry.number] = f"{entry}: it is on what is the server's own or an extension's, whose rights a superuser gives"
     return found
@@ -113,6 +123,17 @@ def owners(entries: Iterable[Entry], roles: Collection[str]) -> tuple[str, ...]:
     return tuple(role for role in sorted(roles) if any(rest.endswith(f" {role}") for rest in rests))
 
 
+def owner_of(listed: str, roles: Iterable[str]) -> str:
+    """Which of the `roles` a line of a table of contents ends with; empty: none of them."""
+    return max((name for name in roles if listed.endswith(f" {name}")), key=len, default="")
+
+
+def named_by(statements: Iterable[tuple[str, str]], roles: Iterable[str]) -> list[str]:
+    """Which of the `roles` these (kind and SQL) give something to, or take it from."""
+    told = list(statements)
+    return [role for role in roles if any(map_roles(text, kind, {role: f"{role}'"}) != text for kind, text in told)]
+
+
 def is_about_roles(said: str) -> bool:
     """Whether it can be for want of a role, or of being one."""
     return _ABOUT_ROLES.search(said) is not None
@@ -125,7 +146,7 @@ def cure(connection: Session, needed: Sequence[str], entry: str, said: str) -> s
     """
     restorer = Restorer.of(connection)
     found = {name: (superuser, usable) for name, superuser, usable in connection.execute(USABLE, (list(needed),))}
-    owner = max((name for name in needed if entry.endswith(f" {name}")), key=len, default="")
+    owner = owner_of(entry, needed)
     schema = _SCHEMA.search(said)
     if schema and found.get(owner) == (False, True):
         return _in_a_schema(connection, schema[1], owner)

@@ -57,6 +57,12 @@ def create_roles(connection: Session, wanted: Globals) -> tuple[tuple[str, ...],
     return tuple(created), left_out
 
 
+def missing_roles(connection: Session, wanted: Globals) -> tuple[str, ...]:
+    """Those that the server has not."""
+    there = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
+    return tuple(role.name for role in wanted.roles if role.name not in there)
+
+
 def rename_roles(wanted: Globals, names: Mapping[str, str]) -> Globals:
     """Under their new names. A role that gets another's name is not made anew from what the old one was: it must be there."""
 

@@ -457,6 +457,67 @@ def test_rights_on_what_is_the_servers_own(postgres18: Server, open_source: Open
     assert [(True, True, True, True)] == postgres18.execute(given.format(reader), target)
 
 
+def speaking_of_a_role(server: Server, open_source: Open, statement: str) -> tuple[str, Taken]:
+    """One that is gone since, and the backup."""
+    reader = server.new_role()
+    origin = server.new_database(f"CREATE TABLE t (i int); INSERT INTO t VALUES (1); {statement.format(reader)}")
+    taken = take(open_source(server.url(origin)))
+    server.execute(f"DROP OWNED BY {reader}", origin)
+    server.execute(f"DROP ROLE {reader}")
+    return reader, taken
+
+
+@pytest.mark.parametrize("statement", ["GRANT SELECT ON t TO {}", "CREATE POLICY p ON t TO {}"])
+def test_rights_of_a_role_that_is_not_there(postgres: Server, open_source: Open, manners: Manners, statement: str) -> None:
+    """Told before a row is restored: PostgreSQL itself would miss it once all of them are in."""
+    reader, taken = speaking_of_a_role(postgres, open_source, statement)
+    restorer = postgres.new_role()
+    url = postgres.url(database_of(postgres, restorer), user=restorer)
+
+    said = f"has not the roles that rights or policies of the backup name: {reader}"
+    with pytest.raises(Refused, match=said) as refusal:
+        put(url, taken, manners, choices=Choices(roles={"postgres": restorer}))
+
+    assert "make them there first" in refusal.value.cure
+
+
+def test_a_policy_without_its_role(postgres18: Server, open_source: Open, manners: Manners) -> None:
+    """Without roles it needs that one all the same, whoever restores."""
+    reader, taken = speaking_of_a_role(postgres18, open_source, "CREATE POLICY p ON t TO {}")
+
+    with pytest.raises(Refused, match=f"policies of the backup name: {reader}"):
+        put(postgres18.url(postgres18.new_database()), taken, manners, choices=Choices(no_roles=True))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["GRANT SELECT ON t TO {}", 'CREATE TABLE "{0}" (i int); CREATE POLICY p ON t USING (i IN (SELECT i FROM "{0}"))'],
+)
+def test_a_role_that_nothing_restored_speaks_of(postgres18: Server, open_source: Open, manners: Manners, statement: str) -> None:
+    """Rights are left out with the roles; and a table may be called like one."""
+    _, taken = speaking_of_a_role(postgres18, open_source, statement)
+    target = postgres18.new_database()
+
+    put(postgres18.url(target), taken, manners, choices=Choices(no_roles=True))
+
+    assert "t" in tables(postgres18, target)
+
+
+def test_default_rights_of_somebody_else(postgres: Server, open_source: Open, manners: Manners) -> None:
+    """They are of what is made later: who may not set them restores all else."""
+    owner, restorer = postgres.new_role(), postgres.new_role()
+    origin = postgres.new_database(
+        f"CREATE TABLE t (i int); ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT ON TABLES TO PUBLIC"
+    )
+    taken = take(open_source(postgres.url(origin)))
+    target = database_of(postgres, restorer)
+
+    restored = put(postgres.url(target, user=restorer), taken, manners, choices=Choices(roles={"postgres": restorer}))
+
+    assert ["t"] == tables(postgres, target)
+    assert any(f"nobody but {owner} may set them" in one for one in restored.left_out)
+
+
 def test_roles_that_were_made_before_a_failure(postgres18: Server, open_source: Open, manners: Manners) -> None:
     """Whoever tries again is not told of them any more, so the failure tells."""
     owner = postgres18.new_role()
