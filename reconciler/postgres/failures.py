@@ -35,10 +35,6 @@ CURES = (
     (r"invalid connection option", "install a newer client, or leave that parameter out of the url"),
     (r"server version mismatch", "install the client of the server's major, or name its folder as client_bin"),
     (r"must be able to SET ROLE|must be member", "GRANT that role to the one that restores, and try again, or add --no-roles"),
-    (
-        r"permission denied to set session authorization",
-        "restore as a superuser, or with --no-roles: rights were granted on by who does not own the thing",
-    ),
     (r"permission denied to create extension", "have it made in the database by somebody who may, and try again"),
     (r"must be superuser|must be owner", "restore as a superuser, or as a role that may"),
     (r"extension \".*\" is not available|could not open extension control file", "install that extension on the server"),

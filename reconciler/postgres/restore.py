@@ -124,6 +124,7 @@ def restore_into(
             left_out = [*versions, *hosts_left_out, *roles_left_out]
             missing = missing_roles(connection, wanted)
         info = connection.info
+        user = info.user
         pinned = conninfo.pinned(host=info.host, hostaddr=info.hostaddr, port=info.port)
         settings = unlimited(target.major) | {"default_transaction_read_only": "off"} | reading
         if watches_clients(connection):
@@ -137,6 +138,7 @@ def restore_into(
         conninfo=pinned,
         manners=manners,
         words=tuple(words),
+        user=user,
         superuser=who.superuser,
         missing=missing,
     )
@@ -188,7 +190,7 @@ def _chosen(run: "Run", chunks: Iterable[bytes], asked: Sequence[int] | None, ro
         return _Chosen(entries=asked, chunks=chunks)
     ours = None if asked is None else set(asked)
     listed, whole = listing(run.program, chunks, run.manners, with_statements=lambda entry: run.names_roles(entry, ours))
-    _refuse_missing(run, listed)
+    _refuse_rights(run, listed)
     numbers, hosts = restorable(listed.entries)
     ours = set(numbers) if ours is None else ours
     entries = [entry for entry in listed.entries if entry.number in ours]
@@ -201,7 +203,7 @@ def _chosen(run: "Run", chunks: Iterable[bytes], asked: Sequence[int] | None, ro
     )
 
 
-def _refuse_missing(run: "Run", listed: Listed) -> None:
+def _refuse_rights(run: "Run", listed: Listed) -> None:
     """Rights come last, policies once all rows are there: what they lack is told before."""
     if missing := restorer.named_by(listed.statements, run.missing):
         what = f"the server of {run.conninfo.place} has not the roles that rights or policies of the backup name"
@@ -209,6 +211,9 @@ def _refuse_missing(run: "Run", listed: Listed) -> None:
             "" if run.gives_no_rights else ", or add --map-role OLD=NEW for each; --no-roles leaves rights out, but no policies"
         )
         raise Refused(f"{what}: {', '.join(missing)}", cure=f"make them there first{others}")
+    if grantors := () if run.superuser else restorer.granted_by(listed.statements, run.user):
+        what = f"{', '.join(grantors)} granted rights on what is somebody else's, which only a superuser can repeat"
+        raise Refused(what, cure=f"restore as a superuser, or add --map-role OLD={run.user} for each, or --no-roles")
 
 
 def _forbidden(run: "Run", entries: Sequence[Entry], roles: Collection[str]) -> Mapping[int, str]:
@@ -337,8 +342,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     manners: Manners
     words: tuple[str, ...]
     """What it is told beside where to."""
+    user: str
+    """Who restores."""
     superuser: bool
-    """Whether whoever restores is one."""
+    """Whether he is one."""
     missing: tuple[str, ...] = ()
     """Roles of the backup that the server has not."""
     owners: tuple[str, ...] = ()
@@ -350,9 +357,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return "--no-privileges" in self.words
 
     def names_roles(self, entry: Entry, ours: Collection[int] | None) -> bool:
-        """Whether it is restored, and may name roles that are missing. `ours`: what is restored; None: all."""
+        """Whether it is restored, and speaks of roles. `ours`: what is restored; None: all."""
         kinds = ("POLICY",) if self.gives_no_rights else ("POLICY", "ACL", "DEFAULT ACL")
-        return bool(self.missing) and entry.kind in kinds and (ours is None or entry.number in ours) and not is_of_host(entry)
+        return entry.kind in kinds and (ours is None or entry.number in ours) and not is_of_host(entry)
 
     @property
     def doing(self) -> str:

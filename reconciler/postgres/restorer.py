@@ -37,6 +37,7 @@ FROM pg_roles WHERE rolname = ANY (%s) ORDER BY 1
 _ABOUT_ROLES: Final = re.compile(r'SET ROLE|must be member|must be owner|permission denied|ERROR:\s+role ".*" does not exist')
 
 _ON: Final = re.compile(r"(?<= )(?:TABLE|SEQUENCE|FUNCTION|PROCEDURE|TYPE|LANGUAGE) ")
+_IN_THE_NAME_OF: Final = re.compile(r'^SET SESSION AUTHORIZATION (?:"((?:[^"]|"")+)"|(\w+));$', re.MULTILINE)
 _SCHEMA: Final = re.compile(r"permission denied for schema (.+)")
 _OTHERS: Final = "give what is theirs to others by --map-role OLD=NEW, or all to whoever restores by --no-roles"
 
@@ -132,6 +133,12 @@ def named_by(statements: Iterable[tuple[str, str]], roles: Iterable[str]) -> lis
     """Which of the `roles` these (kind and SQL) give something to, or take it from."""
     told = list(statements)
     return [role for role in roles if any(map_roles(text, kind, {role: f"{role}'"}) != text for kind, text in told)]
+
+
+def granted_by(statements: Iterable[tuple[str, str]], us: str) -> list[str]:
+    """Others in whose names rights are given."""
+    found = {match[1] or match[2] for _, text in statements for match in _IN_THE_NAME_OF.finditer(text)}
+    return sorted({name.replace('""', '"') for name in found} - {us})
 
 
 def is_about_roles(said: str) -> bool:

@@ -481,6 +481,24 @@ def test_rights_of_a_role_that_is_not_there(postgres: Server, open_source: Open,
     assert "make them there first" in refusal.value.cure
 
 
+def test_rights_that_were_granted_on(postgres: Server, open_source: Open, manners: Manners) -> None:
+    """Only a superuser speaks in another's name: who is none is told before a row is restored, with what helps."""
+    first, second, restorer = (postgres.new_role() for _ in range(3))
+    origin = postgres.new_database(
+        f"CREATE TABLE t (i int); GRANT SELECT ON t TO {first} WITH GRANT OPTION; SET ROLE {first}; GRANT SELECT ON t TO {second}"
+    )
+    taken = take(open_source(postgres.url(origin)))
+    target = database_of(postgres, restorer)
+    url, mapped = postgres.url(target, user=restorer), {"postgres": restorer}
+
+    with pytest.raises(Refused, match=f"^{first} granted rights on what is somebody else's") as refusal:
+        put(url, taken, manners, choices=Choices(roles=mapped))
+    put(url, taken, manners, choices=Choices(roles=mapped | {first: restorer}))
+
+    assert f"--map-role OLD={restorer}" in refusal.value.cure
+    assert ["t"] == tables(postgres, target)
+
+
 def test_a_policy_without_its_role(postgres18: Server, open_source: Open, manners: Manners) -> None:
     """Without roles it needs that one all the same, whoever restores."""
     reader, taken = speaking_of_a_role(postgres18, open_source, "CREATE POLICY p ON t TO {}")
