@@ -228,7 +228,7 @@ class Repository:
             if self.remote is None:
                 self._git.ask("update-ref", self.branch, made, tip or "0" * 40)
                 return made
-            if self._push(made):
+            if self._push(made, tip):
                 # Not the branch of that name here: that is for who commits here without a remote.
                 self._git.ask("update-ref", self._seen, made)
                 self._fresh_until = self._clock.monotonic() + FRESH_SECONDS
@@ -328,11 +328,13 @@ class Repository:
             raise Unreachable(f"{self.target}: git made no commit in {self.root}", cure="see whether the disk is in order")
         return made
 
-    def _push(self, commit: str) -> bool:
-        """Whether it is the remote's tip now. False: somebody else's came first."""
+    def _push(self, commit: str, tip: str | None) -> bool:
+        """Whether it is the remote's tip now, in place of `tip`. False: somebody else's came first."""
         # A host sees to its own disks; a folder's git would leave it to the kernel when they get what it took.
         durably = ["--receive-pack=git -c core.fsync=all receive-pack"] if folder_of(self.remote or "") else []
-        done = self._git.run("push", "--porcelain", *durably, "origin", f"{commit}:{self.branch}")
+        # Over that very tip: else a branch that was set back or deleted since would be led on from what it held.
+        lease = f"--force-with-lease={self.branch}:{tip or ''}"
+        done = self._git.run("push", "--porcelain", lease, *durably, "origin", f"{commit}:{self.branch}")
         told = done.stdout.decode(errors="replace")
         if done.returncode == 0:
             return True
