@@ -1,6 +1,7 @@
 """Restoring an archive into an empty database."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from threading import Event
 
 import msgspec
@@ -13,7 +14,7 @@ from reconciler.postgres.restore import Choices
 from reconciler.postgres.source import PostgresSource
 from tests.postgres.odd_schema import odd_database
 from tests.postgres.processes import comes_true
-from tests.postgres.taking import Taken, put, take
+from tests.postgres.taking import Taken, as_directory, put, take
 from tests.servers.postgres import MAJORS, Server, Servers
 
 Open = Callable[[str], PostgresSource]
@@ -479,6 +480,19 @@ def test_rights_of_a_role_that_is_not_there(postgres: Server, open_source: Open,
         put(url, taken, manners, choices=Choices(roles={"postgres": restorer}))
 
     assert "make them there first" in refusal.value.cure
+
+
+def test_rights_in_a_directory_archive(postgres: Server, open_source: Open, manners: Manners, tmp_path: Path) -> None:
+    """It comes as a tar, of which the beginning tells as much."""
+    restorer, rows = postgres.new_role(), "SELECT i, md5(i::text) AS x FROM generate_series(1, 50000) i"
+    origin = postgres.new_database(f"CREATE TABLE t AS {rows}; GRANT SELECT ON t TO {postgres.new_role()}")
+    chunks = list(as_directory(postgres, origin, tmp_path / "archive"))
+    taken = take(open_source(postgres.url(origin)))._replace(chunks=chunks)
+    target = database_of(postgres, restorer)
+
+    put(postgres.url(target, user=restorer), taken, manners, choices=Choices(roles={"postgres": restorer}))
+
+    assert [(50000,)] == postgres.execute("SELECT count(*) FROM t", target)
 
 
 def test_rights_that_were_granted_on(postgres: Server, open_source: Open, manners: Manners) -> None:
