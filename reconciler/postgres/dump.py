@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import NamedTuple
 
 import msgspec
@@ -45,6 +45,8 @@ DUMP_SESSIONS = 2
 PREPARE_SECONDS = 60.0
 """So long a dump waits until the sequences are read, which must not be read after it has read them."""
 NEVER = Event()
+LATE_SECONDS = 5.0
+"""So much later than its limit a dump may end that nobody reads on from."""
 LOCK_WAIT = "30s"
 """Longer, and our waiting request would make others wait behind it."""
 HOLDERS = """
@@ -104,9 +106,11 @@ class PostgresDump:
     def chunks(self) -> Iterator[bytes]:
         """The archive, once. Ends normally only after pg_dump was reaped with status 0."""
         child, watch = self._start("--format=custom", "--verbose")  # which says what table is at hand
-        with self._yielding(child) as yielded:
+        with self._yielding(child) as yielded, self._in_time(child):
             yield from read_blocks(child.stream, watch)
             code = child.finish(watch.check)
+        if code != 0 and not yielded.to:
+            watch.check()
         self._judge(code, yielded)
 
     def into_folder(self, folder: Path, *, most: int, take: Callable[[StagedFile], None], check: Callable[[], None]) -> None:
@@ -160,13 +164,35 @@ class PostgresDump:
         return child, Watch(manners.clock, manners.stop, manners.patience, self._doing, limit=limit)
 
     def _yielding(self, child: Child) -> AbstractContextManager[Yielding]:
-        def give_way(_: str) -> None:
-            child.hang_up()
-            if self._taking is not None:
-                # It holds locks too, and perhaps nobody reads on from the dump for a while.
-                self._taking.give_up("it was given up with the dump")
+        return self._watching(lambda _: self._let_go(child))
 
-        return self._watching(give_way)
+    def _let_go(self, child: Child) -> None:
+        """Of all locks, for any thread: perhaps nobody reads on from the dump for a while."""
+        child.hang_up()
+        if self._taking is not None:
+            self._taking.give_up("it was given up with the dump")
+
+    @contextmanager
+    def _in_time(self, child: Child) -> Iterator[None]:
+        """Ends it when its time is over, also while its target takes nothing."""
+        clock, most, over = self._way.manners.clock, self._way.options.max_duration, Event()
+        if most is None:
+            yield
+            return
+        seconds = most.total_seconds()
+        begun, look = clock.monotonic(), min(LATE_SECONDS, seconds / 4)
+
+        def look_on() -> None:
+            while not clock.wait(look, over):
+                if clock.monotonic() - begun > seconds:
+                    self._let_go(child)
+                    return
+
+        Thread(target=look_on, name="in time", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def _watching(self, give_way: Callable[[str], None]) -> AbstractContextManager[Yielding]:
         manners, options, name = self._way

@@ -88,6 +88,21 @@ def test_somebody_waits_behind_the_fingerprint_of_a_dump_that_nobody_reads(postg
     assert sessions_end(postgres18, "reconciler/stuck")
 
 
+def test_a_dump_that_takes_too_long_and_nobody_reads(postgres18: Server) -> None:
+    """Its locks are gone when its time is over, though its target takes nothing; the limit is named once that goes on."""
+    database, clock = postgres18.new_database(LARGE), Jumping()
+    source = PostgresSource(parse(postgres18.url(database), field="url"), Manners(clock=clock, stop=Event()))
+
+    options = DumpOptions(max_duration=timedelta(minutes=9))
+    with ThreadPoolExecutor() as pool, source.dump("unread", expect=None, options=options) as dump:
+        chunks = dump.chunks()
+        next(chunks)
+        clock.ahead = 540.0
+        pool.submit(waits(postgres18, "ALTER TABLE t ADD COLUMN c int", database)).result(timeout=20)
+        with pytest.raises(Unreachable, match=r"took longer than limits\.max_duration allows, and was ended after 9m"):
+            list(chunks)
+
+
 def test_a_fingerprint_has_no_more_time_than_its_dump(postgres18: Server, open_source: Open) -> None:
     """What `max_duration` leaves, and no more: the backup is there, and what was not read is said."""
     database = postgres18.new_database(WIDE)
