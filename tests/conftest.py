@@ -10,8 +10,11 @@ from hypothesis import settings
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
-# Under nohup it is ignored, by all that tests start too, and what they say of it would not be so.
+# Under nohup the one is ignored, in the background of a script the other, by all that tests start too: what they say of it would
+# not be so.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MEMORY = Path("/dev/shm")  # noqa: S108  pytest makes a folder in it that is ours alone
 ROOM_BYTES = 4 << 30
