@@ -143,16 +143,33 @@ def restore_into(
         missing=missing,
     )
     owning = () if choices.no_roles else {*choices.roles.values(), *(role.name for role in wanted.roles)}
+    with _roles_told(created):
+        left_out += _fill(run, chunks, by_jobs, choices, part, owning=owning, hosted=was_hosted(globals))
+    if part is None:
+        left_out += _finish(pinned, without_roles(wanted) if choices.no_roles else wanted)
+    return Restored(target=target, client_version=program.version, roles_created=created, left_out=tuple(left_out))
+
+
+def _fill(
+    run: "Run",
+    chunks: Iterable[bytes],
+    by_jobs: Spool | Pipes | None,
+    choices: Choices,
+    part: Part | None,
+    *,
+    owning: Collection[str],
+    hosted: bool,
+) -> Sequence[str]:
+    """What the archive holds goes in; returns what of it was left out. `owning`: whose its objects may be."""
     entries = None if part is None else part.entries
-    with _roles_told(created), ExitStack() as held:
+    with ExitStack() as held:
         pipes = None
         if isinstance(by_jobs, Pipes):
             ordered = largest_first(toc_with_roles(by_jobs.files.toc(), choices.roles), by_jobs.files.raw_bytes)
-            pipes = held.enter_context(piped(by_jobs, ordered.toc, manners, run.doing))
+            pipes = held.enter_context(piped(by_jobs, ordered.toc, run.manners, run.doing))
             entries = None if entries is None else [ordered.numbers.get(number, number) for number in entries]
         source = with_roles(chunks, choices.roles) if pipes is None else beginning(pipes.path)
-        chosen = _chosen(run, source, entries, owning, hosted=was_hosted(globals))
-        left_out += chosen.left_out
+        chosen = _chosen(run, source, entries, owning, hosted=hosted)
         run = run.giving_to(chosen.owners)
         if chosen.entries is not None:
             run = run.told(f"--use-list={held.enter_context(use_list(chosen.entries))}")
@@ -162,9 +179,7 @@ def restore_into(
             _restore_by_jobs(run, chosen.chunks, by_jobs)
         else:
             _restore(run, chosen.chunks)
-    if part is None:
-        left_out += _finish(pinned, without_roles(wanted) if choices.no_roles else wanted)
-    return Restored(target=target, client_version=program.version, roles_created=created, left_out=tuple(left_out))
+    return chosen.left_out
 
 
 def _finish(conninfo: Conninfo, wanted: Globals) -> list[str]:
