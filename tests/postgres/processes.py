@@ -21,11 +21,13 @@ def comes_true(look: Callable[[], bool], seconds: float = 15) -> bool:
 
 
 def children(parent: int | None = None) -> set[int]:
-    """The pids of that process's children; of ours."""
+    """The pids of that process's children; of ours. None, if it has ended."""
     found: set[int] = set()
-    for file in Path(f"/proc/{parent or os.getpid()}/task").glob("*/children"):
-        with suppress(FileNotFoundError):  # that thread has ended meanwhile
-            found |= {int(pid) for pid in file.read_text().split()}
+    with suppress(FileNotFoundError):
+        for thread in Path(f"/proc/{parent or os.getpid()}/task").iterdir():
+            # That thread may have ended meanwhile; where its file was open already, reading it says ESRCH.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found |= {int(pid) for pid in (thread / "children").read_text().split()}
     return found
 
 

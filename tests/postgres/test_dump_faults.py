@@ -7,6 +7,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -181,9 +182,10 @@ def test_the_server_dies_on_the_way(manners: Manners) -> None:
             with PostgresSource(parse(server.url(database), field="url"), manners).dump("dies", expect=None) as dump:
                 chunks = dump.chunks()
                 next(chunks)
-                os.kill(cluster.process.pid, signal.SIGKILL)
-                for backend in children(cluster.process.pid):
-                    os.kill(backend, signal.SIGKILL)
+                backends = children(cluster.process.pid)  # whose parent they are not any more once it is dead
+                for process in (cluster.process.pid, *backends):
+                    with suppress(ProcessLookupError):  # one that ended because its parent did
+                        os.kill(process, signal.SIGKILL)
                 with pytest.raises(Unreachable):
                     list(chunks)
         finally:
