@@ -104,7 +104,8 @@ class Ledger:
             # What is left of a copy that never was one is read by nobody, whoever reads another copy.
             if stone is None or stone.counts:
                 self.condemned.setdefault(backup, self.timeline.seconds)
-            if stone is not None and stone.counts:
+            # One that a lock puts off is the same loss as before; a thief's was one when his tombstone came.
+            if stone is not None and stone.counts and not any(one and one.at == stone.at for one in _others(store, key)):
                 self.losses.setdefault(backup, self.timeline.now())
 
     def tamper(self, key: str) -> None:
@@ -120,12 +121,13 @@ class Ledger:
             self.held.discard((store.name, backup))
 
     def record_removal(self, store: Store, key: str) -> None:
-        """A tombstone that is taken back gives its backup back; a manifest that goes takes its backup with it."""
+        """When the last tombstone is taken back, its backup is back; a manifest that goes takes its backup with it."""
         self.pinned.pop(key, None)
         backup = key.split("/")[-2]
         if key.endswith("/manifest.json") and backup in self.planted and backup not in self.asked | self.losses.keys():
             self.stolen.setdefault(backup, self.timeline.now())
-        if self.buried.pop((store.name, key), None) and store.current(key.rpartition("/")[0] + "/manifest.json"):
+        self.buried.pop((store.name, key), None)
+        if "/tombstone-" in key and not _others(store, key) and store.current(key.rpartition("/")[0] + "/manifest.json"):
             self.losses.pop(backup, None)
             self.condemned.pop(backup, None)
 
@@ -150,3 +152,9 @@ class Ledger:
         born = {key for key, at in self.births.items() if at > since or since < instant_of(key) <= until}
         before = sum(key not in born and self.losses.get(key, until) > since for key in self.births)
         return lost, len(born) + max(1, before * 30 // 100)
+
+
+def _others(store: Store, key: str) -> list[Stone | None]:
+    """The tombstones that are to be seen beside that one; None for what can't be read."""
+    found = (store.current(other) for other in store.keys(f"{key.rpartition('/')[0]}/tombstone-") if other != key)
+    return [read(held.content, Stone) for held in found if held is not None]
