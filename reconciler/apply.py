@@ -53,9 +53,13 @@ def apply(
     *,
     lane: Lane = "keep",
     within: Callable[[Action], bool] = lambda _: True,
+    first: Plan | None = None,
 ) -> Applied:
     """`look` observes and plans afresh; done is what lies `within` the lane. Raises Conflict when another living reconciler holds
-    its lease; nothing was done then."""
+    its lease; nothing was done then.
+
+    `first`: what such a look has just given, where there was one.
+    """
     digests: set[str] = set()
 
     def noted() -> Plan:
@@ -67,11 +71,13 @@ def apply(
         both = agree(consent, plan)
         return msgspec.structs.replace(both, steps=tuple(step for step in both.steps if within(step.action)))
 
-    return msgspec.structs.replace(_apply(world, want, noted, agreed, watch, lane=lane), digests=frozenset(digests))
+    applied = _apply(world, want, noted, agreed, watch, lane=lane, first=noted() if first is None else first)
+    return msgspec.structs.replace(applied, digests=frozenset(digests))
 
 
-def _apply(world: World, want: DatabasePolicy, look: Callable[[], Plan], agree_on: Agree, watch: Watch, *, lane: Lane) -> Applied:
-    first = look()
+def _apply(
+    world: World, want: DatabasePolicy, look: Callable[[], Plan], agree_on: Agree, watch: Watch, *, lane: Lane, first: Plan
+) -> Applied:
     agreed = agree_on(first)
     if not agreed.steps:
         return Applied(outcomes=(), not_approved=agreed.not_approved, after=first)

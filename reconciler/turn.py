@@ -12,7 +12,7 @@ from reconciler.apply import Applied, apply
 from reconciler.backups.claim import Watch
 from reconciler.errors import Conflict
 from reconciler.observe import observe, observe_decided
-from reconciler.planning.plan import Consent, Duty, Plan
+from reconciler.planning.plan import Action, Consent, Duty, Plan
 from reconciler.planning.planner import plan
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.events import Waiting
@@ -43,14 +43,17 @@ def turn(world: World, want: DatabasePolicy, duties: Iterable[Duty], consent: Co
     world.staging.sweep()
     proving = tuple(action for duty in duties if duty.lane == "prove" for action in duty.actions)
 
+    def proves(action: Action) -> bool:
+        return isinstance(action, proving)
+
     def look() -> Plan:
         have = observe_decided(world, want, watch)
         return plan(duties, want, have, world.clock.now(), policy_digest=world.policy_digest)
 
-    done = apply(world, want, look, consent, watch, within=lambda action: not isinstance(action, proving))
-    if any(isinstance(step.action, proving) for step in done.after.steps):
+    done = apply(world, want, look, consent, watch, within=lambda action: not proves(action))
+    if any(proves(step.action) for step in done.after.steps):
         try:
-            proven = apply(world, want, look, consent, watch, lane="prove", within=lambda action: isinstance(action, proving))
+            proven = apply(world, want, look, consent, watch, lane="prove", within=proves, first=done.after)
         except Conflict as busy:
             world.tell(Waiting(database=want.name, says=f"nothing is verified now: {busy.what}"))
         else:
@@ -60,7 +63,7 @@ def turn(world: World, want: DatabasePolicy, duties: Iterable[Duty], consent: Co
     if not tried or not left:
         return done
     # What failed may call for what protects, and that waits for nobody and nothing.
-    return _after(done, apply(world, want, look, consent, watch, within=lambda action: action.id in left))
+    return _after(done, apply(world, want, look, consent, watch, within=lambda action: action.id in left, first=done.after))
 
 
 def _after(one: Applied, other: Applied) -> Applied:

@@ -1,6 +1,6 @@
 """One listing and the manifests not seen before → the state of every backup that a target holds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from itertools import islice
@@ -93,9 +93,9 @@ class Reader:
         order = layout.put_in_order(self._database, listing.items)
         repository = read_repository(self._target, order.repository.key) if order.repository else None
         freeze = read_freeze(self._target, order.freeze.key) if order.freeze else NO_FREEZE
-        seen = self._look_at_all(order.backups)
-        in_sight = (item for item in seen.values() if not item.held.is_trace or item.is_hidden)
-        copies = [copy for item in in_sight if (copy := copy_of(item, repository, now))]
+        memory = _memory(self._target.place, self._database, self._cache, self._signatures)
+        seen = self._look_at_all(order.backups, memory)
+        copies = _copies(seen.values(), repository, now, memory)
         return Catalogue(
             repository=repository,
             copies=self._marked(sorted(copies, key=lambda copy: (copy.instant, copy.id), reverse=True), seen),
@@ -128,13 +128,22 @@ class Reader:
         except ReconcilerError:
             return ()
 
-    def _look_at_all(self, backups: Sequence[Held]) -> Mapping[str, Seen]:
-        """By id. Nothing is read of those of which the listing and the cache tell all."""
-        gists = Gists(self._cache, f"{self._target.place}\n{self._database}", backups)
-        seen = {held.id: known for held in backups if (known := self._at_hand(held, gists))}
-        others = [held for held in backups if held.id not in seen]
-        seen.update((one.held.id, one) for one in self._pool.map(lambda held: self._look(held, gists), others))
-        gists.keep()
+    def _look_at_all(self, backups: Sequence[Held], memory: "_Memory") -> Mapping[str, Seen]:
+        """By id. Nothing is read of those of which the listing and the memory, or the cache, tell all."""
+        last = memory.seen
+        lasting = {held: last[held] for held in backups if held in last}
+        seen = {held.id: one for held, one in lasting.items()}
+        if len(seen) < len(backups):
+            gists = Gists(self._cache, f"{self._target.place}\n{self._database}", backups)
+            left = [held for held in backups if held.id not in seen]
+            new = [one for held in left if (one := self._at_hand(held, gists))]
+            at_hand = {one.held.id for one in new}
+            others = [held for held in left if held.id not in at_hand]
+            new += self._pool.map(lambda held: self._look_closely(held, gists), others)
+            gists.keep()
+            seen |= {one.held.id: one for one in new}
+            lasting |= {one.held: one for one in new if one.lasts}
+        memory.seen = lasting if len(lasting) <= layout.SEEN else {}
         return seen
 
     def _known(self, held: Held, gists: Gists) -> Gist | None:
@@ -143,21 +152,8 @@ class Reader:
         return None if manifest is None or self._signatures.public_keys else gists.get(held.id, manifest)
 
     def _at_hand(self, held: Held, gists: Gists) -> Seen | None:
-        """Tombstones, and signatures where keys are pinned, are not read and checked again while the listing shows the same."""
-        if held.tombstones or self._signatures.public_keys:
-            memory = self._memory(held)
-            return memory[0] if memory else None
         gist = self._known(held, gists) if held.is_settled else None
-        return _settled(held, gist) if gist else None
-
-    def _memory(self, held: Held) -> list[Seen]:
-        return _memory(held, self._target.place, self._cache, self._signatures)
-
-    def _look(self, held: Held, gists: Gists) -> Seen:
-        seen = self._look_closely(held, gists)
-        if seen.lasts and (held.tombstones or self._signatures.public_keys):
-            self._memory(held).append(seen)
-        return seen
+        return Seen(held=held, gist=gist) if gist else None
 
     def _look_closely(self, held: Held, gists: Gists) -> Seen:
         known = self._known(held, gists)
@@ -274,15 +270,38 @@ class Reader:
         return Pin(backup=layout.pinned_by(stored.key) or "", key=stored.key, writer=_WRITER[gone], says=says)
 
 
-@lru_cache(maxsize=layout.SEEN)
-def _settled(held: Held, gist: Gist) -> Seen:
-    return Seen(held=held, gist=gist)
+class _Memory:
+    """What the last look found on a target: what lies there unchanged is neither read again nor judged anew."""
+
+    def __init__(self) -> None:
+        self.seen: Mapping[Held, Seen] = {}
+        self.copies: Mapping[Seen, tuple[str | None, Copy]] = {}
+        """Whole ones, each with the id of the repository that it was compared with."""
 
 
-@lru_cache(maxsize=layout.SEEN)
-def _memory(held: Held, place: str, cache: Cache, signatures: Signatures) -> list[Seen]:
-    """At most one: what lies there, as whoever trusts these keys read it by way of that cache."""
-    return []
+@lru_cache(maxsize=32)
+def _memory(place: str, database: str, cache: Cache, signatures: Signatures) -> _Memory:
+    """Of whoever trusts these keys, and reads by way of that cache."""
+    return _Memory()
+
+
+def _copies(seen: Iterable[Seen], repository: Repository | None, now: datetime, memory: _Memory) -> list[Copy]:
+    """All but what a tombstone alone is left of. What was whole stays so while all else is the same, but for a clock set back."""
+    whose, latest, last = repository.id if repository else None, now + AHEAD, memory.copies
+    found: list[Copy] = []
+    lasting: dict[Seen, tuple[str | None, Copy]] = {}
+    for one in seen:
+        known = last.get(one)
+        if known is not None and known[0] == whose and known[1].instant <= latest:
+            found.append(known[1])
+            lasting[one] = known
+        elif not one.held.is_trace or one.is_hidden:
+            copy = copy_of(one, repository, now)
+            found += [copy] if copy is not None else []
+            if copy is not None and copy.state == "whole" and one.lasts:
+                lasting[one] = whose, copy
+    memory.copies = lasting if len(lasting) <= layout.SEEN else {}
+    return found
 
 
 _WRITER: Mapping[bool | None, Literal["alive", "gone", "undecided"]] = {True: "gone", False: "alive", None: "undecided"}

@@ -30,6 +30,8 @@ def hold_back(steps: Iterable[Step], have: Observation, now: datetime) -> tuple[
     """The steps that may be done, and those that a rule blocks. Creations are never blocked here."""
     steps = tuple(steps)
     deletions = [step for step in steps if step.action.effect == "delete"]
+    if not deletions:
+        return steps, ()
     if reason := _nothing_may_go(have, now):
         blocked = [_blocked(step, reason) for step in deletions]
     else:
@@ -124,12 +126,14 @@ def _frozen(have: Observation) -> Iterator[tuple[str, str]]:
 
 def _losing(losses: Sequence[Step], have: Observation, now: datetime) -> Reason | None:
     """All of this plan's losses are held back when they exceed what may go in a day: then a person looks."""
+    if not losses:
+        return None
     allowance = allow(have, now)
     gone = len(allowance.gone)
     # A prune that a death cut short is planned again: what one target already counts as gone is no second loss. Where more is
     # gone than may go, it may be another's tombstone there, which lets nothing go here.
     more = {step.action.loses for step in losses} - allowance.gone
-    if not losses or len(more) + gone <= allowance.may_go:
+    if len(more) + gone <= allowance.may_go:
         return None
     already = f", {gone} already gone" if gone and more else ""
     what = f"would lose {counted(len(more), 'backup')}" if more else f"{counted(gone, 'backup')} gone already"

@@ -7,7 +7,6 @@ from reconciler.planning.objectives import newest_restore_point
 from reconciler.planning.past import past, seen_history
 from reconciler.planning.past import says as past_says
 from reconciler.planning.plan import Loss
-from reconciler.planning.proof import sound
 from reconciler.planning.text import age, instant
 from reconciler.policy.model import DatabasePolicy
 from reconciler.world.facts import Observation, Unknown
@@ -36,7 +35,7 @@ def _left(of: str, within: set[str], want: DatabasePolicy, have: Observation, no
     facts, reach = (seen_history(have), past(want, have)) if history else (None, None)
     if facts is not None and reach is not None and not reach.is_empty:
         return Loss(of=of, leaves=reach.latest, says=past_says(facts, reach))
-    newest = None if disagreement(have) else newest_restore_point(sound(have), within)
+    newest = None if disagreement(have) else newest_restore_point(have, within)
     if newest is not None:
         on = [name for backup in have.backups() if backup.id == newest.id for name in backup.whole_on if name in within]
         old = age(now - newest.instant)

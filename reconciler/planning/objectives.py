@@ -1,6 +1,6 @@
 """How the objectives stand: RPO over all restore points, and over those that survive the loss of the source's failure domain."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -14,7 +14,7 @@ from reconciler.planning.text import age, instant
 from reconciler.planning.timing import usual_duration
 from reconciler.policy.model import DatabasePolicy, Verify
 from reconciler.policy.units import format_duration
-from reconciler.world.facts import Backup, Copy, Observation, Unknown
+from reconciler.world.facts import Copy, Observation, Unknown
 
 
 def judge(want: DatabasePolicy, have: Observation, now: datetime) -> tuple[Condition, ...]:
@@ -124,7 +124,7 @@ def _judge_rpo(
     name: str, rpo: timedelta, want: DatabasePolicy, have: Observation, now: datetime, *, within: set[str]
 ) -> Condition:
     """`met` rests on Known facts alone: a target that can't be seen may only take away, never give."""
-    newest = newest_restore_point(sound(have), within)
+    newest = newest_restore_point(have, within)
     unseen = ", ".join(sorted(within & set(have.unknown())))
     status: Status
     if newest is None and unseen:
@@ -167,7 +167,7 @@ def _judge_copies(behind: timedelta, want: DatabasePolicy, have: Observation, no
     for name in looked_at:
         outside = have.source_domain is not None and have.domains[name] != have.source_domain
         limit = max(behind, disaster.rpo) if disaster is not None and outside else behind
-        newest = newest_restore_point(sound(have), {name})
+        newest = newest_restore_point(have, {name})
         if newest is not None:
             points.append(newest.instant)
             ago = now - newest.instant
@@ -198,13 +198,19 @@ def _nothing(name: str, have: Observation, within: set[str]) -> str:
     return "no restore point at all" if name == "rpo" else f"no copy outside {have.source_domain}"
 
 
-def newest_restore_point(backups: Iterable[Backup], within: set[str]) -> Copy | None:
-    """The newest whole copy on one of these targets. Damaged, partial, foreign and deleted ones are none."""
-    newest: Copy | None = None
-    for backup in backups:
+def newest_restore_point(have: Observation, within: set[str]) -> Copy | None:
+    """The newest whole copy on one of these targets. Damaged, partial, refuted, foreign and deleted ones are none."""
+    found = (copy for target, copy in have.once(_restore_points).items() if target in within)
+    return max(found, key=lambda copy: (copy.instant, copy.id), default=None)
+
+
+def _restore_points(have: Observation) -> Mapping[str, Copy]:
+    """The newest on each target."""
+    newest: dict[str, Copy] = {}
+    for backup in sound(have):
         for target, copy in backup.copies.items():
-            if copy.state == "whole" and target in within and not copy.partial:
-                newest = copy if newest is None or copy.instant > newest.instant else newest
+            if copy.state == "whole" and not copy.partial and (target not in newest or copy.instant > newest[target].instant):
+                newest[target] = copy
     return newest
 
 

@@ -43,7 +43,12 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", dict=T
     @lazily
     def id(self) -> str:
         """Digest of kind, database and parameters; a golden file holds it."""
-        return sha256(_ENCODER.encode(self.parameters)).hexdigest()[:16]
+        return sha256(self.encoded).hexdigest()[:16]
+
+    @lazily
+    def encoded(self) -> bytes:
+        """The parameters, always in the same order."""
+        return _ENCODER.encode(self.parameters)
 
     @lazily
     def parameters(self) -> Mapping[str, Any]:
@@ -206,7 +211,7 @@ def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
 
 def _place(step: Step) -> tuple[int, bool, str, bytes]:
     action = step.action
-    return EFFECTS.index(action.effect), not action.first, action.kind, _ENCODER.encode(action.parameters)
+    return EFFECTS.index(action.effect), not action.first, action.kind, action.encoded
 
 
 class Consent(msgspec.Struct, frozen=True, kw_only=True):

@@ -61,6 +61,10 @@ def _after(standing: Standing, record: Evidence) -> Standing:
 
 def proven(have: Observation) -> Mapping[str, Evidence]:
     """Backups with a whole copy that was ever proven, by id, and the newest proof."""
+    return have.once(_proven)
+
+
+def _proven(have: Observation) -> Mapping[str, Evidence]:
     whole = {(target, backup.id) for backup in have.backups() for target in backup.whole_on}
     found: dict[str, Evidence] = {}
     for copy, standing in standings(have).items():
@@ -81,6 +85,10 @@ def _refuted(have: Observation) -> Mapping[tuple[str, str], Evidence]:
 
 def sound(have: Observation) -> tuple[Backup, ...]:
     """All backups, newest first, without the copies that are refuted."""
+    return have.once(_sound)
+
+
+def _sound(have: Observation) -> tuple[Backup, ...]:
     bad = refuted(have)
     if not bad:
         return have.backups()

@@ -74,10 +74,10 @@ class Slots:
         newest = after
         day = after.astimezone(ZoneInfo(timezone)).date() - _DAY
         while True:
-            for slot in _of_day(self, day, timezone):
-                if slot > newest:
-                    yield slot
-                    newest = slot
+            slots = _of_day(self, day, timezone)
+            for slot in slots[bisect_right(slots, newest) :]:
+                yield slot
+                newest = slot
             day += _DAY
 
 

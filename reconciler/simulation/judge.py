@@ -13,7 +13,7 @@ from reconciler.simulation.ledger import Ledger, Turn
 from reconciler.simulation.project import Project
 from reconciler.simulation.rules import rules_of
 from reconciler.simulation.store import Store
-from reconciler.simulation.truth import SILENT, ClaimBrief, Folder, Truth, read
+from reconciler.simulation.truth import SILENT, ClaimBrief, Folder, RepositoryBrief, Truth, read
 from reconciler.world.facts import Catalogue, Copy, Known, Observation
 
 LONGEST_LOOK = timedelta(seconds=4000)
@@ -26,6 +26,8 @@ class Judge:
     def __init__(self, truth: Truth, ledger: Ledger) -> None:
         self._truth, self._ledger = truth, ledger
         self._kept: tuple[Project, Keeper] | None = None
+        self._whole: dict[tuple[str, str], tuple[Folder, RepositoryBrief | None, datetime]] = {}
+        """By store and id: what was whole at that instant."""
 
     def watch(self, project: Project, keeper: Keeper) -> None:
         """The provider keeps a history."""
@@ -92,12 +94,24 @@ class Judge:
         said = {copy.id: copy for copy in seen.copies}
         for folder in self._truth.folders(store, turn.want.name).values():
             copy = said.pop(folder.id, None)
+            if copy is not None and copy.state == "whole" and self._is_whole(folder, turn.want.name, at):
+                continue
             if not self._is_so(turn, folder, copy, at):
                 state = self._truth.state(folder, turn.want.name, at)
                 what = f"{folder.id} on {store.name} is {state}, seen as {f'{copy.state}: {copy.why}' if copy else 'nothing'}"
                 self._ledger.breaks("seen_as_it_is", what)
         for key in said:
             self._ledger.breaks("seen_as_it_is", f"{key} on {store.name} is seen, and is not there")
+
+    def _is_whole(self, folder: Folder, database: str, at: datetime) -> bool:
+        """Of nearly all, nothing has changed since it was last asked; and what was whole then does not go by time alone."""
+        whose, known = self._truth.repository(folder.store, database), self._whole.get((folder.store.name, folder.id))
+        if known is not None and known[0] is folder and known[1] is whose and known[2] <= at:
+            return True
+        is_whole = self._truth.state(folder, database, at) == "whole"
+        if is_whole:
+            self._whole[folder.store.name, folder.id] = folder, whose, at
+        return is_whole
 
     def _is_so(self, turn: Turn, folder: Folder, copy: Copy | None, at: datetime) -> bool:
         said = copy.state if copy else "gone"

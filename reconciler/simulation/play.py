@@ -30,7 +30,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     turns: int
     faults: Counter[str]
     broken: tuple[str, ...]
-    trace: tuple[str, ...]
+    lines: tuple[tuple[float, str], ...]
+    """What happened, each after so many seconds."""
+
+    @property
+    def trace(self) -> tuple[str, ...]:
+        """The same for a reader."""
+        return tuple(f"{seconds / 3600:9.3f} h  {line}" for seconds, line in self.lines)
 
 
 def play(seed: int, *, turns: int = TURNS, quiet: bool = False, kept: bool = False) -> Report:
@@ -39,9 +45,8 @@ def play(seed: int, *, turns: int = TURNS, quiet: bool = False, kept: bool = Fal
     run.live(turns)
     if not run.broken:
         run.come_to_rest()
-    ledger = run.stage.ledger
-    trace = tuple(f"{seconds / 3600:9.3f} h  {line}" for seconds, line in ledger.lines)
-    return Report(seed=seed, turns=run.turns, faults=run.stage.faults.counted, broken=tuple(ledger.broken), trace=trace)
+    ledger, faults = run.stage.ledger, run.stage.faults.counted
+    return Report(seed=seed, turns=run.turns, faults=faults, broken=tuple(ledger.broken), lines=tuple(ledger.lines))
 
 
 class Run:

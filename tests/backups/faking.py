@@ -188,10 +188,10 @@ class FakeProvider:
 
 
 class MemoryCache:
-    """Forgets nothing."""
+    """Forgets nothing. `texts`: what an earlier process left in it."""
 
-    def __init__(self) -> None:
-        self.texts: dict[str, bytes] = {}
+    def __init__(self, texts: Mapping[str, bytes] | None = None) -> None:
+        self.texts: dict[str, bytes] = dict(texts or {})
 
     def get(self, key: str) -> bytes | None:
         return self.texts.get(key)

@@ -410,8 +410,8 @@ def the_damaged_counts(patch: pytest.MonkeyPatch) -> None:
 def anything_meets_the_objective(patch: pytest.MonkeyPatch) -> None:
     """Rule 1: what is damaged or deleted is a restore point."""
 
-    def newest(backups: Any, within: set[str]) -> Any:
-        return max((one for each in backups for one in each.copies.values()), key=lambda one: one.instant, default=None)
+    def newest(have: Observation, within: set[str]) -> Any:
+        return max((one for each in have.backups() for one in each.copies.values()), key=lambda one: one.instant, default=None)
 
     patch.setattr(objectives, "newest_restore_point", newest)
 
