@@ -18,6 +18,8 @@ SILENT_SECONDS = 90.0
 """A counter that stood still for so long, watched on our own monotonic clock, has a dead owner."""
 COVERED_SECONDS = 60.0
 """How long a confirmed renewal covers its holder: well before anybody else may take over."""
+YOUNG_SECONDS = 5.0
+"""After a confirmed renewal, another one would tell nobody more."""
 NO_ETAG = "0" * 32
 """Of no content: as long as an MD5, so that no store finds fault with its form."""
 
@@ -75,6 +77,11 @@ class Claim:
                     self._rest()
             except ReconcilerError:
                 return
+
+    def refresh(self) -> None:
+        """One heartbeat, unless the last one is as good: each costs a request or two, and waits for those before it."""
+        if self._clock.monotonic() > self._covered_until - COVERED_SECONDS + YOUNG_SECONDS:
+            self.renew()
 
     def _rest(self) -> None:
         """What the store lets nobody write over, nobody takes over, and where nothing is ever removed, nobody sweeps.

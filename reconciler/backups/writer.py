@@ -164,7 +164,7 @@ class Draft:
         self._still_ours()
 
     def _still_ours(self) -> None:
-        self._claim.renew()
+        self._claim.refresh()
         try:
             self._claim.check()
         except Conflict as error:

@@ -5,6 +5,8 @@ import time
 from datetime import UTC, datetime
 from threading import Event
 
+_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -14,8 +16,9 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds that never go backwards; the origin means nothing."""
-        return time.monotonic()
+        """Seconds that never go backwards; the origin means nothing. On Linux those of a suspended machine count: to others it is
+        silent meanwhile, and a lease that it held may be another's."""
+        return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
     def wait(self, seconds: float, stop: Event) -> bool:
         """Wait, and say whether we were asked to stop meanwhile."""

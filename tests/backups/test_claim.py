@@ -8,7 +8,17 @@ from threading import Barrier, Event
 
 import pytest
 
-from reconciler.backups.claim import COVERED_SECONDS, SILENT_SECONDS, Claim, ClaimRecord, Watch, beating, read_claim, take
+from reconciler.backups.claim import (
+    COVERED_SECONDS,
+    SILENT_SECONDS,
+    YOUNG_SECONDS,
+    Claim,
+    ClaimRecord,
+    Watch,
+    beating,
+    read_claim,
+    take,
+)
 from reconciler.backups.fence import Fenced
 from reconciler.backups.manifest import LARGEST
 from reconciler.errors import Absent, Conflict, Corrupt, Unreachable
@@ -20,7 +30,7 @@ from reconciler.world.facts import Owner
 from reconciler.world.ports import ABSENT, Clock, Stored, Target
 from reconciler.world.process import SystemProcess
 from tests.backups.faking import MovedClock, claim_text, stranger
-from tests.building import NOW
+from tests.building import NOW, SECOND
 
 KEY = "hotel/lease-keep.json"
 PROCESS = SystemProcess()
@@ -195,6 +205,23 @@ class TestHolding:
             etags.add(read_claim(target, KEY)[1])
 
         assert 6 == len(etags)
+
+    def test_refreshing_renews_what_is_not_young(self, tmp_path: Path, clock: MovedClock) -> None:
+        """Counted from the last renewal that came through."""
+        down: list[bool] = []
+
+        def fail(_: events.Event) -> None:
+            if down:
+                raise Unreachable("no answer")
+
+        claim = taken(Telling(LocalTarget("disk", tmp_path / "disk", clock=clock), fail), clock)
+        young, seen = timedelta(seconds=YOUNG_SECONDS), claim.record.counter
+        for passes, fails, tries in [(young, False, 0), (SECOND, True, 1), (SECOND, False, 1), (SECOND, False, 0)]:
+            clock.move(passes)
+            down[:] = [True] if fails else []
+            claim.refresh()
+            assert seen + tries == claim.record.counter
+            seen = claim.record.counter
 
     def test_the_time_of_a_slow_renewal_does_not_count_as_covered(self, tmp_path: Path, clock: MovedClock) -> None:
         """It covers from when it was begun: when the store took it, nobody can say."""
