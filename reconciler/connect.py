@@ -70,6 +70,7 @@ def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: boo
         else open_target(policy, name, means, writable=writable, rate=want.dumps.limits.rate)
         for name in sorted(names)
     }
+    hooks = HookPrograms(want.name, surroundings=means.surroundings, clock=means.clock, stop=means.stop)
     return World(
         targets={name: target for name, (target, _) in targets.items()},
         domains={name: domain for name, (_, domain) in targets.items()},
@@ -87,7 +88,8 @@ def connect(policy: Policy, want: DatabasePolicy, means: Means, *, writable: boo
         signatures=_signatures(want, means),
         identities=partial(_identities, want, means),
         staging=_staging(want, means),
-        run_hook=HookPrograms(want.name, surroundings=means.surroundings, clock=means.clock, stop=means.stop).run,
+        run_hook=hooks.run,
+        look_at_hook=hooks.look,
         scratch=open_scratch(policy, want, means),
     )
 

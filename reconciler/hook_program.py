@@ -1,18 +1,18 @@
 """Runs a hook: a program of the policy's author, with what the policy gives it and nothing else. Named by `connect` alone."""
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from shutil import which
 from threading import Event
 
 from reconciler.errors import Refused, Unreachable
+from reconciler.hook_search import Scene, check_start, find
 from reconciler.policy.model import Hook
 from reconciler.policy.secret import Reference, Surroundings, Text
 from reconciler.postgres.child import Child
 from reconciler.postgres.flow import Limit, Watch, write_block
-from reconciler.world.ports import Clock, Occasion
+from reconciler.world.ports import Clock, HookSeen, Occasion
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER")
 """Of our own environment, which holds the secrets that the policy refers to: a hook gets those that it is given by name."""
@@ -36,9 +36,12 @@ class HookPrograms:
         doing = f"hook {hook.argv[0]} {occasion.phase} the {occasion.of}"
         stdin = self._value(hook.stdin, "stdin") if hook.stdin is not None else ""
         environment = self._environment(hook, occasion)
-        program = self._program(hook.argv[0], environment.get("PATH", os.defpath), doing)
+        try:
+            program = find(hook.argv[0], self._scene(environment))
+        except Refused as error:
+            raise Refused(f"{doing} can't be run: {error.what}", cure=error.cure) from error
         watch = self._watch(hook, occasion, doing)
-        child = Child([program, *hook.argv[1:]], environment=environment, heard=True, folder=self._surroundings.base)
+        child = Child([str(program), *hook.argv[1:]], environment=environment, heard=True, folder=self._surroundings.base)
         try:
             _feed(child, stdin.encode(), watch)
             code = child.finish(watch.check)
@@ -49,20 +52,35 @@ class HookPrograms:
             said = self._told(child.complaints)
             raise Unreachable(f"{doing} failed: {how}{said and ': '}{said}", cure="look at what it does; it will be tried again")
 
-    def _program(self, name: str, path: str, doing: str) -> str:
-        """Its path: relative ones start at the policy's folder, and a bare name is looked for."""
-        found = which(str(self._surroundings.base / name)) if "/" in name else which(name, path=path)
-        if found is None:
-            what = f"{doing} can't be run: there is no such program that may be executed"
-            raise Refused(what, cure="correct argv, or make it executable")
-        return found
+    def look(self, hook: Hook, place: str) -> HookSeen:
+        """What would keep it from running, without running it. `place`: where it stands, as `before[0]`. Never raises."""
+        faults: list[Refused] = []
+        given: dict[str, str] = {}
+        for name, value in hook.env.items():
+            with _noted(faults):
+                given[name] = self._value(value, f"{place}.env.{name}")
+        if hook.stdin is not None:
+            with _noted(faults):
+                self._value(hook.stdin, f"{place}.stdin")
+        program = None
+        if "PATH" in given or "PATH" not in hook.env:
+            scene = self._scene({**self._inherited(), **given})
+            with _noted(faults):
+                program = find(hook.argv[0], scene)
+                check_start(program, scene)
+        return HookSeen(program=program, faults=tuple(faults))
+
+    def _scene(self, environment: Mapping[str, str]) -> Scene:
+        return Scene(folder=self._surroundings.base, path=environment.get("PATH", os.defpath))
 
     def _environment(self, hook: Hook, occasion: Occasion) -> Mapping[str, str]:
-        ours = self._surroundings.environ
-        built = {name: ours[name] for name in INHERITED if name in ours}
         facts = {**occasion.facts, "PHASE": occasion.phase, "ACTION": occasion.of}
         given = {name: self._value(value, f"env.{name}") for name, value in hook.env.items()}
-        return {**built, **given, **{PREFIX + name: value for name, value in facts.items()}}
+        return {**self._inherited(), **given, **{PREFIX + name: value for name, value in facts.items()}}
+
+    def _inherited(self) -> Mapping[str, str]:
+        ours = self._surroundings.environ
+        return {name: ours[name] for name in INHERITED if name in ours}
 
     def _value(self, value: Text, field: str) -> str:
         """What was looked up may be a secret, and is hidden wherever the program repeats it."""
@@ -104,6 +122,14 @@ class _Lasting(Watch):
                 raise Unreachable(
                     f"{self._doing} was ended: we were asked to stop, and it did not end within {STOPPING.seconds} s"
                 )
+
+
+@contextmanager
+def _noted(faults: list[Refused]) -> Iterator[None]:
+    try:
+        yield
+    except Refused as error:
+        faults.append(error)
 
 
 def _feed(child: Child, text: bytes, watch: Watch) -> None:

@@ -1,7 +1,7 @@
 """Are the surroundings as a backup needs them? Really tries: in a corner of each target that it removes again, and at the source.
 
 examples:
-  reconcile doctor                        all databases, with their tools, sources and targets
+  reconcile doctor                        all databases, with their tools, sources, hooks and targets
   reconcile doctor --target offsite       just that target
   reconcile doctor --format json
 """
@@ -35,7 +35,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="only this target, and neither source nor tools (may be repeated)",
+        help="only this target, and nothing else (may be repeated)",
     )
 
 

@@ -1,10 +1,10 @@
-"""One database's surroundings, examined from end to end: its source, our tools, and each of its targets."""
+"""One database's surroundings, examined from end to end: its source, our tools, its hooks, and each of its targets."""
 
 from collections.abc import Collection, Sequence
 from functools import partial
 
 from reconciler.backups import layout
-from reconciler.doctor import history, keys, leftovers, room, staging, tools
+from reconciler.doctor import history, hooks, keys, leftovers, room, staging, tools
 from reconciler.doctor.report import Checkup, Notes, Passed, Verdict
 from reconciler.doctor.source import Examinable, examine_source
 from reconciler.doctor.targets import examine_target
@@ -27,14 +27,16 @@ def examine(policy: Policy, want: DatabasePolicy, world: World, *, only: Collect
     seen = survey(world, want, DUTIES)
     have = seen.have
     ill = [name for name, found in trials.items() if any(_is_error(verdict) for verdict in found)]
-    verdicts += [] if only else [*keys.examine_keys(want, world, have), *staging.examine_staging(world, want)]
+    if not only:
+        verdicts += keys.examine_keys(want, world, have)
+        verdicts += [*staging.examine_staging(world, want), *hooks.examine_hooks(want, world)]
     uploads = {name: _uploads(world, want, name) for name in chosen if name in have.known()}
     told = leftovers.judge(have, seen.plan, uploads=uploads, chosen=chosen)
     for name in chosen:
         verdicts += trials[name]
         verdicts += _room(policy, name, have) if name not in ill else []
     verdicts += [*leftovers.unseen(have, chosen, told=ill), *told]
-    order = ["source", history.WHERE, tools.WHERE, keys.WHERE, staging.WHERE, *chosen]
+    order = ["source", history.WHERE, tools.WHERE, keys.WHERE, staging.WHERE, *hooks.places(want), *chosen]
     return _checkup(want.name, world.provider.place, verdicts, order=order)
 
 

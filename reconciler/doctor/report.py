@@ -12,7 +12,7 @@ class Passed(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was looked at, or tried, and is as it must be."""
 
     where: str
-    """`source`, `tools` or the name of a target."""
+    """`source`, `tools`, `hooks.before[0]` and the like, or the name of a target."""
     what: str
 
 

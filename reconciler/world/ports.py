@@ -473,6 +473,24 @@ def no_hooks(hook: Hook, occasion: Occasion) -> None:
     raise Refused(f"hook {hook.argv[0]} can't be run here")
 
 
+class HookSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """What is seen of a hook without running it."""
+
+    program: Path | None
+    """What it starts; None where that can't be told."""
+    faults: tuple[Refused, ...]
+    """All that would keep it from running."""
+
+
+LookAtHook = Callable[[Hook, str], HookSeen]
+"""Looks, and runs nothing. The text says where the hook stands, as `before[0]`. Never raises."""
+
+
+def unseen_hooks(hook: Hook, place: str) -> HookSeen:
+    """Where none can be run."""
+    return HookSeen(program=None, faults=())
+
+
 class Staging(Protocol):
     """A place on this machine's disk."""
 
@@ -515,6 +533,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     scratch: Scratch = NoScratch()
     heart: Heart = in_a_thread
     run_hook: RunHook = no_hooks
+    look_at_hook: LookAtHook = unseen_hooks
     signatures: Signatures = Signatures()
     staging: Staging = NoStaging()
     fence: Callable[[], None] = no_fence

@@ -1,6 +1,7 @@
 """Hooks beside an action: real programs, what they are told, and what comes of their failing."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -21,7 +22,7 @@ from reconciler.policy.redaction import Redactor
 from reconciler.policy.secret import Surroundings, Text
 from reconciler.turn import turn
 from reconciler.world.clock import SystemClock
-from reconciler.world.ports import Occasion, World
+from reconciler.world.ports import HookSeen, Occasion, World
 from tests.backups.faking import FakeSource, MovedClock, make_world, states
 from tests.building import HOUR, duration, policy, retention
 from tests.postgres.processes import comes_true, is_running
@@ -131,13 +132,39 @@ class TestRunning:
         """Not to care what stands on stdin is no failure."""
         hooks.run(hook(script(tmp_path, text), stdin=Text.parse("x" * 60_000)), BEFORE)
 
-    @pytest.mark.parametrize("name", ["./none", "no-such-program-anywhere", "./plain"])
-    def test_no_such_program(self, tmp_path: Path, hooks: HookPrograms, name: str) -> None:
-        """It is said, with what would help."""
+    @pytest.mark.parametrize(
+        ("name", "why"),
+        [
+            ("./none", "{folder}/none is not there"),
+            ("no-such-program", "there is no program 'no-such-program' in PATH, which is {path}"),
+            ("./plain", "{folder}/plain may not be executed by this user"),
+            ("./inner", "{folder}/inner is a folder"),
+            ("./broken", "{folder}/broken is a link that leads nowhere"),
+            ("./plain/x", "{folder}/plain/x is not there"),
+        ],
+    )
+    def test_no_such_program(self, tmp_path: Path, hooks: HookPrograms, name: str, why: str) -> None:
+        """It is said what there is in its place, and what would help."""
         (tmp_path / "plain").write_text("not to be executed")
+        (tmp_path / "inner").mkdir()
+        (tmp_path / "broken").symlink_to("away")
 
-        with pytest.raises(Refused, match="no such program that may be executed"):
+        with pytest.raises(Refused) as failure:
             hooks.run(hook(name), BEFORE)
+
+        said = why.format(folder=tmp_path, path=os.environ["PATH"])
+        assert f"hook {name} before the dump can't be run: {said}" == str(failure.value)
+        assert failure.value.cure
+
+    @pytest.mark.parametrize("path", ["bin", "./bin:/usr/bin", "/nowhere:bin"])
+    def test_a_path_that_is_relative(self, tmp_path: Path, hooks: HookPrograms, path: str) -> None:
+        """It begins where the hook runs, wherever we run ourselves; the first that may be executed is taken."""
+        (tmp_path / "bin").mkdir()
+        script(tmp_path / "bin", "touch begun", "begin")
+
+        hooks.run(hook("begin", env={"PATH": Text.parse(f"{path}:{os.environ['PATH']}")}), BEFORE)
+
+        assert (tmp_path / "begun").exists()
 
     def test_a_reference_that_leads_nowhere(self, tmp_path: Path, hooks: HookPrograms) -> None:
         """The variable and the field are named; the program is not begun."""
@@ -188,6 +215,88 @@ class TestRunning:
         running.wait(timeout=10)
 
         assert comes_true(lambda: not is_running(pid))
+
+
+PROGRAMS = {
+    "a script": b"#!/bin/sh\nexit 0\n",
+    "with words": b"#! /bin/sh\t-e\nexit 0\n",
+    "by env": b"#!/usr/bin/env sh\nexit 0\n",
+    "by env with words": b"#!/usr/bin/env -S sh -e\nexit 0\n",
+    "by a neighbour": b"#!neighbour\n",
+}
+UNFIT = {
+    "no first line": (b"exit 0\n", "is text, and its first two bytes are not #!: only a shell would run it, and there is none"),
+    "a mark before it": (b"\xef\xbb\xbf#!/bin/sh\n", "its first two bytes are not #!"),
+    "empty": (b"", "is empty"),
+    "no such shell": (b"#!/no/such/shell\n", "names in its first line what is to run it: /no/such/shell is not there"),
+    "from Windows": (b"#!/bin/sh\r\nexit 0\r\n", "has the line ends of Windows"),
+    "unknown to env": (b"#!/usr/bin/env no-such-shell\n", "there is no program 'no-such-shell' in PATH"),
+    "no name": (b"#!\n", "is a folder"),
+}
+UNFIT_ON_LINUX = {"two words to env": (b"#!/usr/bin/env sh -e\n", "there is no program 'sh -e' in PATH")}
+
+
+class TestLooking:
+    """Without running it: what is found fault with fails when it runs, and what is not does not for that."""
+
+    @pytest.fixture(autouse=True)
+    def neighbour(self, tmp_path: Path) -> None:
+        shutil.copy("/bin/sh", tmp_path / "neighbour")
+
+    def program(self, folder: Path, content: bytes) -> Hook:
+        script(folder, "")
+        (folder / "hook").write_bytes(content)
+        return hook("./hook")
+
+    @pytest.mark.parametrize("content", PROGRAMS.values(), ids=list(PROGRAMS))
+    def test_one_that_runs(self, tmp_path: Path, hooks: HookPrograms, content: bytes) -> None:
+        fit = self.program(tmp_path, content)
+
+        assert HookSeen(program=tmp_path / "hook", faults=()) == hooks.look(fit, "before[0]")
+        hooks.run(fit, BEFORE)
+
+    @pytest.mark.parametrize(("content", "why"), UNFIT.values(), ids=list(UNFIT))
+    def test_one_that_does_not(self, tmp_path: Path, hooks: HookPrograms, content: bytes, why: str) -> None:
+        unfit = self.program(tmp_path, content)
+
+        (fault,) = hooks.look(unfit, "before[0]").faults
+
+        assert why in fault.what
+        assert fault.cure
+        with pytest.raises(Unreachable, match=r"exit code 127"):
+            hooks.run(unfit, BEFORE)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="others split the first line")
+    @pytest.mark.parametrize(("content", "why"), UNFIT_ON_LINUX.values(), ids=list(UNFIT_ON_LINUX))
+    def test_one_that_does_not_on_linux(self, tmp_path: Path, hooks: HookPrograms, content: bytes, why: str) -> None:
+        self.test_one_that_does_not(tmp_path, hooks, content, why)
+
+    def test_a_program_of_the_system(self, hooks: HookPrograms) -> None:
+        """It is looked for where the hook would be, and needs no first line."""
+        assert HookSeen(program=Path(shutil.which("true") or ""), faults=()) == hooks.look(hook("true"), "before[0]")
+
+    def test_one_in_a_path_of_its_own(self, tmp_path: Path, hooks: HookPrograms) -> None:
+        """Where only something else of that name lies in PATH, that is said."""
+        (tmp_path / "mine").write_text("#!/bin/sh\n")
+
+        (fault,) = hooks.look(hook("mine", env={"PATH": Text.parse(str(tmp_path))}), "before[0]").faults
+
+        assert f"{tmp_path}/mine may not be executed by this user" == fault.what
+
+    def test_all_that_it_is_not_given(self, tmp_path: Path, hooks: HookPrograms) -> None:
+        """Each by its place in the policy; what only a PATH would tell that isn't there is not said. Nothing is run."""
+        name = script(tmp_path, "touch begun")
+        env = {"A": Text.parse("${MISSING_A}"), "PATH": Text.parse("${MISSING_B}"), "T": Text.parse("${TOKEN}")}
+
+        seen = hooks.look(hook(name, env=env, stdin=Text.parse({"file": "nowhere"})), "after[1]")
+
+        at = "databases.hotel.dumps.hooks.after[1]"
+        assert [
+            f"{at}.env.A: the environment variable MISSING_A is not set or empty",
+            f"{at}.env.PATH: the environment variable MISSING_B is not set or empty",
+            f"{at}.stdin: cannot read {tmp_path}/nowhere: No such file or directory",
+        ] == [fault.what for fault in seen.faults]
+        assert not (tmp_path / "begun").exists()
 
 
 @pytest.fixture
