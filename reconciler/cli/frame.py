@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from reconciler.cli.fitting import Only, misfit
+from reconciler.cli.naming import complete
 from reconciler.cli.streams import as_json_for
 from reconciler.errors import BadPolicy, Finding, ReconcilerError, Refused, Stopped
 from reconciler.policy.redaction import Redactor
@@ -62,12 +63,19 @@ class Call:
 
     def another(self, *words: str) -> str:
         """How to type another command for the same policy."""
-        chosen = () if self.arguments.policy == DEFAULT_POLICY else ("-p", self.arguments.policy)
-        return shlex.join(["reconcile", *words, *chosen])
+        return " ".join(part for part in (shlex.join(["reconcile", *words]), self._policy) if part)
+
+    @property
+    def _policy(self) -> str:
+        return "" if self.arguments.policy == DEFAULT_POLICY else shlex.join(["-p", self.arguments.policy])
+
+    def for_people(self, text: str) -> str:
+        """Without secrets, and with the policy that we were given in the commands that it names: it is to be copied from."""
+        return self.redactor.redact(complete(text, self._policy))
 
     def answer(self, text: str) -> None:
         """To stdout: what was asked for. Raises Refused where it takes nothing, BrokenPipeError where nobody reads it."""
-        self._print(self.redactor.redact(text))
+        self._print(self.for_people(text))
 
     def answer_json(self, value: Any) -> None:
         """To stdout, pretty, with a schema in `schemas/`."""
@@ -117,7 +125,7 @@ class Call:
         from reconciler.planning.text import plain
 
         # What an error repeats may be a stranger's: the reason of a hold, a name, an answer of a server.
-        self._write(self.redactor.redact("\n".join(map(plain, text.split("\n")))) + "\n")
+        self._write(self.for_people("\n".join(map(plain, text.split("\n")))) + "\n")
 
     @staticmethod
     def _write(text: str) -> None:

@@ -67,9 +67,8 @@ class _Bars:
             case Ended() if event.action in self._tasks:
                 self._bars.remove_task(self._tasks.pop(event.action))
             case Waiting():
-                self._bars.console.print(
-                    self._call.redactor.redact(plain(f"{event.database}: {event.says}")), highlight=False, markup=False
-                )
+                said = self._call.for_people(plain(f"{event.database}: {event.says}"))
+                self._bars.console.print(said, highlight=False, markup=False)
             case _:
                 pass
 

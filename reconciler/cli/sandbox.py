@@ -95,7 +95,7 @@ def _status(call: Call, folder: Path) -> int:
     from reconciler.sandbox.status import status
 
     stands = status(folder)
-    _answer(call, stands, _table(stands) if stands.running else f"{_table(stands)}\n\nstart it with: reconcile sandbox up")
+    _answer(call, stands, _table(stands) if stands.running else f"{_table(stands)}\n\nstart it with `reconcile sandbox up`")
     return 0 if stands.running else 1
 
 

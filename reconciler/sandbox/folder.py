@@ -47,9 +47,7 @@ def claim(folder: Path) -> None:
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Nobody else starts or ends this sandbox meanwhile; waits for who does. Freed by the system if we die."""
-    handle = wait_for(
-        lambda: _try_lock(folder / "lock"), seconds=_OTHERS_SECONDS, what=f"another `reconcile sandbox` that works on {folder}"
-    )
+    handle = wait_for(lambda: _try_lock(folder / "lock"), seconds=_OTHERS_SECONDS, what=f"another command that works on {folder}")
     try:
         yield
     finally:

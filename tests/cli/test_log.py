@@ -118,7 +118,7 @@ def test_secrets_and_names_from_outside() -> None:
 
 def test_an_error_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     """It may repeat what a stranger wrote, a hold's reason or a name: nothing of that moves a terminal's cursor."""
-    call = Call(argparse.Namespace(log_format="text"), {}, Redactor())
+    call = Call(argparse.Namespace(log_format="text", policy="backup-policy.yaml"), {}, Redactor())
 
     call.fail('it is held: "\x1b[2Jall is well"', "release\x07 it")
     call.say("two\nlines of \x1b]0;us\x07")

@@ -14,7 +14,7 @@ from reconciler.cli.frame import Call
 from reconciler.cli.progress import progress
 from reconciler.policy.redaction import Redactor
 from reconciler.world.events import Began, Moved
-call = Call(argparse.Namespace(format="text", log_format="text"), os.environ, Redactor())
+call = Call(argparse.Namespace(format="text", log_format="text", policy="backup-policy.yaml"), os.environ, Redactor())
 with progress(call) as tell:
     tell(Began(action="a", database="hotel", says="take dump", expected_bytes=400 << 20))
     for part in range(1, 12):

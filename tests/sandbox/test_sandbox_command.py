@@ -94,7 +94,7 @@ def test_status_of_nothing_exits_with_1(tmp_path: Path) -> None:
     done = reconcile("status", cwd=tmp_path)
 
     assert done.returncode == 1
-    assert "start it with: reconcile sandbox up" in done.stdout
+    assert "start it with `reconcile sandbox up`" in done.stdout
 
 
 def test_purge_goes_with_down(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class NeonSource:
         """
         seen, parent = self._look()
         if expect is not None and seen.identity != expect:
-            cure = "correct the source; if it was moved on purpose: reconcile adopt"
+            cure = "correct the source; if it was moved on purpose, `reconcile adopt NAME`"
             raise Conflict(f"{seen.identity} is there, and expected was {expect}", cure=cure)
         if options.through == "source":
             endpoint = self._project.running(parent)
