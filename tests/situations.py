@@ -49,6 +49,12 @@ def late_dump_whose_copies_follow() -> Situation:
     return ((want, observation(primary=catalogue(kept), offsite=catalogue(kept), vault=catalogue(kept))),)
 
 
+def dump_that_waits() -> Situation:
+    kept = daily(3, TODAY - DAY)
+    want = policy(targets=BOTH, keep=retention(keep_daily=7), rpo="48h", disaster="48h", never=("* 2-13 * * *",))
+    return ((want, observation(primary=catalogue(kept), offsite=catalogue(kept))),)
+
+
 def copies() -> Situation:
     kept = daily(5, TODAY)
     want = policy(targets=BOTH, keep=retention(keep_daily=7), rpo="26h", disaster="26h")
@@ -137,6 +143,7 @@ SITUATIONS: Mapping[str, Callable[[], Situation]] = {
         nothing_to_do,
         first_dump,
         late_dump_whose_copies_follow,
+        dump_that_waits,
         copies,
         holds_that_travel,
         prunes_grouped,

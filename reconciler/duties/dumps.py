@@ -169,7 +169,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     slot = due_slot(want, have, now)
     if slot is None:
         return Due(next_at=next_at)
-    waiting = waits(want, have, f"dump of slot {instant(slot)}", now)
+    waiting = waits(want, have, "dump", now, which=f" of slot {instant(slot)}")
     if waiting is not None:
         return waiting
     step, finding = plan_dump(want, have, slot=slot)

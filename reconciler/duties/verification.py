@@ -87,7 +87,7 @@ def due(want: DatabasePolicy, have: Observation, now: datetime) -> Due:
     waiting = waits(want, have, "verification", now) if steps else None
     if waiting is not None:
         soonest = min([*later, *([waiting.next_at] if waiting.next_at else [])], default=None)
-        return Due(findings=(*found, *waiting.findings), next_at=soonest, stuck=waiting.stuck)
+        return Due(findings=(*found, *waiting.findings), next_at=soonest, stuck=waiting.stuck, waiting=waiting.waiting)
     return Due(steps=tuple(steps), findings=found, next_at=min(later, default=None))
 
 

@@ -135,6 +135,14 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     says: str
 
 
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is due, and may not start yet."""
+
+    what: str
+    """A noun: `dump`."""
+    until: datetime
+
+
 class Due(msgspec.Struct, frozen=True, kw_only=True):
     """What a duty asks for, what it noticed, and when the clock alone could make it ask for more."""
 
@@ -143,6 +151,8 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     next_at: datetime | None = None
     stuck: bool = False
     """Something is due and can't even be planned; a finding says why."""
+    waiting: tuple[Wait, ...] = ()
+    """What is due and not asked for yet; a finding says why."""
 
 
 class Duty(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,6 +179,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Not one target could be seen: this plan knows nothing."""
     stuck: bool = False
     """A dump is due and can't even be planned; a finding says why."""
+    waiting: tuple[Wait, ...] = ()
+    """What is due and not among the steps yet; a finding says why."""
     losses: tuple[Loss, ...] = ()
     """What each loss would leave."""
     keeps_history: bool = False

@@ -38,6 +38,8 @@ def plan(duties: Iterable[Duty], want: DatabasePolicy, have: Observation, now: d
         next_at=_soonest(dues),
         blind=not have.known(),
         stuck=any(due.stuck for due in dues),
+        # Where the backups are another's, none of it will be done then either.
+        waiting=tuple(one for due in dues for one in due.waiting) if quarrel is None else (),
         losses=losses(want, have, now),
         keeps_history=have.history is not None,
         foreign=quarrel is not None,

@@ -1,5 +1,6 @@
 """A plan as text for people, and as the document that its JSON schema describes. No kind of action is known here."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -51,7 +52,18 @@ def _block(plan: Plan, again: str) -> str:
 def _why_no_step(plan: Plan) -> str:
     if plan.blind:
         return "nothing can be planned: no target could be seen"
-    return "a dump is due and can't be begun" if plan.stuck else "nothing to do"
+    return "a dump is due and can't be begun" if plan.stuck else _nothing([plan])
+
+
+def _nothing(plans: Sequence[Plan]) -> str:
+    """`nothing to do`; or, where that is so for now alone, what is due and until when it waits."""
+    waits = [one for plan in plans for one in plan.waiting]
+    if not waits:
+        return "nothing to do"
+    counts = Counter(one.what for one in waits)
+    those = " and ".join(f"a {what}" if count == 1 else counted(count, what) for what, count in counts.items())
+    wait, ends = "waits" if len(waits) == 1 else "wait", {one.until for one in waits}
+    return f"nothing to do now: {those} {wait}{', the first' if len(ends) > 1 else ''} until {instant(min(ends))}"
 
 
 def worth_telling(conditions: Sequence[Condition]) -> list[Condition]:
@@ -163,7 +175,7 @@ def summary(plans: Sequence[Plan]) -> str:
 def _no_parts(plans: Sequence[Plan]) -> str:
     if plans and all(plan.blind for plan in plans):
         return "nothing known"
-    return "nothing can be done" if any(plan.stuck for plan in plans) else "nothing to do"
+    return "nothing can be done" if any(plan.stuck for plan in plans) else _nothing(plans)
 
 
 def applied(outcomes: Sequence[Outcome], not_approved: Sequence[Step], after: Plan, *, again: str = APPLY) -> str:
@@ -197,7 +209,7 @@ def _why_nothing(after: Sequence[Plan], *, hindered: bool) -> str:
     if after and all(plan.blind for plan in after):
         return "nothing known"
     is_left = any(plan.steps or plan.blocked or plan.stuck or plan.foreign for plan in after)
-    return "nothing" if is_left or hindered else "nothing to do"
+    return "nothing" if is_left or hindered else _nothing(after)
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):

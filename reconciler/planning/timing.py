@@ -7,7 +7,7 @@ from statistics import median_high
 from zoneinfo import ZoneInfo
 
 from reconciler.errors import Finding
-from reconciler.planning.plan import Due
+from reconciler.planning.plan import Due, Wait
 from reconciler.planning.text import age, instant
 from reconciler.policy.model import DatabasePolicy
 from reconciler.policy.schedule import Slots
@@ -42,20 +42,20 @@ def slots_of(want: DatabasePolicy, have: Observation) -> Slots:
     return want.slots(usual_duration(have))
 
 
-def waits(want: DatabasePolicy, have: Observation, what: str, now: datetime) -> Due | None:
-    """What is due in a window: nothing but to wait. None where nothing keeps it from starting."""
+def waits(want: DatabasePolicy, have: Observation, what: str, now: datetime, *, which: str = "") -> Due | None:
+    """What is due in a window: nothing but to wait. None where nothing keeps it from starting. `which`: follows the noun."""
     closed = want.closed_by(now)
     if closed is None:
         return None
-    opens, never = want.opening(now), f'(never "{closed}")'
+    opens, never, told = want.opening(now), f'(never "{closed}")', f"{what}{which}"
     if opens is None:
-        says = f"{what} waits for ever {never}"
+        says = f"{told} waits for ever {never}"
         finding = Finding(severity="error", where=have.database, what=says, cure="leave times open in dumps.never")
         return Due(findings=(finding,), stuck=True)
     local = opens.astimezone(ZoneInfo(want.timezone))
     until = instant(opens) if local.utcoffset() == timedelta(0) else f"{instant(opens)} ({local:%H:%M} in {want.timezone})"
-    finding = Finding(severity="note", where=have.database, what=f"{what} waits until {until} {never}")
-    return Due(findings=(finding,), next_at=opens)
+    finding = Finding(severity="note", where=have.database, what=f"{told} waits until {until} {never}")
+    return Due(findings=(finding,), next_at=opens, waiting=(Wait(what=what, until=opens),))
 
 
 def rhythm(want: DatabasePolicy, usual: timedelta | None) -> str:

@@ -1,6 +1,7 @@
 """The policy's limits, from the file to the outcome."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 from tests.end_to_end.conftest import Stand
 from tests.postgres.processes import comes_true
@@ -32,3 +33,18 @@ def test_a_dump_that_gives_way(stand: Stand) -> None:
     assert [] == stand.leftovers()
     stand.run("apply", "--yes")
     assert 1 == len(stand.backups())
+
+
+def test_a_dump_that_waits_for_a_window(stand: Stand) -> None:
+    """Nothing is to be done for now, which is said of plan and apply alike, and is no change that is due."""
+    today = datetime.now(UTC)
+    opens = (today + timedelta(days=2)).date()
+    stand.rewrite("dumps:", f'dumps:\n      never: ["* * * * {today:%a},{today + timedelta(days=1):%a}"]')
+
+    planned = stand.run("plan", "--detailed-exitcode")
+    applied = stand.run("apply", "--yes")
+
+    said = f"nothing to do now: a dump waits until {opens} 00:00Z"
+    assert f"Plan: {said}." == planned.stdout.splitlines()[-1]
+    assert f"Applied: {said}." == applied.stdout.splitlines()[-1]
+    assert [] == stand.backups()

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.errors import Finding
 from reconciler.planning import render
-from reconciler.planning.plan import Outcome, blocked_digest
+from reconciler.planning.plan import Outcome, Plan, Wait, blocked_digest
 from tests.building import NOW, catalogue, copy, daily, observation, planned, policy, retention, unknown, utc
 from tests.situations import SITUATIONS, plans
 
@@ -99,6 +99,7 @@ def test_worst_finding_first() -> None:
     [
         ("nothing_to_do", "Plan: nothing to do."),
         ("first_dump", "Plan: 1 to create."),
+        ("dump_that_waits", "Plan: nothing to do now: a dump waits until 2025-10-25 14:00Z."),
         ("nothing_can_be_seen", "Plan: nothing known, 2 problems."),
         ("several_databases", "Plan: 1 to create, 4 to delete, 3 blocked, 1 problem."),
     ],
@@ -143,6 +144,47 @@ def test_nothing_was_applied() -> None:
 def test_nothing_was_applied_though_there_is_something(name: str, says: str) -> None:
     """That nothing is to be done is said only where that is so."""
     assert f"Applied: {says}." == render.outcome_summary([], plans(name))
+
+
+def waiting(*waits: Wait) -> Plan:
+    """A plan without a step."""
+    return msgspec.structs.replace(plans("nothing_to_do")[0], waiting=waits)
+
+
+ONE, TWO = utc("2025-10-25 14:00"), utc("2025-10-26 02:00")
+
+
+@pytest.mark.parametrize(
+    ("those", "says"),
+    [
+        ([waiting(Wait(what="dump", until=ONE))], "a dump waits until 2025-10-25 14:00Z"),
+        (
+            [waiting(Wait(what="dump", until=ONE), Wait(what="verification", until=ONE))],
+            "a dump and a verification wait until 2025-10-25 14:00Z",
+        ),
+        (
+            [waiting(Wait(what="dump", until=TWO)), *plans("nothing_to_do"), waiting(Wait(what="dump", until=ONE))],
+            "2 dumps wait, the first until 2025-10-25 14:00Z",
+        ),
+    ],
+)
+def test_something_that_waits(those: list[Plan], says: str) -> None:
+    """The sum of all tells what is due and when it may start, and so does the end of an apply that did nothing."""
+    assert f"Plan: nothing to do now: {says}." == render.summary(those)
+    assert f"Applied: nothing to do now: {says}." == render.outcome_summary([], those)
+
+
+def test_something_that_waits_beside_what_is_due() -> None:
+    """What there is to do comes first, and what can't be done is no matter of waiting."""
+    late, ill = (
+        msgspec.structs.replace(plans(name)[0], waiting=(Wait(what="verification", until=ONE),))
+        for name in ("first_dump", "nothing_can_be_seen")
+    )
+
+    assert "Plan: 1 to create." == render.summary([late])
+    assert "Applied: nothing." == render.outcome_summary([], [late])
+    assert "Plan: nothing can be done." == render.summary([msgspec.structs.replace(waiting(), stuck=True), waiting()])
+    assert "Plan: nothing known, 2 problems." == render.summary([ill])
 
 
 def test_a_dump_that_can_not_be_begun() -> None:
