@@ -89,11 +89,12 @@ def _hindrance(program: Path) -> Refused | None:
     try:
         mode = program.stat().st_mode
     except OSError as error:
-        if program.is_symlink():
+        # Path's own is_symlink raises where it can't look.
+        if not isinstance(error, PermissionError) and os.path.islink(program):  # noqa: PTH114
             return Refused(f"{program} is a link that leads nowhere", cure="let it lead to a program, or correct argv")
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             return Refused(f"{program} is not there", cure=_ABSENT_CURE)
-        return Refused(f"{program} can't be looked at: {error.strerror}", cure="give this user the right to execute it")
+        return Refused(f"{program} can't be looked at: {error.strerror}", cure="let this user look there, or correct argv")
     if not stat.S_ISREG(mode):
         return Refused(f"{program} is {'a folder' if stat.S_ISDIR(mode) else 'no plain file'}", cure="correct argv")
     if os.access(program, os.X_OK):

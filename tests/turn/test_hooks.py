@@ -30,6 +30,8 @@ from tests.postgres.processes import comes_true, is_running
 BEFORE = Occasion(phase="before", of="dump", facts={"DATABASE": "hotel", "TARGET": "primary"})
 AFTER = Occasion(phase="after", of="dump", facts={"DATABASE": "hotel", "RESULT": "done"})
 SECRET = "gr8-s3cret-t0ken"
+LONG = "x" * 300
+"""Longer than a name in any folder."""
 KEY = "-----BEGIN KEY-----\nabcdefgh12345678\nZZZZZZZZ99999999\n-----END KEY-----"
 
 
@@ -140,7 +142,10 @@ class TestRunning:
             ("./plain", "{folder}/plain may not be executed by this user"),
             ("./inner", "{folder}/inner is a folder"),
             ("./broken", "{folder}/broken is a link that leads nowhere"),
+            ("./ring", "{folder}/ring is a link that leads nowhere"),
             ("./plain/x", "{folder}/plain/x is not there"),
+            (f"./{LONG}", f"{{folder}}/{LONG} can't be looked at: File name too long"),
+            (LONG, f"there is no program '{LONG}' in PATH, which is {{path}}"),
         ],
     )
     def test_no_such_program(self, tmp_path: Path, hooks: HookPrograms, name: str, why: str) -> None:
@@ -148,6 +153,7 @@ class TestRunning:
         (tmp_path / "plain").write_text("not to be executed")
         (tmp_path / "inner").mkdir()
         (tmp_path / "broken").symlink_to("away")
+        (tmp_path / "ring").symlink_to("ring")
 
         with pytest.raises(Refused) as failure:
             hooks.run(hook(name), BEFORE)
