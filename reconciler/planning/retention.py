@@ -3,8 +3,9 @@
 Knows nothing of backups, targets, holds or tombstones: who asks decides which instants take part, and what losing one means.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from itertools import islice
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -85,12 +86,21 @@ def keep(
 
     Raises ValueError: an unknown rule or zone, a value that no rule can have, an instant without a zone.
     """
-    counts, spans = _read(rules)
-    zone = _zone(timezone)
-    ordered = sorted(instants, key=_utc, reverse=True)
+    ordered = tuple(sorted(instants, key=_utc, reverse=True))
     ahead = 0 if now is None else sum(_utc(instant) > _utc(now) for instant in ordered)
+    # Most looks find the same instants as the one before, and `now` says no more than which are ahead of it.
+    if isinstance(rules, Hashable):
+        return _kept(ordered, ahead, rules, timezone)
+    return _kept.__wrapped__(ordered, ahead, rules, timezone)
+
+
+@lru_cache(maxsize=8)
+def _kept(
+    ordered: tuple[datetime, ...], ahead: int, rules: Mapping[str, object] | Rules | None, timezone: str | tzinfo
+) -> tuple[Kept, ...]:
+    counts, spans = _read(rules)
     reasons: list[list[str]] = [[FUTURE] for _ in ordered[:ahead]] + [[] for _ in ordered[ahead:]]
-    for place, reason in _picks(ordered[ahead:], counts, spans, zone):
+    for place, reason in _picks(ordered[ahead:], counts, spans, _zone(timezone)):
         reasons[ahead + place].append(reason)
     return tuple(Kept(instant=instant, reasons=tuple(why)) for instant, why in zip(ordered, reasons, strict=True) if why)
 

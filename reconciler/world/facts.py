@@ -5,6 +5,7 @@ An unreachable service is `Unknown`, never empty. All instants are aware and in 
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -359,7 +360,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def once(self, reckon: Callable[..., T], *of: object) -> T:
         """`reckon(self, *of)`, which rests on nothing else: several duties ask for the same. `of` are compared by `is`."""
-        key = (reckon, *map(id, of))
+        key: object = (reckon, *map(id, of)) if of else reckon
         known = self._reckoned.get(key)
         if known is None:
             # With what it is of, whose identity nothing else may take meanwhile.
@@ -368,7 +369,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return value
 
     @lazily
-    def _reckoned(self) -> dict[tuple[object, ...], tuple[tuple[object, ...], Any]]:
+    def _reckoned(self) -> dict[object, tuple[tuple[object, ...], Any]]:
         return {}
 
     # Every duty asks for these, and thousands of backups take their time: `dict=True` above gives them a place to stay.
@@ -387,7 +388,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             for copy in catalogue.copies:
                 found.setdefault(copy.id, {})[target] = copy
         merged = (Backup(id=key, copies=copies) for key, copies in found.items())
-        return tuple(sorted(merged, key=lambda backup: (backup.instant, backup.id), reverse=True))
+        return tuple(sorted(merged, key=attrgetter("instant", "id"), reverse=True))
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -446,7 +447,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Whether whole objects were left out of it."""
         return self._best.partial
 
-    @property
+    @lazily
     def has_tombstone(self) -> bool:
         """Whether any copy is on its way out."""
         return any(copy.has_tombstone for copy in self.copies.values())

@@ -69,6 +69,15 @@ def test_manifests_are_read_once(seen: Seen) -> None:
     assert 2 == seen.manifests_read()
 
 
+def test_an_unchanged_target_costs_a_listing(seen: Seen) -> None:
+    """Nothing is read of it, once a process has seen it."""
+    states(seen.world)
+    seen.target.keys_read.clear()
+
+    assert {"whole"} == set(states(seen.world).values())
+    assert [] == seen.target.keys_read
+
+
 def test_a_manifest_that_changed_is_read_again(seen: Seen) -> None:
     """Its ETag differs, so the cache knows nothing of it."""
     one = min(seen.ids)
