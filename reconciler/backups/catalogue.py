@@ -288,7 +288,7 @@ class _Memory:
         self.repository: tuple[Stored, Repository] | None = None
         self.seen: Mapping[Held, Seen] = {}
         self.copies: Mapping[Seen, tuple[str | None, Copy]] = {}
-        """Whole ones, each with the id of the repository that it was compared with."""
+        """Whole and deleted ones, each with the id of the repository that it was compared with."""
 
 
 @lru_cache(maxsize=32)
@@ -298,22 +298,29 @@ def _memory(place: str, database: str, cache: Cache, signatures: Signatures) -> 
 
 
 def _copies(seen: Iterable[Seen], repository: Repository | None, now: datetime, memory: _Memory) -> list[Copy]:
-    """All but what a tombstone alone is left of. What was whole stays so while all else is the same, but for a clock set back."""
-    whose, latest, last = repository.id if repository else None, now + AHEAD, memory.copies
+    """All but what a tombstone alone is left of. While all else is the same, time alone changes no more than `_stays` says."""
+    whose, last = repository.id if repository else None, memory.copies
     found: list[Copy] = []
     lasting: dict[Seen, tuple[str | None, Copy]] = {}
     for one in seen:
         known = last.get(one)
-        if known is not None and known[0] == whose and known[1].instant <= latest:
+        if known is not None and known[0] == whose and _stays(known[1], now):
             found.append(known[1])
             lasting[one] = known
         elif not one.held.is_trace or one.is_hidden:
             copy = copy_of(one, repository, now)
             found += [copy] if copy is not None else []
-            if copy is not None and copy.state == "whole" and one.lasts:
+            if copy is not None and copy.state in ("whole", "deleted") and one.lasts:
                 lasting[one] = whose, copy
     memory.copies = lasting if len(lasting) <= layout.SEEN else {}
     return found
+
+
+def _stays(copy: Copy, now: datetime) -> bool:
+    """A whole one, unless our clock was set back to long before it; a deleted one until its grace is over."""
+    if copy.state == "whole":
+        return copy.instant <= now + AHEAD
+    return copy.due is not None and now < copy.due
 
 
 _WRITER: Mapping[bool | None, Literal["alive", "gone", "undecided"]] = {True: "gone", False: "alive", None: "undecided"}

@@ -22,7 +22,7 @@ from reconciler.planning.timing import slots_of, waits
 from reconciler.policy.model import DEFAULT_JOBS, DatabasePolicy, Staging
 from reconciler.policy.secret import Revealed
 from reconciler.world.events import Moved
-from reconciler.world.facts import WHOLE, Copy, Filters, Identity, Known, Observation, Repository
+from reconciler.world.facts import WHOLE, Catalogue, Copy, Filters, Identity, Known, Observation, Repository, Tombstone
 from reconciler.world.fingerprint import Summary
 from reconciler.world.ports import DumpOptions, Target, World
 
@@ -219,16 +219,28 @@ def newest_slot(want: DatabasePolicy, have: Observation, now: datetime) -> datet
     One that lies ahead was named under a wrong clock. If it counted, no dump would be taken until then; nor, once it has come,
     does a backup from before it. Nor was any done that a tombstone named before it came: a thief may lay a year of them.
     """
-    slots: list[datetime | None] = []
+    newest: datetime | None = None
     slack = _slack(have)
     parts = set() if want.asks_for_a_part else {backup.id for backup in have.backups() if backup.partial}
+
+    def is_newer(slot: datetime | None) -> bool:
+        return slot is not None and slot <= now and (newest is None or slot > newest)
+
     for catalogue in have.known().values():
-        done = (copy for copy in catalogue.copies if copy.id not in parts)
-        slots += [copy.slot for copy in done if copy.state in _DONE and _tells_itself(copy) and not _is_early(copy, slack)]
-        stones = (stone for stone in catalogue.tombstones if stone.id not in parts)
-        told = [(stone.slot, catalogue.came.get(stone.id)) for stone in stones if stone.counts]
-        slots += [slot for slot, came in told if slot is not None and (came is None or slot <= came + SKEW)]
-    return max((slot for slot in slots if slot is not None and slot <= now), default=None)
+        for copy in catalogue.copies:
+            done = is_newer(copy.slot) and copy.id not in parts and copy.state in _DONE
+            if done and _tells_itself(copy) and not _is_early(copy, slack):
+                newest = copy.slot
+        for stone in catalogue.tombstones:
+            if is_newer(stone.slot) and stone.counts and stone.id not in parts and _had_come(stone, catalogue):
+                newest = stone.slot
+    return newest
+
+
+def _had_come(stone: Tombstone, catalogue: Catalogue) -> bool:
+    """Whether its slot had, when it was written."""
+    came = catalogue.came.get(stone.id)
+    return came is None or stone.slot is None or stone.slot <= came + SKEW
 
 
 def _slack(have: Observation) -> timedelta | None:

@@ -19,7 +19,7 @@ from reconciler.world.cache import FileCache
 from reconciler.world.evidence import Chain, Evidence
 from reconciler.world.pool import ThreadPool
 from reconciler.world.ports import Blob, Listing, Signatures, World
-from tests.backups.faking import Counting, MemoryCache, MovedClock, catalogue, make_world, manifest_of, silent, states, take
+from tests.backups.faking import Counting, MemoryCache, MovedClock, bury, catalogue, make_world, manifest_of, silent, states, take
 from tests.building import HOUR, MINUTE, NOW, copy, evidence
 
 
@@ -301,12 +301,18 @@ def test_evidence_is_hashed_once(tmp_path: Path) -> None:
 
 
 def test_what_was_whole_does_not_stay_so_by_itself(seen: Seen) -> None:
-    """What is remembered of it holds for its repository, and until our clock is set back to before it was."""
+    """What is remembered of it holds for its repository, until our clock is set back to before it was, or a grace is over."""
     assert {"whole"} == set(states(seen.world).values())
     seen.clock.move(-3 * HOUR)
     assert {"impossible"} == set(states(seen.world).values())
     seen.clock.move(3 * HOUR)
     assert {"whole"} == set(states(seen.world).values())
+
+    bury(seen.world, max(seen.ids), seen.clock.now() + HOUR)
+    for _ in range(2):
+        assert {"whole", "deleted"} == set(states(seen.world).values())
+    seen.clock.move(HOUR)
+    assert {"whole", "being_deleted"} == set(states(seen.world).values())
 
     record = seen.target.read("hotel/repository.json")
     seen.target.write("hotel/repository.json", [json.encode(json.decode(b"".join(record)) | {"id": "another"})])
