@@ -232,7 +232,8 @@ def as_the_table_says(change: Change) -> Iterator[str]:
     allowed = ("being_deleted", "debris", "being_written", "gone")
     if state == "foreign" and change.backup in change.ledger.tampered:
         return  # Somebody hid the manifest that says so.
-    if state not in allowed and not (state in ("damaged", "deleted") and not change.is_calm):
+    meanwhile = state == "deleted" and _was_put_off(change)
+    if state not in allowed and not meanwhile and not (state in ("damaged", "deleted") and not change.is_calm):
         yield f"{change}: it is {state}"
     if change.name != "manifest.json" and "manifest.json" in change.folder.visible:
         yield f"{change}: data goes while its manifest is there"
@@ -245,11 +246,20 @@ def grace_has_passed(change: Change) -> Iterator[str]:
     stones = change.folder.tombstones
     if not stones:
         yield f"{change}: no tombstone announced it"
+    if _was_put_off(change):
+        return
     # What a thief laid beside a good one a moment ago, a listing that lags does not show yet.
     seen = [stone for stone in stones if stone is not None] if change.store.lag_seconds else stones
     for stone in seen or stones:
         if stone is None or stone.due > change.truth.stores[change.store.name].now() + CLOCKS:
             yield f"{change}: its grace has not passed" if stone else f"{change}: its tombstone is torn"
+
+
+def _was_put_off(change: Change) -> bool:
+    """Whether it was due, and while its request was under way somebody else put it off, whom a lock had stopped."""
+    now, stones = change.truth.stores[change.store.name].now() + CLOCKS, change.folder.tombstones
+    due = {stone.at for stone in stones if stone is not None and stone.due <= now}
+    return bool(due) and not change.in_time and all(stone is not None and stone.at in due for stone in stones)
 
 
 def what_can_be_locked_is(change: Change) -> Iterator[str]:
