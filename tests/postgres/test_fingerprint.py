@@ -305,11 +305,13 @@ SLOW = "CREATE TABLE slow AS SELECT i, repeat('x', 500) AS x FROM generate_serie
 def test_when_the_time_is_over_it_says_what_it_did_not_reach(postgres18: Server, stop: Event) -> None:
     """What is covered stays, the rest is named, and no session is left."""
     database = postgres18.new_database(SLOW + "CREATE TABLE u AS SELECT 1 AS v")
-    with postgres18.connect(database) as holder:
+    with postgres18.connect(database) as holder, postgres18.connect(database) as other:
         taking = in_snapshot(postgres18.url(database), snapshot_of(holder), stop)
+        # It waits for five seconds, and so is not through with it, however fast it would be.
+        other.execute("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE")
         with taking.running():
             taking.wait_until_prepared(30)
-            comes_true(lambda: "public.u" in taking._tables)
+            assert comes_true(lambda: "public.u" in taking._tables)
             found = taking.result(within_seconds=0)
 
     assert ["public.u"] == list(found.tables)

@@ -1,14 +1,17 @@
 """A dump that gives way, and one that takes too long: ended, said, and nothing left behind."""
 
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from threading import Event
 
 import pytest
 
 from reconciler.errors import Unreachable
-from reconciler.postgres.dump import Manners
+from reconciler.postgres.dump import Manners, PostgresDump
 from reconciler.postgres.source import PostgresSource
 from reconciler.postgres.url import parse
 from reconciler.world.clock import SystemClock
@@ -19,6 +22,7 @@ from tests.servers.postgres import Server
 
 Open = Callable[[str], PostgresSource]
 PATIENT = "SELECT count(*) FROM pg_locks WHERE NOT granted AND waitstart < clock_timestamp() - interval '1.5 s'"
+BLOCKED = "SELECT pid FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event_type = 'Lock'"
 SOON = timedelta(seconds=1)
 
 
@@ -46,42 +50,67 @@ def test_somebody_waits_behind_its_locks(postgres: Server, open_source: Open) ->
     assert sessions_end(postgres, "reconciler/watch")
 
 
-WIDE = (
-    f"CREATE TABLE t ({', '.join(f'c{number} int' for number in range(1000))});"
-    "INSERT INTO t (c0) SELECT 1 FROM generate_series(1, 100000)"
-)
-"""Takes longer to be hashed than to be dumped."""
+@contextmanager
+def standing_still(
+    server: Server, database: str, name: str, opened: AbstractContextManager[PostgresDump]
+) -> Iterator[PostgresDump]:
+    """That dump, opened; its fingerprint has its lock on table t and reads nothing of it before the end, however fast all is."""
+    with server.connect(database) as holder:
+        holder.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        with opened as dump:
+            assert comes_true(lambda: is_blocked(server, name))
+            ((reads,),) = server.execute(BLOCKED.format(name=name))
+            os.kill(reads, signal.SIGSTOP)
+            try:
+                # It is given the lock though it stands still.
+                holder.execute("ROLLBACK")
+                yield dump
+            finally:
+                with suppress(ProcessLookupError):
+                    os.kill(reads, signal.SIGCONT)
 
 
 def test_somebody_waits_behind_the_fingerprint_after_the_dump(postgres18: Server, open_source: Open) -> None:
     """It gives way and the dump stays: what was not read of it is not covered, and that says to whom."""
-    database = postgres18.new_database(WIDE)
+    database = postgres18.new_database(LARGE)
     options = DumpOptions(yield_to=timedelta(milliseconds=200), fingerprint="checksums")
+    opened = open_source(postgres18.url(database)).dump("late", expect=None, options=options)
 
-    with ThreadPoolExecutor() as pool, open_source(postgres18.url(database)).dump("late", expect=None, options=options) as dump:
-        archive = b"".join(dump.chunks())
-        altered = pool.submit(waits(postgres18, "ALTER TABLE t ADD COLUMN c int", database))
-        assert comes_true(lambda: is_blocked(postgres18, "migration"))
-        marks = dump.fingerprint()
-        altered.result(timeout=30)
+    with ThreadPoolExecutor() as pool:
+        with standing_still(postgres18, database, "reconciler/late", opened) as dump:
+            archive = b"".join(dump.chunks())
+            altered = pool.submit(waits(postgres18, "ALTER TABLE t ADD COLUMN c int", database))
+            assert comes_true(lambda: is_blocked(postgres18, "migration"))
+            marks = dump.fingerprint()
+        altered.result(timeout=60)
 
-    assert len(archive) > 200_000_000
+    assert len(archive) > 20_000_000
     assert marks is not None
     (missed,) = [one.why for one in marks.uncovered if one.what == "public.t"]
     assert missed.startswith("it gave way to migration (pid ")
     assert "for AccessExclusiveLock on public.t" in missed
 
 
+WIDE = (
+    f"CREATE TABLE t ({', '.join(f'c{number} int' for number in range(1000))});"
+    "INSERT INTO t (c0) SELECT 1 FROM generate_series(1, 400000)"
+)
+"""Takes seconds to be hashed."""
+
+
 def test_somebody_waits_behind_the_fingerprint_of_a_dump_that_nobody_reads(postgres18: Server, open_source: Open) -> None:
     """With the dump, its fingerprint gives way too."""
-    database = postgres18.new_database(WIDE.replace("100000", "400000"))
+    database = postgres18.new_database(WIDE)
     options = DumpOptions(yield_to=timedelta(milliseconds=200), fingerprint="checksums")
 
     with ThreadPoolExecutor() as pool, open_source(postgres18.url(database)).dump("stuck", expect=None, options=options) as dump:
         chunks = dump.chunks()
         next(chunks)
         altered = pool.submit(waits(postgres18, "ALTER TABLE t ADD COLUMN c int", database))
-        altered.result(timeout=5)
+        altered.result(timeout=60)
+        # It did not just come to its end.
+        assert dump._taking is not None
+        assert {} == dump._taking._tables
         with pytest.raises(Unreachable, match="yielded to migration"):
             list(chunks)
 
@@ -105,13 +134,14 @@ def test_a_dump_that_takes_too_long_and_nobody_reads(postgres18: Server) -> None
 
 def test_a_fingerprint_has_no_more_time_than_its_dump(postgres18: Server, open_source: Open) -> None:
     """What `max_duration` leaves, and no more: the backup is there, and what was not read is said."""
-    database = postgres18.new_database(WIDE)
+    database = postgres18.new_database(LARGE)
     clock = Jumping()
     source = PostgresSource(parse(postgres18.url(database), field="url"), Manners(clock=clock, stop=Event()))
     options = DumpOptions(max_duration=timedelta(hours=1), fingerprint="checksums")
+    opened = source.dump("in-time", expect=None, options=options)
 
-    with source.dump("in-time", expect=None, options=options) as dump:
-        assert len(b"".join(dump.chunks())) > 200_000_000
+    with standing_still(postgres18, database, "reconciler/in-time", opened) as dump:
+        assert len(b"".join(dump.chunks())) > 20_000_000
         clock.ahead = 3600.0
         marks = dump.fingerprint()
 
