@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -27,6 +28,10 @@ from tests.servers.s3 import plain_client, remove_at_once
 
 __all__ = ["own_neon", "program"]
 
+HOUR = (datetime.now(UTC).hour + 12) % 24
+"""Half a day from now, and half a day ago: what a turn did for a slot stays done, as no other slot begins while a test runs."""
+DAILY = f"0 {HOUR} * * *"
+
 POLICY = """version: 1
 metadata: {{name: test, owner: nobody}}
 targets:
@@ -40,7 +45,7 @@ databases:
     encryption: none
     objectives: {{rpo: 26h, disaster: {{rpo: 26h}}}}
     dumps:
-      schedule: "0 2 * * *"
+      schedule: "{daily}"
       targets: [primary, disk]
       retention: {{keep_last: 3}}
 """
@@ -100,7 +105,7 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
     def rewrite_prefix(self) -> None:
         """Begin anew: an empty prefix in the bucket and an empty folder."""
         shutil.rmtree(self.folder / "disk", ignore_errors=True)
-        self.policy.write_text(POLICY.format(prefix=token_hex(4), box=self.box))
+        self.policy.write_text(POLICY.format(prefix=token_hex(4), box=self.box, daily=DAILY))
 
     @property
     def prefix(self) -> str:
@@ -194,7 +199,7 @@ def stand(tmp_path: Path, box: tuple[Path, Status], program: Program) -> Stand:
     """Nothing was ever backed up here."""
     folder, status = box
     made = Stand(folder=tmp_path, status=status, box=folder, program=program)
-    made.policy.write_text(POLICY.format(prefix=token_hex(4), box=folder))
+    made.policy.write_text(POLICY.format(prefix=token_hex(4), box=folder, daily=DAILY))
     return made
 
 

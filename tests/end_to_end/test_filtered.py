@@ -14,7 +14,7 @@ from tests.end_to_end.conftest import Stand
 def filtered(stand: Stand) -> Iterator[Stand]:
     """Without objectives, and leaving out a table that the backup's role may not even read."""
     url = stand.admin_url.rpartition("/")[0] + "/hotel"
-    stand.rewrite('      schedule: "0 2 * * *"\n', '      schedule: "0 2 * * *"\n      exclude: [public.scratchpad]\n')
+    stand.rewrite("    dumps:\n", "    dumps:\n      exclude: [public.scratchpad]\n")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE TABLE public.scratchpad (v int)")
         yield stand

@@ -3,6 +3,7 @@
 import re
 
 from reconciler.world.history import MARK
+from tests.end_to_end.conftest import DAILY, HOUR
 from tests.end_to_end.test_neon import NeonStand, stand
 
 __all__ = ["stand"]
@@ -38,14 +39,14 @@ def test_a_window_is_shortened_by_its_digest_alone(stand: NeonStand) -> None:
 
 def test_snapshots_of_ours(stand: NeonStand) -> None:
     """One for the slot, whatever number of turns; the first comes after the first dump."""
-    ask(stand, 'snapshots: {schedule: "0 3 * * *", retain: 7d, via: reconciler}')
+    ask(stand, f'snapshots: {{schedule: "{DAILY}", retain: 7d, via: reconciler}}')
     for _ in range(3):
         stand.run("apply", "--yes")
     stand.neon.wait()
 
     names = [one["name"] for one in stand.neon.get("/snapshots")["snapshots"] if one["name"].startswith("reconciler-")]
     assert 1 == len(names)
-    assert re.fullmatch(r"reconciler-hotel-[0-9a-f]{8}-\d{8}T030000Z", names[0])
+    assert re.fullmatch(rf"reconciler-hotel-[0-9a-f]{{8}}-\d{{8}}T{HOUR:02}0000Z", names[0])
 
 
 def test_branches_that_were_left_behind(stand: NeonStand) -> None:

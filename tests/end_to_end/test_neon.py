@@ -15,6 +15,7 @@ import pytest
 from reconciler.sandbox.neon.asking import order_fault
 from reconciler.sandbox.neon.faults import Fault
 from reconciler.sandbox.patience import wait_for
+from tests.end_to_end.conftest import DAILY, HOUR
 from tests.servers.neon import NeonServer
 
 POLICY = """version: 1
@@ -28,7 +29,7 @@ databases:
     encryption: none
     objectives: {{rpo: 26h}}
     dumps:
-      schedule: "0 2 * * *"
+      schedule: "{daily}"
       targets: [disk]
       retention: {{keep_last: 3}}
 """
@@ -80,7 +81,7 @@ def stand(own_neon: Callable[..., NeonServer], tmp_path: Path) -> NeonStand:
     neon.patch("", {"project": {"history_retention_seconds": 86400}})
     neon.patch(f"/branches/{neon.main}", {"branch": {"protected": False}})
     neon.put(f"/branches/{neon.main}/backup_schedule", {"schedule": []})
-    text = POLICY.format(project=neon.project_id, api_host=neon.api_host)
+    text = POLICY.format(project=neon.project_id, api_host=neon.api_host, daily=DAILY)
     (tmp_path / "backup-policy.yaml").write_text(text)
     return NeonStand(folder=tmp_path, neon=neon)
 
@@ -157,7 +158,7 @@ def test_a_window_that_somebody_sets_back(stand: NeonStand) -> None:
 def test_a_protected_branch_with_a_schedule(stand: NeonStand) -> None:
     """Both are put in place; a dump goes through a child of the protected branch, whose passwords are others."""
     policy = stand.folder / "backup-policy.yaml"
-    asked = '    snapshots: {schedule: "0 3 * * *", retain: 7d, via: neon}\n    branches: {protect: true}\n    encryption:'
+    asked = f'    snapshots: {{schedule: "{DAILY}", retain: 7d, via: neon}}\n    branches: {{protect: true}}\n    encryption:'
     policy.write_text(policy.read_text().replace("    encryption:", asked))
     stand.run("apply", "--yes")
     stand.run("backups", "take")
@@ -166,7 +167,7 @@ def test_a_protected_branch_with_a_schedule(stand: NeonStand) -> None:
     main = stand.neon.get(f"/branches/{stand.neon.main}")["branch"]
     schedule = stand.neon.get(f"/branches/{stand.neon.main}/backup_schedule")["schedule"]
     assert main["protected"]
-    assert [("daily", 3, 7 * 86400)] == [(one["frequency"], one["hour"], one["retention_seconds"]) for one in schedule]
+    assert [("daily", HOUR, 7 * 86400)] == [(one["frequency"], one["hour"], one["retention_seconds"]) for one in schedule]
     assert 2 == len(stand.manifests())
     assert [] == stand.ours()
 
