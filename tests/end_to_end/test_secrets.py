@@ -4,8 +4,9 @@ import json
 import shutil
 import subprocess
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from threading import Event as StopEvent
@@ -13,12 +14,14 @@ from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
+import psycopg
 import pytest
 import zstandard
 from psycopg import sql
 
 from reconciler.cli.main import main
 from tests.end_to_end.conftest import Stand
+from tests.postgres.processes import comes_true
 
 WORDS = ("quokka", "numbat", "wombat", "dingo", "bilby", "possum", "koala")
 """No other text has them. A secret is made of them, so that a part of one that leaks is found, however it is escaped."""
@@ -80,7 +83,7 @@ def here(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> Stand:
     stand.policy.write_text(
         "\n".join([*lines, ""])
         .replace(", disaster: {rpo: 26h}", "")
-        .replace('      schedule: "0 2 * * *"', '      schedule: "0 2 * * *"\n      targets: [disk]')
+        .replace("    dumps:\n", "    dumps:\n      targets: [disk]\n")
     )
     monkeypatch.chdir(stand.folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(stand.folder / "cache"))
@@ -309,10 +312,22 @@ def watching(secrets: list[str]) -> Iterator[Seen]:
 
 def started(stand: Stand, *words: str, **environment: str) -> str:
     """The program itself, as it is started by people; what it prints."""
-    process = stand.begin(*words, **environment)
+    return said_by(stand.begin(*words, **environment))
+
+
+def said_by(process: "subprocess.Popen[str]") -> str:
     said, complaints = process.communicate(timeout=120)
     assert process.returncode == 0, said + complaints
     return said
+
+
+def held_up(seen: Seen, program: str, lock: "psycopg.Connection[Any]", statement: str, begin: Callable[[], Any]) -> str:
+    """As `started`, but what it starts waits for a lock until it was seen, however short its life would be; what it prints."""
+    with lock.transaction():
+        lock.execute(statement.encode())
+        process = begin()
+        assert comes_true(lambda: {("guard", "PGPASSWORD"), (program, "PGPASSWORD")} <= seen.holding)
+    return said_by(process)
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc here")
@@ -322,12 +337,15 @@ def test_processes_show_no_secret(stand: Stand, url: str, empty_url: str) -> Non
     assert s3_key is not None
     environment: dict[str, Any] = {"SOURCE_URL": url, "NEW_URL": empty_url, "S3_KEY": s3_key}
     stand.rewrite(f"{{file: {stand.box}/s3_secret_access_key}}", '"${S3_KEY}"')
-    with watching([*WORDS, s3_key]) as seen:
-        started(stand, "apply", "--yes", **environment)
+    into = empty_url.rpartition("/")[2]
+    with watching([*WORDS, s3_key]) as seen, stand.connect() as source, stand.connect(into) as target:
+        applying = partial(stand.begin, "apply", "--yes", **environment)
+        held_up(seen, "pg_dump", source, "LOCK TABLE hotel.rooms IN ACCESS EXCLUSIVE MODE", applying)
         started(stand, "backups", "take", **environment)
         backup = json.loads(started(stand, "backups", "list", "--format", "json", **environment))["backups"][0]["id"]
         started(stand, "backups", "fetch", backup, "--output", "hotel.dump", **environment)
-        started(stand, "backups", "restore", backup, "--into", "${NEW_URL}", **environment)
+        restoring = partial(stand.begin, "backups", "restore", backup, "--into", "${NEW_URL}", **environment)
+        held_up(seen, "pg_restore", target, "LOCK TABLE pg_namespace IN SHARE MODE", restoring)
 
     assert {"reconcile", "guard", "pg_dump", "pg_restore"} <= seen.programs
     assert set() == seen.telling
