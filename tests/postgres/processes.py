@@ -1,6 +1,7 @@
 """Looking at processes and sessions, and waiting for what must come."""
 
 import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,8 +11,8 @@ from reconciler.world.clock import SystemClock
 from tests.servers.postgres import Server
 
 
-def comes_true(look: Callable[[], bool], seconds: float = 15) -> bool:
-    """Wait until it is so; False if it never is."""
+def comes_true(look: Callable[[], bool], seconds: float = 60) -> bool:
+    """Wait until it is so; False if it never is. As long as a busy machine may take: nobody waits once it is so."""
     clock = SystemClock()
     deadline, pause = clock.monotonic() + seconds, 0.005
     while not (found := look()) and clock.monotonic() < deadline:
@@ -33,10 +34,11 @@ def children(parent: int | None = None) -> set[int]:
 
 def programs(guardian: int) -> set[int]:
     """What it started: its children but for its second, which is what it is itself."""
-    return {pid for pid in children(guardian) if _command(pid) not in (b"", _command(guardian))}
+    return {pid for pid in children(guardian) if command(pid) not in (b"", command(guardian))}
 
 
-def _command(pid: int) -> bytes:
+def command(pid: int) -> bytes:
+    """Its command line; nothing of one that has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -51,15 +53,25 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def command_lines() -> list[str]:
-    """Of every process that we may look at."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:
-            continue
-    return found
+def kill_all(*pids: int) -> None:
+    """`kill -9`, one after the other: who ended meanwhile because of another's death is dead as well."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def is_stopped(pid: int) -> bool:
+    """What the kernel says of it, which does what it is signalled a moment later."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
+def command_lines() -> dict[int, str]:
+    """Of every process that we may look at, by its pid."""
+    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    return {pid: line.replace(b"\0", b" ").decode(errors="replace") for pid in pids if (line := command(pid))}
 
 
 def sessions_end(server: Server, name: str) -> bool:

@@ -22,7 +22,7 @@ from reconciler.world.ports import Dump, DumpFile, DumpOptions
 from reconciler.world.process import SystemProcess
 from reconciler.world.staging import FolderStaging
 from tests.postgres.odd_schema import odd_database
-from tests.postgres.processes import comes_true, sessions_end
+from tests.postgres.processes import comes_true, command_lines, is_stopped, sessions_end
 from tests.servers.postgres import BINARIES, Server
 
 Open = Callable[[str], PostgresSource]
@@ -231,7 +231,7 @@ def test_pg_dump_fails(postgres18: Server, open_source: Open, tmp_path: Path) ->
 
 
 def test_asked_to_stop_while_held_back(postgres18: Server, open_source: Open, tmp_path: Path, stop: Event) -> None:
-    """A pg_dump that is stopped for want of room is ended all the same."""
+    """A pg_dump that is stopped (SIGSTOP) for want of room is ended all the same."""
     database = postgres18.new_database(BIG.format(name="big", rows=150_000))
 
     def stuck(file: DumpFile) -> Iterator[bytes]:
@@ -241,7 +241,7 @@ def test_asked_to_stop_while_held_back(postgres18: Server, open_source: Open, tm
 
     taking = Taking(tmp_path / "taken", 2, stuck)
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(_stop_when, lambda: _staged(tmp_path) > 20 * MIB, stop)
+        asked = pool.submit(_stop_when, lambda: _is_held(tmp_path), stop)
         with pytest.raises(Stopped):
             dump(open_source(postgres18.url(database)), taking, tmp_path / "staging", most=16 * MIB)
         assert asked.result()
@@ -256,8 +256,10 @@ def _stop_when(look: Callable[[], bool], stop: Event) -> bool:
     return found
 
 
-def _staged(folder: Path) -> int:
-    return sum(file.stat().st_size for file in (folder / "staging" / "archive").glob("*"))
+def _is_held(folder: Path) -> bool:
+    """Whether a process that writes there is stopped."""
+    archive = str(folder / "staging" / "archive")
+    return any(is_stopped(pid) for pid, line in command_lines().items() if archive in line)
 
 
 def test_a_folder_without_room(tmp_path: Path) -> None:
@@ -285,7 +287,7 @@ class Writers:
     def __exit__(self, *_: object) -> None:
         self.end()
         self._leader.kill()
-        self._leader.wait(timeout=10)
+        self._leader.wait(timeout=60)
 
     def write(self, name: str, size: int) -> None:
         path, pipe = self._folder / name, self._writers[name].stdin
@@ -302,11 +304,10 @@ class Writers:
             writer.send_signal(signal.SIGCONT)
             if writer.stdin is not None:
                 writer.stdin.close()
-            writer.wait(timeout=10)
+            writer.wait(timeout=60)
 
     def is_stopped(self, name: str) -> bool:
-        """What the kernel says of it, which does what it is signalled a moment later."""
-        return Path(f"/proc/{self._writers[name].pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return is_stopped(self._writers[name].pid)
 
     def come_to_be(self, stopped: dict[str, bool]) -> bool:
         return comes_true(lambda: stopped == {name: self.is_stopped(name) for name in stopped})
@@ -356,7 +357,7 @@ class TestStaged:
             file.close()
             assert [] == staged.look()
 
-            assert READY_BYTES + 6 == reading.result(timeout=10)
+            assert READY_BYTES + 6 == reading.result(timeout=60)
 
     def test_it_is_held_back_while_that_helps(self, tmp_path: Path) -> None:
         """Too much is unread: whoever writes that waits. Whoever writes what a reader waits for goes on: nobody else has it."""
@@ -389,7 +390,7 @@ class TestStaged:
 
             writers.end()
             assert comes_true(lambda: bool(staged.look()) or staged.is_empty())
-            assert (READY_BYTES + 4, 39 * MIB) == (reading.result(timeout=10), second.result(timeout=10))
+            assert (READY_BYTES + 4, 39 * MIB) == (reading.result(timeout=60), second.result(timeout=60))
 
     def test_who_has_begun_nothing_is_not_waited_for(self, tmp_path: Path) -> None:
         """All that is unread waits for a reader: both writers are stopped, and both go on when one of the files is read."""

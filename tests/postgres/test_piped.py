@@ -20,7 +20,7 @@ from reconciler.postgres.piped import LIKELY, Pipes
 from reconciler.postgres.restore import Part
 from reconciler.postgres.source import PostgresSource
 from tests.postgres.odd_schema import odd_database
-from tests.postgres.processes import children, comes_true, is_running, sessions_end
+from tests.postgres.processes import children, comes_true, command, is_running, sessions_end
 from tests.postgres.taking import Taken, put, take
 from tests.servers.postgres import BINARIES, Server
 
@@ -231,7 +231,7 @@ def test_a_guardian_that_dies(case: Case, manners: Manners, stop: Event, monkeyp
         if not looks and case.copying() < 2:
             return None
         if not looks:
-            (guardian,) = (child for child in children() if b"--jobs=2" in Path(f"/proc/{child}/cmdline").read_bytes())
+            (guardian,) = (child for child in children() if b"--jobs=2" in command(child))
             os.kill(guardian, signal.SIGKILL)
             comes_true(lambda: not is_running(guardian))
         looks += 1

@@ -981,7 +981,8 @@ def test_the_disk_is_full(
         taken = taken_of(postgres18, open_source, f"CREATE TABLE t AS {rows}")
         found = rehearsed(EmbeddedScratch(disk, manners, no_secret), taken, iter(taken.chunks))
     finally:
-        subprocess.run(["umount", str(disk)], check=True)  # noqa: S607  as root has it
+        # A process of the server that was killed may be on its way out still.
+        assert comes_true(lambda: subprocess.run(["umount", str(disk)], check=False).returncode == 0)  # noqa: S607  as root has it
         disk.rmdir()
 
     assert {fault.result for fault in found.faults} == {"unproven"}
