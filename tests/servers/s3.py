@@ -3,6 +3,7 @@
 import signal
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from secrets import token_hex
@@ -47,6 +48,17 @@ class S3Server(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def careful_client(self) -> "S3Client":
         """The target's own kind of client, made once: making one takes a third of a second."""
         return make_client("s3", self.access("any"))
+
+    def shorten_lock(self, bucket: str, key: str, version: str) -> None:
+        """A lock in governance mode ends in a few seconds: the store takes no date that has passed."""
+        until = datetime.now(UTC) + timedelta(seconds=5)
+        self.client().put_object_retention(
+            Bucket=bucket,
+            Key=key,
+            VersionId=version,
+            Retention={"Mode": "GOVERNANCE", "RetainUntilDate": until},
+            BypassGovernanceRetention=True,
+        )
 
     def client(self, endpoint: str | None = None) -> "S3Client":
         """A plain client, to look at the world without the code under test."""

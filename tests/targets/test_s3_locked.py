@@ -114,13 +114,14 @@ class TestLocks:
         assert not isinstance(caught.value, Locked)
         assert "s3:DeleteObjectVersion" in caught.value.cure
 
-    def test_a_lock_that_is_over(self, locked: S3Target, proxy: FaultProxy) -> None:
+    def test_a_lock_that_is_over(self, locked: S3Target, s3_server: S3Server, proxy: FaultProxy) -> None:
         """It no longer explains a refusal: what is missing then is a right."""
-        until = datetime.now(UTC) + timedelta(seconds=2)
-        stored = locked.write("hotel/x", [b"1"], keep_until=until)
+        stored = locked.write("hotel/x", [b"1"], keep_until=soon())
+        assert stored.version is not None
+        s3_server.shorten_lock(locked.place.split("/")[2], "hotel/x", stored.version)
         proxy.on("DELETE", "versionId=", DENIED, times=-1)
 
-        refusal = wait_for(lambda: refused_without_lock(locked, stored), seconds=20, what="the lock to end")
+        refusal = wait_for(lambda: refused_without_lock(locked, stored), seconds=60, what="the lock to end")
         assert "s3:DeleteObjectVersion" in refusal.cure
 
     @pytest.mark.parametrize(
