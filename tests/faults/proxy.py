@@ -112,8 +112,12 @@ class FaultProxy:
         """HTTP only: method and path of each request, in the order of arrival."""
         self.heads: list[str] = []
         """HTTP only: first line and fields of each request."""
-        self._listener = self._listen(0)
-        self.port: int = self._listener.getsockname()[1]
+        # Kept while nobody is let in as well: the system would give the port to anybody's connection, and `accept_again` fail.
+        self._kept = socket.socket()
+        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._kept.bind(("127.0.0.1", 0))
+        self.port: int = self._kept.getsockname()[1]
+        self._listener = self._listen()
 
     @property
     def endpoint(self) -> str:
@@ -152,7 +156,7 @@ class FaultProxy:
 
     def accept_again(self) -> None:
         """After `refuse`: on the same port."""
-        self._listener = self._listen(self.port)
+        self._listener = self._listen()
         self._begin(self._accept)
 
     def __enter__(self) -> "FaultProxy":
@@ -162,9 +166,10 @@ class FaultProxy:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._over.set()
         self.refuse()
+        self._kept.close()
 
-    def _listen(self, port: int) -> socket.socket:
-        return socket.create_server(("127.0.0.1", port), backlog=64)
+    def _listen(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", self.port), backlog=64, reuse_port=True)
 
     def _begin(self, work: Callable[[], None]) -> Thread:
         thread = Thread(target=work, daemon=True, name="fault-proxy")

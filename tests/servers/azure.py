@@ -1,10 +1,10 @@
 """Azurite, Microsoft's own fake of Azure Blob Storage, one per worker: import `azure_server` in a conftest, then ask for it."""
 
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from secrets import token_hex
 from urllib.parse import urlencode
 
@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import pytest
 
+from reconciler.sandbox import ports
 from reconciler.targets.azure_account import Authorise, shared_key
 from reconciler.targets.azure_container import AzureContainer
 from tests.servers.npm import program
@@ -75,10 +76,9 @@ class AzureServer(msgspec.Struct, frozen=True, kw_only=True):
 @pytest.fixture(scope="session")
 def azure_server() -> Iterator[AzureServer]:
     azurite = program("azurite", VERSION, "azurite-blob")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="azurite-") as folder:
+        # Below those that the system gives to anybody's connection before the server binds it.
+        (port,) = ports.choose(1, Path(folder), purpose="azurite")
         options = [
             "--silent",
             "--disableTelemetry",

