@@ -62,7 +62,7 @@ def test_idle_compute_rests_by_itself(neon: NeonServer, branched: Json) -> None:
     guest.execute("commit")
 
     assert not slept_over_a_transaction
-    assert comes_true(lambda: state(neon, endpoint) == "idle", seconds=20)
+    assert comes_true(lambda: state(neon, endpoint) == "idle", seconds=60)
     neon.patch(f"/endpoints/{endpoint['id']}", {"endpoint": {"suspend_timeout_seconds": 0}})
 
 

@@ -75,7 +75,7 @@ def test_slow_answer(neon: NeonServer) -> None:
     order(neon, kind="slow", seconds=2)
 
     with pytest.raises(httpx.ReadTimeout):
-        neon.http.get(f"/projects/{neon.project_id}", timeout=0.3)
+        neon.http.get(f"/projects/{neon.project_id}", timeout=httpx.Timeout(60, read=0.3))
 
     assert 200 == neon.send("GET", "").status_code
 

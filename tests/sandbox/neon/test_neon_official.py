@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,42 +12,18 @@ import pytest
 
 from reconciler.postgres.environment import child_environment
 from tests.servers.neon import NeonServer
+from tests.servers.npm import program
 
 VERSION = "2.27.0"
-CACHE = Path(tempfile.gettempdir()) / f"neonctl-{VERSION}-{os.geteuid()}"
-"""Kept between runs."""
 Neonctl = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
-def program() -> Path:
-    """Installed once; skipped where that is not possible."""
-    found = CACHE / "node_modules" / ".bin" / "neonctl"
-    if found.exists():
-        return found
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("neonctl needs Node.js and npm, and they are not here")
-    CACHE.mkdir(mode=0o700, exist_ok=True)
-    done = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", f"neonctl@{VERSION}"],
-        cwd=CACHE,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"npm cannot install neonctl here: {done.stderr.strip().splitlines()[-1:]}")
-    return found
-
-
 @pytest.fixture
-def neonctl(program: Path, neon: NeonServer, tmp_path: Path) -> Neonctl:
+def neonctl(neon: NeonServer, tmp_path: Path) -> Neonctl:
     """Run it; what it says, as data where it can."""
 
     def run(*words: str, project: bool = True) -> Any:
-        argv = [str(program), "--api-host", neon.api_host, "--no-analytics", *words]
+        argv = [*program("neonctl", VERSION, "neonctl"), "--api-host", neon.api_host, "--no-analytics", *words]
         argv += ["--project-id", neon.project_id] if project else []
         environment = {**child_environment(None), "PATH": os.environ["PATH"], "HOME": str(tmp_path), "NEON_API_KEY": neon.api_key}
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env=environment, cwd=tmp_path)

@@ -1,6 +1,5 @@
 """What a kill, a stop or a restart at any instant leaves behind, and that it goes on from there."""
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 
@@ -9,7 +8,7 @@ import pytest
 
 from reconciler.sandbox import process
 from reconciler.sandbox.neon.service import remove_neon, stop_neon
-from reconciler.sandbox.patience import comes_true, wait_for
+from reconciler.sandbox.patience import wait_for
 from tests.servers.neon import NeonServer
 
 Open = Callable[..., NeonServer]
@@ -30,9 +29,8 @@ def sturdy(own_neon: Open) -> Iterator[NeonServer]:
 
 
 def kill(*processes: process.Process) -> None:
-    for each in processes:
-        os.kill(each.pid, signal.SIGKILL)
-    assert comes_true(lambda: not any(process.is_alive(each) for each in processes), seconds=10)
+    # A session that was just begun looks as its server does, and may end of itself.
+    process.end(processes, signals=((signal.SIGKILL, 60),))
 
 
 def server_of(neon: NeonServer) -> tuple[process.Process, ...]:
