@@ -143,7 +143,7 @@ def test_a_large_part_among_small_ones() -> None:
     with ThreadPoolExecutor(2) as pool:
         for waiting, part in enumerate((large, small), start=1):
             pool.submit(send, part)
-            assert comes_true(lambda waiting=waiting: len(air.waiting) == waiting or bool(order), seconds=10)  # type: ignore[misc]  # mypy can't infer a default
+            assert comes_true(lambda waiting=waiting: len(air.waiting) == waiting or bool(order), seconds=60)  # type: ignore[misc]  # mypy can't infer a default
         air.sent(small, lambda: None)
 
     assert [len(large), len(small)] == order

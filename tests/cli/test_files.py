@@ -106,7 +106,7 @@ def test_a_pipe_is_written_into(tmp_path: Path) -> None:
     reader.start()
     with streaming(pipe) as file:
         write_all(file, bytes(300_000))
-    reader.join(timeout=10)
+    reader.join(timeout=60)
 
     assert is_stream(pipe)
     assert [bytes(300_000)] == read

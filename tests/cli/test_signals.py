@@ -61,7 +61,7 @@ def test_who_heeds(number: signal.Signals) -> None:
     """Its own exit code, and nobody cuts in."""
     running = begun(60, "heeds")
     running.send_signal(number)
-    _, stderr = running.communicate(timeout=30)
+    _, stderr = running.communicate(timeout=60)
 
     assert (7, "") == (running.returncode, stderr)
 
@@ -71,7 +71,7 @@ def test_who_hangs(number: signal.Signals) -> None:
     """It is left after a while, with a word about it."""
     running = begun(0.2, "hangs")
     running.send_signal(number)
-    _, stderr = running.communicate(timeout=30)
+    _, stderr = running.communicate(timeout=60)
 
     assert 1 == running.returncode
     assert "was left as it was" in stderr
@@ -86,7 +86,7 @@ def test_asked_twice(number: signal.Signals) -> None:
         running.send_signal(number)
         return running.poll() is not None
 
-    assert comes_true(ends, seconds=30)
+    assert comes_true(ends, seconds=60)
     running.communicate()
     assert -number == running.returncode
 
@@ -99,7 +99,7 @@ def test_a_lost_terminal_is_told_twice() -> None:
         running.send_signal(signal.SIGHUP)
         return running.poll() is not None
 
-    assert comes_true(ends, seconds=30)
+    assert comes_true(ends, seconds=60)
     _, stderr = running.communicate()
     assert 1 == running.returncode
     assert "was left as it was" in stderr
@@ -110,7 +110,7 @@ def test_under_nohup_it_outlives_its_terminal() -> None:
     running = begun(60, "heeds", "nohup")
     running.send_signal(signal.SIGHUP)
     running.send_signal(signal.SIGTERM)
-    _, stderr = running.communicate(timeout=30)
+    _, stderr = running.communicate(timeout=60)
 
     assert 7 == running.returncode
     assert "reconcile" not in stderr
@@ -120,6 +120,6 @@ def test_while_it_still_loads() -> None:
     """Ctrl-C in the first moments, before the program takes it for a wish to stop: a word, and no traceback."""
     running = begun(60, "", script=LOADING)
     running.send_signal(signal.SIGINT)
-    _, stderr = running.communicate(timeout=30)
+    _, stderr = running.communicate(timeout=60)
 
     assert (1, "reconcile: stopped\n") == (running.returncode, stderr)

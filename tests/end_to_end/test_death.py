@@ -103,7 +103,7 @@ def _sessions(stand: Stand) -> int:
     return int(row[0])
 
 
-def _waited(condition: Callable[[], bool], seconds: float = 30) -> bool:
+def _waited(condition: Callable[[], bool], seconds: float = 60) -> bool:
     ends = monotonic() + seconds
     while not condition():
         if monotonic() > ends:
@@ -200,7 +200,7 @@ def test_sigterm_ends_within_seconds_and_leaves_nothing(stand: Stand) -> None:
     """Exit 1, no such backup, no session, no file."""
     running = _begun(stand)
     running.send_signal(signal.SIGTERM)
-    stdout, stderr = running.communicate(timeout=20)
+    stdout, stderr = running.communicate(timeout=60)
 
     assert running.returncode == 1
     assert "stopped" in (stdout + stderr)
@@ -214,7 +214,7 @@ def test_kill_takes_pg_dump_and_its_session_along(stand: Stand) -> None:
     """`kill -9` of the reconciler, its pg_dump waiting behind a lock: both it and its session on the server are gone soon."""
     running = _begun(stand)
     running.kill()
-    running.communicate(timeout=20)
+    running.communicate(timeout=60)
 
     assert _waited(lambda: _sessions(stand) == 0)
     assert ["debris"] == [one["state"] for one in stand.backups()]

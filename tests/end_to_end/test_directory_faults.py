@@ -69,7 +69,7 @@ def test_the_connections_are_cut_half_way(directory: Stand, large: str, source: 
 def test_one_session_ends_half_way(directory: Stand, large: str) -> None:
     """One of several is enough: nothing comes of the others' files."""
     running = directory.begin("apply", "--yes", SOURCE_URL=large)
-    wait_for(lambda: ended(directory, "COPY%"), seconds=20, what="pg_dump to copy a table")
+    wait_for(lambda: ended(directory, "COPY%"), seconds=60, what="pg_dump to copy a table")
     stdout, _ = running.communicate(timeout=60)
 
     assert 1 == running.returncode

@@ -238,9 +238,9 @@ def test_killed_while_it_dumps(directory: Stand) -> None:
     with directory.connect() as holder:
         holder.execute("BEGIN; LOCK TABLE hotel.reservations IN ACCESS EXCLUSIVE MODE")
         running = directory.begin("apply", "--yes")
-        assert comes_true(lambda: any((directory.folder / "staging").glob("reconciler-*/archive")), 30)
+        assert comes_true(lambda: any((directory.folder / "staging").glob("reconciler-*/archive")))
         os.kill(running.pid, signal.SIGKILL)
-        running.communicate(timeout=30)
+        running.communicate(timeout=60)
     left = list((directory.folder / "staging").iterdir())
     assert len(left) == 1
 

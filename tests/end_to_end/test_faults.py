@@ -157,7 +157,7 @@ class TestSource:
     def test_the_server_ends_the_session_half_way(self, stand: Stand, large: str) -> None:
         """As an administrator, the out-of-memory killer or a restart does."""
         running = stand.begin("apply", "--yes", SOURCE_URL=large)
-        wait_for(lambda: ended(stand, "COPY%"), seconds=20, what="pg_dump to copy a table")
+        wait_for(lambda: ended(stand, "COPY%"), seconds=60, what="pg_dump to copy a table")
         stdout, _ = running.communicate(timeout=60)
 
         assert 1 == running.returncode
@@ -439,7 +439,7 @@ class TestDisk:
         assert "No space left" in said(ran)
         assert_nothing_new(stand, [], SOURCE_URL=large)
         assert [] == stand.leftovers()
-        wait_for(lambda: not ended(stand, "%"), seconds=10, what="the end of the dump's sessions")
+        wait_for(lambda: not ended(stand, "%"), seconds=60, what="the end of the dump's sessions")
 
     def test_a_read_only_folder(self, stand: Stand, unwritable_disk: Callable[[], Any]) -> None:
         """It is said which, and the dump is on the other all the same; once it may be written to, the copy follows."""

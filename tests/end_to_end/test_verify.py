@@ -154,7 +154,7 @@ def test_killed_in_the_middle(verified: Stand, scratch_base: Path) -> None:
     assert len(pins(verified)) == 1
     running.send_signal(signal.SIGKILL)
     running.wait()
-    assert comes_true(lambda: not running_in(scratch_base), seconds=30)
+    assert comes_true(lambda: not running_in(scratch_base), seconds=60)
     verified.rewrite("select count(*) from hotel.guests, pg_sleep(60)", "select count(*) from hotel.guests")
 
     verified.run("apply", "--yes", CANARY="token")

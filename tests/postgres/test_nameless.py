@@ -31,7 +31,7 @@ def test_a_list_is_read_by_others_and_gone_after_a_kill(tmp_path: Path) -> None:
         path = restoring.stdout.readline().strip()
         listed = subprocess.run(["/bin/cat", path], capture_output=True, text=True, check=True).stdout
         restoring.send_signal(signal.SIGKILL)
-        restoring.wait(timeout=20)
+        restoring.wait(timeout=60)
 
     assert "7;\n5;\n" == listed
     assert [] == list(tmp_path.iterdir())

@@ -181,7 +181,7 @@ class TestChangedByOthersWhileTheProjectWasBusy:
         with ThreadPoolExecutor(1) as pool:
             with gate_of(neon.api_host, neon.project_id):
                 change = pool.submit(history.set_window, timedelta(hours=12), expect=DAY)
-                wait_for(lambda: requests, seconds=30, what="the first look")
+                wait_for(lambda: requests, seconds=60, what="the first look")
                 neon.patch("", {"project": {"history_retention_seconds": 7 * 86400}})
             with pytest.raises(Conflict, match="expected was"):
                 change.result()

@@ -501,7 +501,7 @@ class TestUnfinished:
         hidden = root / HIDDEN / "unfinished"
         try:
             wait_for(
-                lambda: any(path.stat().st_size >= grown for path in hidden.glob("*")), seconds=20, what="the write to begin"
+                lambda: any(path.stat().st_size >= grown for path in hidden.glob("*")), seconds=60, what="the write to begin"
             )
             yield
         finally:

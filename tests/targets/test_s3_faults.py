@@ -455,7 +455,7 @@ class TestProcesses:
     def test_killed_in_mid_write(self, behind: S3Target, writer: Callable[[int], "subprocess.Popen[str]"], arrived: int) -> None:
         """After `kill -9`, however many parts had arrived, the old object stands, and what is unfinished is found and freed."""
         child = writer(100_000)
-        wait_for(lambda: parts_of(behind) >= arrived, seconds=30, what="the upload to begin")
+        wait_for(lambda: parts_of(behind) >= arrived, seconds=60, what="the upload to begin")
         child.send_signal(signal.SIGKILL)
         child.wait()
 

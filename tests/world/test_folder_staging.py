@@ -64,7 +64,7 @@ def test_what_a_dead_process_left(tmp_path: Path, process: SystemProcess) -> Non
     assert left.is_dir()
 
     os.kill(running.pid, signal.SIGKILL)
-    running.communicate(timeout=10)
+    running.communicate(timeout=60)
 
     assert 1 == staging.sweep()
     assert not left.exists()
