@@ -147,7 +147,8 @@ def test_no_descriptor_is_left_open() -> None:
     for _ in range(5):
         start("exit 0").finish(nothing)
 
-    assert before == len(list(Path("/proc/self/fd").iterdir()))
+    # What other tests left behind may close meanwhile.
+    assert before >= len(list(Path("/proc/self/fd").iterdir()))
 
 
 def family(child: Child) -> set[int]:
