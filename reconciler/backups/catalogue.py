@@ -17,7 +17,7 @@ from reconciler.backups.gists import Gist, Gists, gist_of
 from reconciler.backups.keeping import NO_FREEZE, NO_HOLD, Hold, hold_at, read_freeze
 from reconciler.backups.layout import Held
 from reconciler.backups.manifest import LATEST, Manifest, NewerFormat, check_inside, decode
-from reconciler.backups.records import read_whole, repository_of
+from reconciler.backups.records import read_repository, read_whole
 from reconciler.backups.signing import check_signature
 from reconciler.backups.tombstones import LATE, arrival, as_met, refuse_denial, tombstone_of
 from reconciler.errors import Absent, Corrupt, ReconcilerError
@@ -93,7 +93,8 @@ class Reader:
         listing = self._target.list(layout.root(self._database), versions=self._target.versioned)
         order = layout.put_in_order(self._database, listing.items)
         memory = _memory(self._target.place, self._database, self._cache, self._signatures)
-        repository = self._repository(order.repository, memory) if order.repository else None
+        # Whose all this is must not be as old as a listing may be.
+        repository = read_repository(self._target, order.repository.key) if order.repository else None
         freeze = read_freeze(self._target, order.freeze.key) if order.freeze else NO_FREEZE
         seen = self._look_at_all(order.backups, memory)
         copies = _copies(seen.values(), repository, now, memory)
@@ -128,16 +129,6 @@ class Reader:
             return custody_of(self._target).lifecycle()
         except ReconcilerError:
             return ()
-
-    def _repository(self, stored: Stored, memory: "_Memory") -> Repository:
-        known = memory.repository
-        if known is not None and known[0] == stored:
-            return known[1]
-        text, read = read_whole(self._target, stored.key)
-        found = repository_of(text, f"{self._target.name}: {stored.key}")
-        if read.etag == stored.etag:
-            memory.repository = stored, found
-        return found
 
     def _look_at_all(self, backups: Sequence[Held], memory: "_Memory") -> Mapping[str, Seen]:
         """By id. Nothing is read of those of which the listing and the memory, or the cache, tell all."""
@@ -285,7 +276,6 @@ class _Memory:
     """What the last look found on a target: what lies there unchanged is neither read again nor judged anew."""
 
     def __init__(self) -> None:
-        self.repository: tuple[Stored, Repository] | None = None
         self.seen: Mapping[Held, Seen] = {}
         self.copies: Mapping[Seen, tuple[str | None, Copy]] = {}
         """Whole and deleted ones, each with the id of the repository that it was compared with."""

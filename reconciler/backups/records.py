@@ -21,13 +21,8 @@ def read_whole(target: Target, key: str) -> tuple[bytes, Stored]:
 def read_repository(target: Target, key: str) -> Repository:
     """Raises Corrupt for what is no such record."""
     text, _ = read_whole(target, key)
-    return repository_of(text, f"{target.name}: {key}")
-
-
-def repository_of(text: bytes, what: str) -> Repository:
-    """`what` names it. Raises Corrupt."""
     try:
-        return decode_again(text, Repository, what)
+        return decode_again(text, Repository, f"{target.name}: {key}")
     except Corrupt as torn:
         cure = "copy it from another target of this database, or remove it: manifests tell whose they are, and it is written anew"
         raise Corrupt(torn.what, cure=cure) from torn

@@ -70,12 +70,12 @@ def test_manifests_are_read_once(seen: Seen) -> None:
 
 
 def test_an_unchanged_target_costs_a_listing(seen: Seen) -> None:
-    """Nothing is read of it, once a process has seen it."""
+    """Nothing else is read of it, once a process has seen it, but whose it is: a listing may be older than that."""
     states(seen.world)
     seen.target.keys_read.clear()
 
     assert {"whole"} == set(states(seen.world).values())
-    assert [] == seen.target.keys_read
+    assert ["hotel/repository.json"] == seen.target.keys_read
 
 
 def test_a_manifest_that_changed_is_read_again(seen: Seen) -> None:
@@ -317,3 +317,19 @@ def test_what_was_whole_does_not_stay_so_by_itself(seen: Seen) -> None:
     record = seen.target.read("hotel/repository.json")
     seen.target.write("hotel/repository.json", [json.encode(json.decode(b"".join(record)) | {"id": "another"})])
     assert {"foreign"} == set(states(seen.world).values())
+
+
+def test_whose_it_is_is_no_older_than_the_look(seen: Seen) -> None:
+    """Where listings lag, too: what became another's is not deleted on the word of an old one."""
+
+    class Lagging(Telling):
+        def list(self, prefix: str, *, versions: bool = False) -> Listing:
+            return old
+
+    old = seen.target.list("hotel/")
+    world = make_world(seen.folder, seen.clock, targets={"primary": Lagging(seen.target, silent)}, cache=MemoryCache())
+    assert {"whole"} == set(states(world).values())
+    record = json.decode(b"".join(seen.target.read("hotel/repository.json")))
+    seen.target.write("hotel/repository.json", [json.encode(record | {"id": "another"})])
+
+    assert {"foreign"} == set(states(world).values())
