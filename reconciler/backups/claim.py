@@ -17,7 +17,7 @@ RENEW_SECONDS = 30.0
 SILENT_SECONDS = 90.0
 """A counter that stood still for so long, watched on our own monotonic clock, has a dead owner."""
 COVERED_SECONDS = 60.0
-"""How long a confirmed renewal covers its holder: well before anybody else may take over."""
+"""How long a confirmed renewal covers its holder: well before anybody else may take over. A suspended machine's time counts."""
 YOUNG_SECONDS = 5.0
 """After a confirmed renewal, another one would tell nobody more."""
 NO_ETAG = "0" * 32
@@ -52,7 +52,7 @@ class Claim:
 
     def write(self, expect: str) -> None:
         """Put it down, over nothing (ABSENT) or over the content with that ETag. Raises Conflict when somebody was first."""
-        began = self._clock.monotonic()
+        began = self._clock.elapsed()
         stored = self.target.write(self.key, [encode(self.record)], expect=expect)
         self._etag = stored.etag
         self._covered_until = began + COVERED_SECONDS
@@ -80,7 +80,7 @@ class Claim:
 
     def refresh(self) -> None:
         """One heartbeat, unless the last one is as good: each costs a request or two, and waits for those before it."""
-        if self._clock.monotonic() > self._covered_until - COVERED_SECONDS + YOUNG_SECONDS:
+        if self._clock.elapsed() > self._covered_until - COVERED_SECONDS + YOUNG_SECONDS:
             self.renew()
 
     def _rest(self) -> None:
@@ -88,7 +88,7 @@ class Claim:
 
         While it is ours there, that covers us as a renewal would.
         """
-        began = self._clock.monotonic()
+        began = self._clock.elapsed()
         try:
             _, etag = read_claim(self.target, self.key)
         except Absent:
@@ -140,7 +140,7 @@ class Claim:
         """Raises Conflict when the last confirmed renewal no longer covers us."""
         if self._lost:
             raise Conflict(f"{self.target.name}: {self.key}: {self._lost}")
-        if self._clock.monotonic() >= self._covered_until:
+        if self._clock.elapsed() >= self._covered_until:
             raise Conflict(
                 f"{self.target.name}: {self.key} could not be renewed for {COVERED_SECONDS:.0f} s, so another may have taken over"
             )
@@ -194,6 +194,7 @@ class Watch:
             proven = True if record.owner is None else self._process.is_gone(record.owner)
             if proven is not None:
                 return proven
+        # Not while our machine was suspended: who is watched may be on it, and have been silent for no other reason.
         now = self._clock.monotonic()
         last = self._seen.get(name)
         if last is None or last[0] != etag:

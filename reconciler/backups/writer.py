@@ -126,7 +126,7 @@ class Draft:
 
     def put(self, name: str, chunks: Iterable[bytes]) -> None:
         """One object of it, whole or not at all."""
-        self._claim.check()
+        self._still_ours()
         ours = self._while_ours(heed(self._world.stop, chunks))
         self._write(name, ours)
 
@@ -137,7 +137,7 @@ class Draft:
 
     def copy(self, origin: Target, stored: StoredObject, *, moved: Progress) -> bool:
         """The object from another target, inside one store that proves each part's hash; False where that can't be."""
-        self._claim.check()
+        self._still_ours()
         parts = [Hashed(size=part.size, sha256=part.sha256) for part in stored.parts]
         wanted = CopyWithin(
             key=self._key(stored.name), parts=parts, about_to=self._still_ours, moved=moved, keep_until=self._keep_until
@@ -164,6 +164,7 @@ class Draft:
         self._still_ours()
 
     def _still_ours(self) -> None:
+        # A machine that was suspended may wait for its next heartbeat, and hold the intent all the same.
         self._claim.refresh()
         try:
             self._claim.check()

@@ -166,6 +166,10 @@ class SimulatedClock:
         host = self._reach.process.host
         return host.timeline.seconds * (1.0 + host.drift)
 
+    def elapsed(self) -> float:
+        """No host is suspended here."""
+        return self.monotonic()
+
     def wait(self, seconds: float, stop: Event) -> bool:
         """Others go on meanwhile."""
         if stop.is_set():

@@ -118,7 +118,7 @@ class Repository:
         if self.remote is None:
             return self._named(self.branch) if self._is_there() else None
         self.make()
-        if self._clock.monotonic() < self._fresh_until:
+        if self._clock.elapsed() < self._fresh_until:
             return self._named(self._seen)
         with self.lock():
             self._fetch()
@@ -231,7 +231,7 @@ class Repository:
             if self._push(made, tip):
                 # Not the branch of that name here: that is for who commits here without a remote.
                 self._git.ask("update-ref", self._seen, made)
-                self._fresh_until = self._clock.monotonic() + FRESH_SECONDS
+                self._fresh_until = self._clock.elapsed() + FRESH_SECONDS
                 return made
         raise Conflict(f"{self.target}: {self.place} changes faster than we can push; nothing was written")
 
@@ -299,7 +299,7 @@ class Repository:
         elif there != self._named(self._seen):
             # Forced: what the remote holds is what holds, also when its history was written anew.
             self._git.ask("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "origin", f"+{self.branch}:{self._seen}")
-        self._fresh_until = self._clock.monotonic() + FRESH_SECONDS
+        self._fresh_until = self._clock.elapsed() + FRESH_SECONDS
 
     def _refuse_no_git(self) -> None:
         """An empty page that has the status of a success, a portal's or a proxy's, is to git a repository with no branches."""

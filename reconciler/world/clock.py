@@ -5,8 +5,6 @@ import time
 from datetime import UTC, datetime
 from threading import Event
 
-_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-
 
 class SystemClock:
     """The machine's clocks."""
@@ -16,9 +14,15 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds that never go backwards; the origin means nothing. On Linux those of a suspended machine count: to others it is
-        silent meanwhile, and a lease that it held may be another's."""
-        return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
+        """Seconds that never go backwards; the origin means nothing. Those in which the machine was suspended don't count."""
+        return time.monotonic()
+
+    def elapsed(self) -> float:
+        """Such seconds, those in which the machine was suspended among them, where the system tells: Linux does."""
+        try:
+            return time.clock_gettime(time.CLOCK_BOOTTIME)
+        except (AttributeError, OSError):
+            return time.monotonic()
 
     def wait(self, seconds: float, stop: Event) -> bool:
         """Wait, and say whether we were asked to stop meanwhile."""

@@ -388,7 +388,11 @@ class Provider(Protocol):
 class Clock(Protocol):
     def now(self) -> datetime: ...
 
-    def monotonic(self) -> float: ...
+    def monotonic(self) -> float:
+        """Seconds in which we could run: it stands still while the machine is suspended. For what we watch or limit."""
+
+    def elapsed(self) -> float:
+        """Seconds as they pass for others, too: those of a suspended machine count, where the system tells. For what we hold."""
 
     def wait(self, seconds: float, stop: StopEvent) -> bool:
         """Wait that long; True at once when asked to stop."""

@@ -68,13 +68,16 @@ class MovedClock:
 
     def __init__(self, now: datetime = NOW) -> None:
         self._now = now
-        self._passed = 0.0
+        self._passed = self._asleep = 0.0
 
     def now(self) -> datetime:
         return self._now
 
     def monotonic(self) -> float:
         return self._passed
+
+    def elapsed(self) -> float:
+        return self._passed + self._asleep
 
     def wait(self, seconds: float, stop: StopEvent) -> bool:
         """Passes at once, unless we were asked to stop."""
@@ -86,6 +89,11 @@ class MovedClock:
     def move(self, span: timedelta) -> None:
         self._now += span
         self._passed += span.total_seconds()
+
+    def suspend(self, span: timedelta) -> None:
+        """The machine, which knows only afterwards."""
+        self._now += span
+        self._asleep += span.total_seconds()
 
 
 class FakeDump:

@@ -129,6 +129,21 @@ class TestTaking:
         taken(target, clock).check()
         assert SILENT_SECONDS <= clock.monotonic() < SILENT_SECONDS + 15
 
+    def test_a_machine_that_was_suspended_with_both(self, target: Target, clock: MovedClock) -> None:
+        """Two containers, say: its time is nobody's silence to who watches, and covers nobody who holds."""
+        claim = claim_on(target, clock, stranger())
+        claim.write(ABSENT)
+        watch = Watch(clock, PROCESS)
+        assert watch.is_gone(KEY, *read_claim(target, KEY)) is None
+
+        clock.suspend(timedelta(hours=1))
+        assert watch.is_gone(KEY, *read_claim(target, KEY)) is None
+        with pytest.raises(Conflict, match="could not be renewed"):
+            claim.check()
+        claim.renew()
+        claim.check()
+        assert watch.is_gone(KEY, *read_claim(target, KEY)) is False
+
     def test_silence_is_measured_by_our_own_monotonic_clock(self, target: Target, clock: MovedClock) -> None:
         """What the record says of the time is of no matter."""
         old = claim_on(target, clock, stranger())

@@ -218,6 +218,21 @@ class TestSealing:
             draft.put("dump.zst", chunks())
         assert set() == names(world, BACKUP)
 
+    def test_a_machine_that_was_suspended_between_two_objects(self, world: World, clock: MovedClock) -> None:
+        """Its next heartbeat is yet to come: a dump of hours goes on, unless somebody took the intent meanwhile."""
+        steps = self.put_all(world)
+        draft = next(steps)
+        clock.suspend(HOUR)
+        draft.put("globals.json.zst", [b"roles"])
+        assert {"intent.json", "dump.zst", "globals.json.zst"} == names(world, BACKUP)
+
+        clock.suspend(HOUR)
+        world.targets["primary"].write(object_key("hotel", BACKUP, INTENT), [claim_text(stranger())])
+        with pytest.raises(Conflict, match="taken over"):
+            draft.put("fingerprint.json.zst", [b"marks"])
+        with pytest.raises(Conflict, match="taken over"):
+            next(steps)
+
     def test_an_intent_that_was_not_renewed_for_long(self, world: World, clock: MovedClock) -> None:
         """We slept, the store did not answer, and the next beat came through: all that we wrote goes, as it is nobody else's."""
         beats: list[Callable[[], None]] = []

@@ -18,6 +18,9 @@ class MovedClock:
     def monotonic(self) -> float:
         return sum(self.waits)
 
+    def elapsed(self) -> float:
+        return self.monotonic()
+
     def wait(self, seconds: float, stop: Event) -> bool:
         self.waits.append(seconds)
         return stop.is_set()

@@ -331,7 +331,7 @@ def claims_are_written_over(patch: pytest.MonkeyPatch) -> None:
     """Rule 8: renewals without their condition take the claim back from whoever took it over."""
 
     def write(self: Claim, expect: str) -> None:
-        began = self._clock.monotonic()
+        began = self._clock.elapsed()
         self._etag = self.target.write(self.key, [encode(self.record)]).etag
         self._covered_until = began + claim.COVERED_SECONDS
 
