@@ -86,23 +86,29 @@ def keep(
 
     Raises ValueError: an unknown rule or zone, a value that no rule can have, an instant without a zone.
     """
-    ordered = tuple(sorted(instants, key=_utc, reverse=True))
-    ahead = 0 if now is None else sum(_utc(instant) > _utc(now) for instant in ordered)
+    ordered = sorted(instants, key=_utc, reverse=True)
+    instants_utc = tuple(_utc(instant) for instant in ordered)
+    ahead = 0 if now is None else sum(instant > _utc(now) for instant in instants_utc)
+    counts, spans = _read(rules)
+    asked = instants_utc, ahead, tuple(counts.items()), tuple(spans.items()), _zone(timezone)
     # Most looks find the same instants as the one before, and `now` says no more than which are ahead of it.
-    if isinstance(rules, Hashable):
-        return _kept(ordered, ahead, rules, timezone)
-    return _kept.__wrapped__(ordered, ahead, rules, timezone)
+    reasons = (_reasons if isinstance(asked[-1], Hashable) else _reasons.__wrapped__)(*asked)
+    return tuple(Kept(instant=instant, reasons=why) for instant, why in zip(ordered, reasons, strict=True) if why)
 
 
 @lru_cache(maxsize=8)
-def _kept(
-    ordered: tuple[datetime, ...], ahead: int, rules: Mapping[str, object] | Rules | None, timezone: str | tzinfo
-) -> tuple[Kept, ...]:
-    counts, spans = _read(rules)
+def _reasons(
+    ordered: tuple[datetime, ...],
+    ahead: int,
+    counts: tuple[tuple[str, int], ...],
+    spans: tuple[tuple[str, Span], ...],
+    zone: tzinfo,
+) -> tuple[tuple[str, ...], ...]:
+    """Of each instant, in UTC: those of another zone may be equal and an hour apart."""
     reasons: list[list[str]] = [[FUTURE] for _ in ordered[:ahead]] + [[] for _ in ordered[ahead:]]
-    for place, reason in _picks(ordered[ahead:], counts, spans, _zone(timezone)):
+    for place, reason in _picks(ordered[ahead:], dict(counts), dict(spans), zone):
         reasons[ahead + place].append(reason)
-    return tuple(Kept(instant=instant, reasons=tuple(why)) for instant, why in zip(ordered, reasons, strict=True) if why)
+    return tuple(map(tuple, reasons))
 
 
 def _picks(

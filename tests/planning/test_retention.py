@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -259,6 +259,58 @@ def test_instants_given_in_another_zone() -> None:
 
     assert twice[0] is kept[0].instant
     assert len(kept) == 1
+
+
+def test_instants_that_look_alike() -> None:
+    """Two of one zone are equal by their wall clocks, an hour apart: what was kept of the one is no answer for the other."""
+    madrid, rules = ZoneInfo("Europe/Madrid"), Retention(keep_hourly=9)
+    first, second = (datetime(2025, 10, 26, 2, 30, fold=fold, tzinfo=madrid) for fold in (0, 1))
+
+    for pair, stays in (((first, first), 1), ((second, first), 2)):
+        kept = keep(pair, rules)
+        assert stays == len({item.instant.astimezone(UTC) for item in kept})
+        assert kept[0].instant is pair[0]
+
+
+class Changing:
+    """Rules that somebody changes."""
+
+    def __init__(self) -> None:
+        self.__dict__.update(dict.fromkeys((*COUNTS, *SPANS)))
+
+
+def test_rules_that_change() -> None:
+    """They hold as they stand when they are asked, and what no rule can be is none, though it equals one."""
+    instants, rules = at("2025-10-25T02:00Z", "2025-10-24T02:00Z", "2025-10-23T02:00Z"), Changing()
+    for count in (1, 3, 2):
+        rules.keep_last = count  # type: ignore[attr-defined]  # one of those above
+        assert count == len(keep(instants, rules))  # type: ignore[arg-type]
+
+    assert 1 == len(keep(instants, Retention(keep_last=1)))
+    with pytest.raises(ValueError, match="keep_last is True"):
+        keep(instants, Retention(keep_last=True))
+
+
+class Unhashable(tzinfo):
+    """As some libraries have them."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def utcoffset(self, at: datetime | None) -> timedelta:
+        return timedelta(hours=2)
+
+    def dst(self, at: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    def tzname(self, at: datetime | None) -> str:
+        return "two hours ahead"
+
+
+def test_zones_of_any_kind() -> None:
+    assert 1 == len(keep(at("2025-10-25T23:00Z", "2025-10-25T22:30Z"), Retention(keep_daily=1), timezone=Unhashable()))
 
 
 @pytest.fixture(params=["UTC", "Asia/Tokyo", "America/New_York"])
