@@ -183,7 +183,10 @@ def _give_up(stage: Stage) -> bool:
         if folder.manifest is not None and chance.happens(0.8):
             stone = Tombstone(id=folder.id, at=at, due=due, slot=folder.manifest.slot, reason="given up", counts=counts)
             _bury(stage, folder, stone, HIS)
-            stage.ledger.planted.setdefault(folder.id, (now, may_go))
+            known = stage.ledger.planted.get(folder.id)
+            # Of several tombstones the latest tells: the instant that it names, or the coming of the first.
+            if known is None or at > known[0]:
+                stage.ledger.planted[folder.id] = now, may_go
     return True
 
 
