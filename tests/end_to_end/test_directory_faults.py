@@ -20,6 +20,7 @@ from tests.end_to_end.test_faults import (
     source,
     store,
 )
+from tests.end_to_end.test_stopping import SLOWLY
 from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy
 
 __all__ = ["directory", "large", "older", "source", "store"]
@@ -68,9 +69,11 @@ def test_the_connections_are_cut_half_way(directory: Stand, large: str, source: 
 
 def test_one_session_ends_half_way(directory: Stand, large: str) -> None:
     """One of several is enough: nothing comes of the others' files."""
+    directory.rewrite("dumps:", SLOWLY)
     running = directory.begin("apply", "--yes", SOURCE_URL=large)
     wait_for(lambda: ended(directory, "COPY%"), seconds=60, what="pg_dump to copy a table")
     stdout, _ = running.communicate(timeout=60)
+    directory.rewrite(SLOWLY, "dumps:")
 
     assert 1 == running.returncode
     assert "✗ take dump" in stdout

@@ -31,6 +31,7 @@ from reconciler.world.clock import SystemClock, token
 from reconciler.world.pool import ThreadPool
 from reconciler.world.process import SystemProcess
 from tests.end_to_end.conftest import Stand
+from tests.end_to_end.test_stopping import SLOWLY
 from tests.faults.proxy import Answer, Cut, Drop, Fault, FaultProxy, FromThenOn, Redate, Stall
 
 FOR_EVER = 10_000
@@ -156,9 +157,12 @@ class TestSource:
 
     def test_the_server_ends_the_session_half_way(self, stand: Stand, large: str) -> None:
         """As an administrator, the out-of-memory killer or a restart does."""
+        # A table is copied for longer than it takes to see that.
+        stand.rewrite("dumps:", SLOWLY)
         running = stand.begin("apply", "--yes", SOURCE_URL=large)
         wait_for(lambda: ended(stand, "COPY%"), seconds=60, what="pg_dump to copy a table")
         stdout, _ = running.communicate(timeout=60)
+        stand.rewrite(SLOWLY, "dumps:")
 
         assert 1 == running.returncode
         assert "✗ take dump" in stdout
