@@ -159,7 +159,8 @@ def test_death_at_every_effect(small: Stand, three: tuple[str, ...], first: int)
             break
         deaths += 1
 
-    assert deaths >= 60 // SHARES
+    # A slow turn has more, as it renews what it holds.
+    assert deaths >= 48 // SHARES
     assert not died
     assert _waited(lambda: _sessions(small) == 0)
 
