@@ -142,13 +142,14 @@ class Ledger:
         self.broken.append(f"{rule}: {what}")
         self.note(f"BROKEN {rule}: {what}")
 
-    def may_go(self, until: datetime, window: timedelta) -> tuple[int, int]:
+    def may_go(self, until: datetime, window: timedelta, slack: timedelta = timedelta(0)) -> tuple[int, int]:
         """In the window until then: how many were lost without being asked for, and how many might have been.
 
-        What a clock that ran ahead named is born when its name says, if that has come: nothing else tells it of what is gone.
+        `slack`: who reckoned may have done so by a window that began so much sooner or later. What a clock that ran ahead named
+        is born when its name says, if that has come: nothing else tells it of what is gone.
         """
-        since = until - window
-        lost = sum(at > since for key, at in self.losses.items() if key not in self.asked)
+        since, lately = until - window - slack, until - window + slack
+        lost = sum(at > lately for key, at in self.losses.items() if key not in self.asked)
         born = {key for key, at in self.births.items() if at > since or since < instant_of(key) <= until}
         before = sum(key not in born and self.losses.get(key, until) > since for key in self.births)
         return lost, len(born) + max(1, before * 30 // 100)

@@ -346,7 +346,7 @@ def much_at_once_is_held_back(change: Change) -> Iterator[str]:
     stone = change.sentence
     if stone is None or not stone.counts or change.backup in change.ledger.losses or change.backup in change.ledger.asked:
         return
-    lost, may_go = change.ledger.may_go(change.ledger.timeline.now(), DAY - 2 * CLOCKS)
+    lost, may_go = change.ledger.may_go(change.ledger.timeline.now(), DAY, 2 * CLOCKS)
     if lost + 1 > may_go + 1:
         yield f"{change}: {lost} are lost already in a day, and {may_go} may be"
 

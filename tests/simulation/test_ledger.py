@@ -29,6 +29,17 @@ def test_what_a_clock_ahead_named_is_born_when_its_name_says() -> None:
     assert (0, 1 + 1) == ledger.may_go(NOW + 2 * DAY, DAY)
 
 
+def test_who_reckons_by_a_clock_of_his_own_is_given_slack() -> None:
+    """What was born or lost at either edge of the day counts in his favour."""
+    ledger, minutes = Ledger(Timeline(NOW)), timedelta(minutes=4)
+    for number, at in enumerate([NOW - DAY - minutes / 2, NOW - DAY + minutes / 2]):
+        ledger.births[f"{at:%Y%m%dT%H%M%SZ}-00000{number}"] = at
+        ledger.losses[f"gone-{number}"] = at
+
+    assert (1, 1 + 1) == ledger.may_go(NOW, DAY)
+    assert (0, 2 + 1) == ledger.may_go(NOW, DAY, minutes)
+
+
 @pytest.mark.parametrize("is_over", [False, True])
 def test_what_arrives_late_is_of_the_turn_that_asked_for_it(monkeypatch: pytest.MonkeyPatch, is_over: bool) -> None:
     """Its process may be in the next one by then, which knows nothing of it."""
