@@ -11,9 +11,8 @@ from reconciler.planning.text import instant
 from reconciler.simulation.play import TURNS, Report, play
 from reconciler.world.clock import SystemClock
 
-
 COLLECT_EVERY = 10
-"""Worlds: so many leave some ten megabytes of cycles."""
+"""Worlds: so many leave 20 MiB of cycles."""
 
 
 def main() -> int:
