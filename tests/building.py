@@ -60,6 +60,19 @@ def id_of(instant: datetime, salt: str = "") -> str:
     return f"{text}-{sha256((text + salt).encode()).hexdigest()[:6]}"
 
 
+def policy_file(variable: str) -> str:
+    """The text of a small one, with one database. `variable`: holds the URL of its source."""
+    return f"""version: 1
+metadata: {{name: test, owner: nobody}}
+targets:
+  disk: {{type: local, path: ./disk}}
+databases:
+  hotel:
+    source: {{provider: postgres, url: "${{{variable}}}"}}
+    dumps: {{schedule: "0 2 * * *", targets: [disk]}}
+"""
+
+
 def duration(text: str) -> Duration:
     return Duration.parse(text)
 

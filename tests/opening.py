@@ -23,6 +23,9 @@ class Quick(SystemClock):
     def monotonic(self) -> float:
         return super().monotonic() * 10
 
+    def elapsed(self) -> float:
+        return super().elapsed() * 10
+
     def wait(self, seconds: float, stop: Event) -> bool:
         return super().wait(seconds / 10, stop)
 

@@ -17,6 +17,7 @@ from reconciler.cli.frame import Call, typed
 from reconciler.cli.main import COMMANDS, main, split
 from reconciler.cli.naming import WITHOUT_POLICY, complete
 from reconciler.policy.redaction import Redactor
+from tests.building import policy_file
 
 
 def call(*words: str, policy: str = "backup-policy.yaml") -> Call:
@@ -101,24 +102,13 @@ def test_every_command_that_is_told_can_be_typed_with_a_policy() -> None:
         assert "my policy.yaml" == typed(name, import_module(f"reconciler.cli.{name}"), rest).policy, words
 
 
-POLICY = """version: 1
-metadata: {name: test, owner: nobody}
-targets:
-  disk: {type: local, path: ./disk}
-databases:
-  hotel:
-    source: {provider: postgres, url: "${NOWHERE_AT_ALL}"}
-    dumps: {schedule: "0 2 * * *", targets: [disk]}
-"""
-
-
 def test_what_is_printed_names_the_policy_and_what_is_read_by_programs_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As it was given; the usual one needs no name. JSON is the same however the file was named."""
     monkeypatch.chdir(tmp_path)
     for name in ("backup-policy.yaml", "my policy.yaml"):
-        Path(name).write_text(POLICY)
+        Path(name).write_text(policy_file("NOWHERE_AT_ALL"))
 
     said, plans = [], []
     for options in ([], ["-p", "my policy.yaml"]):

@@ -8,17 +8,8 @@ import pytest
 
 from reconciler.cli import schema
 from reconciler.cli.main import main
+from tests.building import policy_file
 from tests.servers.postgres import Server
-
-POLICY = """version: 1
-metadata: {name: test, owner: nobody}
-targets:
-  disk: {type: local, path: ./disk}
-databases:
-  hotel:
-    source: {provider: postgres, url: "${DOCTORS_URL}"}
-    dumps: {schedule: "0 2 * * *", targets: [disk]}
-"""
 
 
 @pytest.fixture
@@ -28,7 +19,7 @@ def file(tmp_path: Path, postgres18: Server, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("DOCTORS_URL", postgres18.url(postgres18.new_database(), user=role))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "backup-policy.yaml"
-    path.write_text(POLICY)
+    path.write_text(policy_file("DOCTORS_URL"))
     return str(path)
 
 
